@@ -1,0 +1,271 @@
+"""Every constant of a run, as frozen and validated data.
+
+A method is a value of `Method`; nothing below this file holds a hyper-parameter of its own. Defaults
+are the paper's MBPO as its authors' predecessor code (CLeARoboticsLab/STFL) runs it; FTFL is
+``Method(target=Target(normalize="both", predict="next_obs"))``. Each field carries its unit and its
+source: [S] stated by the paper, [D] by a digest of it, [C] read in public code, [I] inferred.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, Self
+
+from pydantic import model_validator
+
+from mbpo.fields import Config, InputError, build, constant, nearest
+
+__all__ = [
+    "NUMERICS_VERSION",
+    "Budget",
+    "Config",
+    "InputError",
+    "Method",
+    "ModelConfig",
+    "RolloutConfig",
+    "SacConfig",
+    "Target",
+    "build",
+    "constant",
+    "nearest",
+]
+
+NUMERICS_VERSION = 1
+"""Part of every run's key. Raise it when the same constants and seed give other numbers."""
+
+
+class Target(Config):
+    """What the dynamics model regresses: the whole difference between MBPO and FTFL."""
+
+    normalize: Literal["none", "reward", "obs", "both"] = constant(
+        "none",
+        "columns divided by their own running std after their mean is taken off",
+        source="[S] abstract, [I] form",
+    )
+    predict: Literal["delta", "next_obs", "fitted"] = constant(
+        "delta",
+        "carry of obs into the target: 1 (delta), 0 (next_obs) or the regression slope",
+        source="[S] abstract; fitted is ours",
+    )
+
+
+class ModelConfig(Config):
+    """The Gaussian ensemble and how it is fitted."""
+
+    ensemble_size: int = constant(7, "members", source="[C] STFL, jannerm", ge=1, le=100)
+    num_elites: int = constant(5, "members that roll out, by lowest holdout error", source="[C] STFL, jannerm", ge=1)
+    hidden_dims: tuple[int, ...] = constant(
+        (200, 200, 200, 200), "widths of the hidden layers", source="[C] STFL", min_length=1
+    )
+    weight_decay: tuple[float, ...] = constant(
+        (2.5e-5, 5e-5, 7.5e-5, 7.5e-5, 1e-4),
+        "L2 coefficient per layer, 0.5 * c * |W|^2 in the loss",
+        source="[C] STFL, jannerm",
+    )
+    learning_rate: float = constant(3e-4, "Adam step", source="[C] STFL; jannerm 1e-3", gt=0, le=1)
+    batch_size: int = constant(256, "rows per update", unit="rows", source="[C] STFL, jannerm", ge=1, le=1_000_000)
+    init: Literal["stacked-lecun", "truncated-normal"] = constant(
+        "stacked-lecun",
+        "weights: std 1/sqrt(E in) as JAX counts a stacked kernel, or truncated normal std 1/(2 sqrt(in))",
+        source="[I] STFL; [C] jannerm",
+    )
+    logvar_bounds: Literal["constant", "learned"] = constant(
+        "constant", "soft bounds of the log-variance", source="[C] STFL constant; jannerm learned"
+    )
+    min_logvar: float = constant(
+        -10.0, "lower log-variance bound (initial, if learned)", unit="target units", source="[C] STFL, jannerm"
+    )
+    max_logvar: float = constant(
+        0.5, "upper log-variance bound (initial, if learned)", unit="target units", source="[C] STFL, jannerm"
+    )
+    bound_weight: float = constant(
+        0.01, "weight of sum(max) - sum(min) when bounds are learned", source="[C] jannerm", ge=0
+    )
+    bootstrap: Literal["shared", "per-member"] = constant(
+        "shared",
+        "all members see one batch, or each draws from its own bootstrap sample",
+        source="[C] STFL shared (a discarded shuffle); jannerm per member",
+    )
+    fit_every: int = constant(250, "period of refits", unit="env steps", source="[C] STFL, jannerm", ge=1)
+    stopping: Literal["fixed", "early"] = constant(
+        "fixed",
+        "a fixed number of updates, or until no member improves, best weights restored",
+        source="[C] STFL fixed; jannerm early",
+    )
+    updates: int = constant(
+        5_000,
+        "updates per fit when stopping is fixed",
+        unit="updates",
+        source="[C] STFL: 25 x 200",
+        ge=1,
+        le=10_000_000,
+    )
+    patience: int = constant(
+        5, "epochs without an improving member that are borne", unit="epochs", source="[C] jannerm", ge=0
+    )
+    improvement: float = constant(0.01, "relative fall of holdout error that counts", source="[C] jannerm", gt=0, lt=1)
+    max_epochs: int = constant(
+        1_000, "cap on epochs per fit when stopping is early", unit="epochs", source="ours; jannerm has none", ge=1
+    )
+    holdout_ratio: float = constant(
+        0.2, "share of rows held out, one split per fit", source="[C] STFL, jannerm", gt=0, lt=1
+    )
+    max_holdout: int = constant(
+        50_000, "largest holdout", unit="rows", source="[C] STFL scores 50k; jannerm 5,000", ge=1
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.num_elites > self.ensemble_size:
+            raise ValueError(f"num_elites = {self.num_elites} exceeds ensemble_size = {self.ensemble_size}")
+        layers = len(self.hidden_dims) + 1
+        if len(self.weight_decay) != layers:
+            raise ValueError(
+                f"weight_decay has {len(self.weight_decay)} entries for {layers} layers: give one per layer"
+            )
+        if min(self.weight_decay) < 0 or min(self.hidden_dims) < 1:
+            raise ValueError("weight_decay must not be negative and hidden_dims must be positive")
+        if self.min_logvar >= self.max_logvar:
+            raise ValueError(f"min_logvar = {self.min_logvar} is not below max_logvar = {self.max_logvar}")
+        return self
+
+
+class RolloutConfig(Config):
+    """Branched rollouts: how many, how often, how long, how long kept."""
+
+    per_step: int = constant(
+        400,
+        "start states per env step (drawn `per_step * every` at once)",
+        unit="rows",
+        source="[C] STFL; jannerm 100k per 250",
+        ge=1,
+        le=100_000,
+    )
+    every: int = constant(1, "period of branching", unit="env steps", source="[C] STFL 1; jannerm 250", ge=1)
+    schedule: tuple[int, int, int, int] = constant(
+        (0, 1, 1, 1),
+        "(from, to) env steps over which length grows linearly (from, to)",
+        unit="env steps, rollout steps",
+        source="[C] STFL: always 1",
+    )
+    retain: int = constant(
+        2_500, "env steps whose rollouts are kept", unit="env steps", source="[C] STFL: FIFO 1e6 / 400", ge=1
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        start, stop, first, last = self.schedule
+        if start < 0 or stop <= start:
+            raise ValueError(
+                f"schedule = {self.schedule}: its second step must exceed its first, and neither be negative"
+            )
+        if min(first, last) < 1 or max(first, last) > 1_000:
+            raise ValueError(f"schedule = {self.schedule}: lengths must lie in 1..1000")
+        return self
+
+    def length(self, env_steps: int) -> int:
+        """Rollout length at `env_steps`: linear between the two ends, clamped, rounded down (jannerm)."""
+        start, stop, first, last = self.schedule
+        share = min(max((env_steps - start) / (stop - start), 0.0), 1.0)
+        return int(first + share * (last - first))
+
+    @property
+    def max_length(self) -> int:
+        """The longest rollout of the schedule."""
+        return max(self.schedule[2:])
+
+
+class SacConfig(Config):
+    """Soft actor-critic."""
+
+    hidden_dims: tuple[int, ...] = constant(
+        (256, 256), "widths of actor and critic", source="[C] STFL, jannerm", min_length=1
+    )
+    learning_rate: float = constant(
+        3e-4, "Adam step of actor, critic and temperature", source="[C] STFL, jannerm", gt=0, le=1
+    )
+    batch_size: int = constant(
+        256, "rows per update, real and synthetic together", unit="rows", source="[C] STFL, jannerm", ge=1, le=1_000_000
+    )
+    discount: float = constant(0.99, "discount per env step", source="[C] STFL, jannerm", ge=0, le=1)
+    tau: float = constant(
+        0.005, "share of the critic that enters its target per update", source="[C] STFL, jannerm", gt=0, le=1
+    )
+    init: Literal["orthogonal", "glorot-uniform"] = constant(
+        "orthogonal", "weights; orthogonal has gain sqrt 2", source="[C] STFL; softlearning glorot"
+    )
+    init_temperature: float = constant(1.0, "first temperature", source="[C] STFL, jannerm", gt=0)
+    target_entropy: float | None = constant(
+        None, "absolute target entropy; None takes the scale below", unit="nats", source="[C] jannerm: per task"
+    )
+    target_entropy_scale: float = constant(
+        -0.5, "target entropy per action dimension", unit="nats", source="[C] STFL: -|A|/2"
+    )
+    temperature_loss: Literal["alpha", "log-alpha"] = constant(
+        "alpha", "what multiplies the entropy gap", source="[C] STFL alpha; jannerm log alpha"
+    )
+    log_std: Literal["tanh", "clip"] = constant(
+        "tanh", "how log std is kept in its bounds", source="[C] STFL tanh-rescaled; jannerm clipped"
+    )
+    min_log_std: float = constant(-10.0, "lower bound of log std", source="[C] STFL -10; jannerm -20")
+    max_log_std: float = constant(2.0, "upper bound of log std", source="[C] STFL, jannerm")
+    critic_loss_scale: float = constant(1.0, "factor of each squared error", source="[C] STFL 1; jannerm 0.5", gt=0)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if min(self.hidden_dims) < 1:
+            raise ValueError(f"hidden_dims = {self.hidden_dims}: widths must be positive")
+        if self.min_log_std >= self.max_log_std:
+            raise ValueError(f"min_log_std = {self.min_log_std} is not below max_log_std = {self.max_log_std}")
+        return self
+
+    def entropy_target(self, action_dim: int) -> float:
+        """The target entropy in nats for `action_dim` actions."""
+        return self.target_entropy_scale * action_dim if self.target_entropy is None else self.target_entropy
+
+
+class Method(Config):
+    """One algorithm. `model=None` is SAC; arms that differ in `target` alone train in one lockstep job."""
+
+    sac: SacConfig = SacConfig()
+    model: ModelConfig | None = ModelConfig()
+    rollout: RolloutConfig = RolloutConfig()
+    target: Target = Target()
+    real_ratio: float = constant(
+        0.05, "share of real rows in a batch, rounded up", source="[C] STFL: 13 of 256; jannerm 12", ge=0, le=1
+    )
+    utd: int = constant(20, "updates per env step", source="[C] STFL; jannerm 10 to 40", ge=1, le=10_000)
+    random_steps: int = constant(
+        10_000,
+        "uniform random actions before the first update",
+        unit="env steps",
+        source="[C] STFL; jannerm 5,000",
+        ge=1,
+    )
+    real_capacity: int = constant(1_000_000, "rows of the real buffer", unit="rows", source="[C] STFL, jannerm", ge=1)
+
+    @property
+    def real_rows(self) -> int:
+        """Real rows in one batch; all of them without a model."""
+        if self.model is None:
+            return self.sac.batch_size
+        return math.ceil(self.sac.batch_size * self.real_ratio - 1e-9)
+
+    def shared(self) -> Method:
+        """This method less its target: what all runs of one lockstep job have in common."""
+        return self.model_copy(update={"target": Target()})
+
+
+class Budget(Config):
+    """How long to train and how to look."""
+
+    env_steps: int = constant(
+        500_000, "length of training", unit="env steps", source="[C] STFL: DMC 500k, Gym 300k", ge=1, le=1_000_000_000
+    )
+    eval_every: int = constant(5_000, "period of evaluation", unit="env steps", source="[C] STFL", ge=1)
+    eval_episodes: int = constant(
+        10, "episodes per evaluation, deterministic policy", unit="episodes", source="[C] STFL", ge=1, le=10_000
+    )
+    bias_episodes: int = constant(
+        0, "episodes per evaluation for critic bias, stochastic policy", unit="episodes", source="ours", ge=0, le=1_000
+    )

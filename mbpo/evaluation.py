@@ -1,0 +1,68 @@
+"""Episodes of all runs in one batch of environments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mbpo.envs import EnvBatch
+
+Actor = Callable[[Tensor], tuple[Tensor, Tensor | None]]
+"""obs (R, n, O) -> action (R, n, A) and, if stochastic, its log density (R, n)."""
+
+
+@dataclass
+class Trace:
+    """What one episode went through, step by step."""
+
+    obs: list[np.ndarray] = field(default_factory=list)  # (O,)
+    action: list[np.ndarray] = field(default_factory=list)  # (A,)
+    reward: list[float] = field(default_factory=list)
+    log_prob: list[float] = field(default_factory=list)
+    terminated: bool = False
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """Returns and lengths ``(R, n)``; traces ``[R][n]`` if they were asked for."""
+
+    returns: np.ndarray
+    lengths: np.ndarray
+    traces: list[list[Trace]]
+
+
+def play(
+    envs: EnvBatch, actor: Actor, seeds: Tensor, device: torch.device, dtype: torch.dtype, record: bool = False
+) -> Episodes:
+    """One episode per environment, from ``seeds (R, n)``; `envs` holds R * n environments, run by run.
+
+    An episode ends where its environment terminates or truncates it. Actions that are not finite (a
+    diverged policy) are taken as zero.
+    """
+    runs, n = seeds.shape
+    obs = envs.reset(seeds.flatten().tolist())
+    returns, lengths = np.zeros(runs * n), np.zeros(runs * n, dtype=np.int64)
+    traces = [Trace() for _ in range(runs * n)] if record else []
+    active = np.arange(runs * n)
+    while len(active):
+        action, log_prob = actor(torch.as_tensor(obs, device=device, dtype=dtype).view(runs, n, -1))
+        chosen = np.nan_to_num(action.reshape(runs * n, -1).cpu().numpy(), nan=0.0, posinf=0.0, neginf=0.0)
+        density = None if log_prob is None else log_prob.flatten().cpu().numpy()
+        next_obs, reward, terminated, truncated = envs.step(chosen[active], which=active.tolist())
+        for place, i in enumerate(active if record else ()):
+            trace = traces[i]
+            trace.obs.append(obs[i].copy())
+            trace.action.append(chosen[i])
+            trace.reward.append(float(reward[place]))
+            trace.log_prob.append(0.0 if density is None else float(density[i]))
+            trace.terminated = bool(terminated[place])
+        returns[active] += reward
+        lengths[active] += 1
+        obs[active] = next_obs
+        active = active[~(terminated | truncated)]
+    grouped = [traces[r * n : (r + 1) * n] for r in range(runs)] if record else []
+    return Episodes(returns.reshape(runs, n), lengths.reshape(runs, n), grouped)

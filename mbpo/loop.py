@@ -1,0 +1,180 @@
+"""The algorithm: MBPO (Janner et al. 2019, algorithm 2), FTFL, every arm between them, and SAC.
+
+    for every env step
+        step the environments, with random actions at first          -> real buffer
+        every `fit_every` steps fit target map and ensemble          <- real buffer
+        branch rollouts from real states under the current policy    -> synthetic buffer
+        K = utd SAC updates on mixed batches                         <- both buffers
+        at evaluation steps yield a Row
+
+SAC is the same loop with `model=None`. The caller decides what to store.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mbpo import checkpoint as snapshots
+from mbpo import dynamics, sac
+from mbpo.accelerate import engine
+from mbpo.buffer import ReplayBuffer
+from mbpo.config import Budget
+from mbpo.measure import evaluate
+from mbpo.rollouts import branch, draw_noise
+from mbpo.state import Row, Run, TrainState
+
+__all__ = ["Row", "Run", "train"]
+
+_BRANCH_CHUNK = 8_192
+_PROGRESS_SECONDS = 1.0
+
+
+def train(
+    task: str,
+    runs: Sequence[Run],
+    budget: Budget,
+    *,
+    drop: Sequence[str] = (),
+    device: str = "auto",
+    precision: str = "fp32",
+    checkpoint: Path | None = None,
+    checkpoint_seconds: float = 300.0,
+    progress: Callable[[int], None] | None = None,
+) -> Iterator[Row]:
+    """Train R runs in lockstep; yield one `Row` untrained and one every ``budget.eval_every`` steps.
+
+    Args:
+        task: ``dmc:domain-task``, ``gym:Id-v5``, ``gym:module:Id-v0``.
+        runs: they share the task, the budget and every constant but ``method.target`` and the seed.
+        budget: steps and evaluations.
+        drop: names of observation groups to leave out.
+        device: "auto", "cpu", "cuda", "cuda:1".
+        precision: "fp32", "fp64", "tf32", "bf16".
+        checkpoint: a folder; if it holds a snapshot, training resumes there and the rows made before
+            are yielded again first, so that the caller sees one uninterrupted job.
+        checkpoint_seconds: least time between two snapshots.
+        progress: called with env_steps about once a second.
+
+    Raises:
+        InputError: unusable task, runs, device or checkpoint, before anything trains.
+    """
+    state = TrainState(task, runs, budget, engine(device, precision), drop)
+    try:
+        saved = None if checkpoint is None else snapshots.load(checkpoint)
+        if saved is not None:
+            state.restore(saved)
+            yield from state.rows
+        else:
+            yield _record(state)
+        saved_at = told_at = time.monotonic()
+        while state.env_steps < budget.env_steps:
+            _advance(state)
+            if state.env_steps % budget.eval_every == 0 or state.env_steps == budget.env_steps:
+                yield _record(state)
+            now = time.monotonic()
+            if checkpoint is not None and now - saved_at >= checkpoint_seconds:
+                snapshots.save(checkpoint, state.env_steps, state.state())
+                saved_at = time.monotonic()
+            if progress is not None and now - told_at >= _PROGRESS_SECONDS:
+                progress(state.env_steps)
+                told_at = now
+    finally:
+        state.close()
+
+
+def _record(state: TrainState) -> Row:
+    with state.engine.products():
+        row = evaluate(state)
+    state.rows.append(row)
+    return row
+
+
+def _advance(state: TrainState) -> None:
+    """One env step of every run and all the learning that follows it."""
+    method = state.method
+    _step_environments(state)
+    learned = state.env_steps - method.random_steps
+    if learned < 0:
+        return
+    with state.engine.products():
+        if method.model is not None:
+            if learned % method.model.fit_every == 0:
+                _fit(state)
+            if learned % method.rollout.every == 0:
+                _branch(state)
+        _update(state)
+
+
+def _step_environments(state: TrainState) -> None:
+    runs, action_dim = len(state.runs), state.layout.action_dim
+    obs = state.tensor(state.obs)
+    if state.env_steps < state.method.random_steps:
+        action = 2.0 * state.streams.uniform("explore", action_dim) - 1.0
+    else:
+        action = sac.act(state.sac, obs[:, None], state.streams.normal("act", 1, action_dim))[:, 0]
+    chosen = action.cpu().numpy()
+    lost = ~np.isfinite(chosen).all(1)
+    state.diverged |= lost
+    chosen[lost] = 0.0
+    next_obs, reward, terminated, truncated = state.envs.step(chosen)
+    mask = 1.0 - terminated
+    fields = (state.tensor(x) for x in (chosen, next_obs, reward, mask))
+    state.real.add(state.layout.pack(obs, *fields)[:, None])
+    state.obs[:] = next_obs
+    state.env_steps += 1
+    ended = [r for r in range(runs) if terminated[r] or truncated[r]]
+    if ended:
+        state.reset(ended)
+
+
+def _fit(state: TrainState) -> None:
+    assert state.dynamics is not None
+    state.split = dynamics.fit(state.dynamics, state.real.filled(), state.streams)
+
+
+def _branch(state: TrainState) -> None:
+    assert state.dynamics is not None and state.synthetic is not None
+    rollout, layout = state.method.rollout, state.layout
+    length, left = rollout.length(state.env_steps), rollout.per_step * rollout.every
+    while left:
+        n = min(left, _BRANCH_CHUNK)
+        start = state.real.gather(state.real.recent(state.streams.uniform("rollout-start", n)))
+        noise = draw_noise(state.streams, length, n, layout)
+        rows, valid = branch(
+            state.dynamics.sample,
+            lambda obs, z: sac.act(state.sac, obs, z),
+            state.terminated,
+            layout.obs(start),
+            noise,
+            layout,
+        )
+        state.synthetic.add(rows, valid)
+        left -= n
+
+
+def _update(state: TrainState) -> None:
+    """K updates on batches, indices and noise that are drawn beforehand."""
+    method, streams = state.method, state.streams
+    k, size, real = method.utd, method.sac.batch_size, method.real_rows
+    parts = [_draw(state.real, streams.uniform("batch-real", k * real), k)]
+    if state.synthetic is not None and real < size:
+        rollout = method.rollout
+        window = rollout.per_step * rollout.length(state.env_steps) * rollout.retain
+        parts.append(_draw(state.synthetic, streams.uniform("batch-synthetic", k * (size - real)), k, window))
+    batches = torch.cat(parts, dim=2)
+    noise = streams.normal("sac", k, 2, size, state.layout.action_dim)
+    for i in range(k):
+        state.info = sac.update(state.sac, batches[:, i], noise[:, i])
+    state.updates += k
+
+
+def _draw(buffer: ReplayBuffer, uniform: Tensor, k: int, window: int | None = None) -> Tensor:
+    """``k`` batches from a buffer: ``(R, K, B, W)``."""
+    rows = buffer.gather(buffer.recent(uniform, window))
+    return rows.view(len(rows), k, -1, rows.shape[-1])

@@ -1,0 +1,159 @@
+"""Soft actor-critic (Haarnoja et al. 2018) for R runs at once; `update` is pure in its randomness.
+
+    y          = r + discount mask (min_i Q'_i(s', a') - alpha log pi(a'|s')),        a' ~ pi(s')
+    L_critic   = mean_B sum_i (Q_i(s, a) - y)^2
+    L_actor    = mean_B alpha log pi(a|s) - min_i Q_i(s, a),                          a ~ pi(s)
+    L_alpha    = mean_B -alpha (log pi(a|s) + target entropy)       (or log alpha in place of alpha)
+
+in the order critic, target, actor, temperature (STFL, after jaxrl). Losses are means over B and sums
+over R: the gradient of a run is its own.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn.functional import relu, softplus
+
+from mbpo.buffer import Layout
+from mbpo.config import SacConfig
+from mbpo.nn import Adam, StackedMLP, gradients, stacked_mlp
+from mbpo.streams import Streams
+
+Info = dict[str, Tensor]
+
+
+class Sac:
+    """Actor ``(R,)``, twin critics ``(R, 2)``, their targets and temperatures ``(R,)``."""
+
+    def __init__(self, config: SacConfig, layout: Layout, streams: Streams) -> None:
+        device, dtype = streams.device, streams.dtype
+        obs_dim, action_dim = layout.obs_dim, layout.action_dim
+        self.config, self.layout = config, layout
+        self.actor = stacked_mlp(
+            (obs_dim, *config.hidden_dims, 2 * action_dim),
+            None,
+            config.init,
+            relu,
+            streams.generators("init-actor", "cpu"),
+            device,
+            dtype,
+        )
+        self.critic = stacked_mlp(
+            (obs_dim + action_dim, *config.hidden_dims, 1),
+            2,
+            config.init,
+            relu,
+            streams.generators("init-critic", "cpu"),
+            device,
+            dtype,
+        )
+        self.target_critic = self.critic.clone()
+        runs = len(streams.entropies)
+        self.log_alpha = torch.full(
+            (runs,), math.log(config.init_temperature), device=device, dtype=dtype
+        ).requires_grad_()
+        self.target_entropy = config.entropy_target(action_dim)
+        self.actor_adam = Adam(self.actor.parameters, config.learning_rate)
+        self.critic_adam = Adam(self.critic.parameters, config.learning_rate)
+        self.alpha_adam = Adam([self.log_alpha], config.learning_rate)
+
+    @property
+    def alpha(self) -> Tensor:
+        """Temperatures ``(R,)``, detached."""
+        return self.log_alpha.detach().exp()
+
+    def state(self) -> dict[str, object]:
+        """Everything a checkpoint needs, by reference."""
+        return {
+            "actor": [p.detach() for p in self.actor.parameters],
+            "critic": [p.detach() for p in self.critic.parameters],
+            "target_critic": self.target_critic.parameters,
+            "log_alpha": self.log_alpha.detach(),
+            "adam": [adam.state() for adam in (self.actor_adam, self.critic_adam, self.alpha_adam)],
+        }
+
+
+def policy(sac: Sac, obs: Tensor, actor: StackedMLP | None = None) -> tuple[Tensor, Tensor]:
+    """Mean and log std of the Gaussian before tanh: ``obs (R, B, O) -> (R, B, A)`` each."""
+    config = sac.config
+    mean, raw = (actor or sac.actor)(obs).chunk(2, dim=-1)
+    if config.log_std == "clip":
+        return mean, raw.clamp(config.min_log_std, config.max_log_std)
+    share = 0.5 * (raw.tanh() + 1.0)
+    return mean, config.min_log_std + (config.max_log_std - config.min_log_std) * share
+
+
+def act(sac: Sac, obs: Tensor, noise: Tensor | None) -> Tensor:
+    """Actions in [-1, 1] for ``obs (R, B, O)``: sampled with ``noise (R, B, A)``, else the mean's tanh."""
+    with torch.no_grad():
+        mean, log_std = policy(sac, obs)
+        return torch.tanh(mean if noise is None else mean + log_std.exp() * noise)
+
+
+def sample_action(sac: Sac, obs: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    """A reparameterized action ``(R, B, A)`` and its log density ``(R, B)``, tanh's volume included."""
+    mean, log_std = policy(sac, obs)
+    u = mean + log_std.exp() * noise
+    gaussian = -0.5 * noise.square() - log_std - 0.5 * math.log(2 * math.pi)
+    # log(1 - tanh(u)^2) without cancellation for large |u|.
+    volume = 2.0 * (math.log(2.0) - u - softplus(-2.0 * u))
+    return torch.tanh(u), (gaussian - volume).sum(-1)
+
+
+def q_values(critic: StackedMLP, obs: Tensor, action: Tensor) -> Tensor:
+    """Both critics: ``obs (R, B, O), action (R, B, A) -> (R, 2, B)``."""
+    return critic(torch.cat([obs, action], dim=-1)[:, None])[..., 0]
+
+
+def td_target(sac: Sac, rows: Tensor, noise: Tensor) -> Tensor:
+    """Regression target of the critics ``(R, B)`` for packed ``rows (R, B, W)``."""
+    layout = sac.layout
+    with torch.no_grad():
+        next_obs = layout.next_obs(rows)
+        next_action, log_prob = sample_action(sac, next_obs, noise)
+        soft = q_values(sac.target_critic, next_obs, next_action).amin(1) - sac.alpha[:, None] * log_prob
+        return layout.reward(rows) + sac.config.discount * layout.mask(rows) * soft
+
+
+def update(sac: Sac, rows: Tensor, noise: Tensor) -> Info:
+    """One update of critics, targets, actor and temperature.
+
+    Args:
+        sac: the learner; its parameters move in place.
+        rows: ``(R, B, W)`` packed transitions, real and synthetic mixed.
+        noise: ``(R, 2, B, A)`` standard normal, for next action and action.
+
+    Returns:
+        Losses, mean Q, entropy and temperature, ``(R,)`` each, detached.
+    """
+    info = _update_critic(sac, rows, noise[:, 0])
+    sac.target_critic.lerp_(sac.critic, sac.config.tau)
+    info |= _update_actor(sac, sac.layout.obs(rows), noise[:, 1])
+    _update_temperature(sac, info["entropy"])
+    return info
+
+
+def _update_critic(sac: Sac, rows: Tensor, noise: Tensor) -> Info:
+    y = td_target(sac, rows, noise)
+    q = sac.critic(sac.layout.inputs(rows)[:, None])[..., 0]
+    per_run = sac.config.critic_loss_scale * (q - y[:, None]).square().mean(-1).sum(-1)
+    sac.critic_adam.step(gradients(per_run.sum(), sac.critic.parameters))
+    return {"critic_loss": per_run.detach(), "q_mean": q.detach().mean((1, 2))}
+
+
+def _update_actor(sac: Sac, obs: Tensor, noise: Tensor) -> Info:
+    action, log_prob = sample_action(sac, obs, noise)
+    q = q_values(sac.critic.frozen(), obs, action).amin(1)
+    per_run = (sac.alpha[:, None] * log_prob - q).mean(-1)
+    sac.actor_adam.step(gradients(per_run.sum(), sac.actor.parameters))
+    return {"actor_loss": per_run.detach(), "entropy": -log_prob.detach().mean(-1)}
+
+
+def _update_temperature(sac: Sac, entropy: Tensor) -> None:
+    """The loss is linear in the entropy gap, so its gradient is written out: no graph is needed."""
+    gap = entropy - sac.target_entropy
+    grad = gap * sac.alpha if sac.config.temperature_loss == "alpha" else gap
+    sac.alpha_adam.step([grad])

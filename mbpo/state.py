@@ -1,0 +1,203 @@
+"""Everything that a lockstep job owns between two env steps: built once, saved and restored whole."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mbpo.accelerate import Engine
+from mbpo.buffer import Layout, ReplayBuffer
+from mbpo.checkpoint import copy_into
+from mbpo.config import Budget, InputError, Method
+from mbpo.dynamics import GaussianEnsemble, Split
+from mbpo.envs import EnvBatch
+from mbpo.sac import Sac
+from mbpo.streams import Streams, stream_seed
+from mbpo.terminations import termination_for
+
+
+class Run(NamedTuple):
+    """One run: what to train and its seed."""
+
+    method: Method
+    seed: int
+
+    @property
+    def entropy(self) -> str:
+        """Root of all of this run's randomness: its seed and its constants, not its companions.
+
+        Constants at their defaults are left out, so a field added later moves no stored number.
+        """
+        constants = self.method.model_dump_json(exclude_defaults=True)
+        return f"{self.seed}/{hashlib.sha256(constants.encode()).hexdigest()}"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One evaluation of all runs: returns and lengths ``(R, episodes)``, diagnostics ``(R,)`` each."""
+
+    env_steps: int
+    updates: int
+    returns: np.ndarray
+    lengths: np.ndarray
+    diagnostics: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+def check_runs(runs: Sequence[Run]) -> Method:
+    """The method that all runs share.
+
+    Raises:
+        InputError: no runs, a negative seed, a run given twice, or constants other than the target
+            that differ between runs.
+    """
+    if not runs:
+        raise InputError("runs is empty: give at least one Run(method, seed)")
+    shared = runs[0].method.shared()
+    for i, run in enumerate(runs):
+        if run.seed < 0:
+            raise InputError(f"runs[{i}].seed = {run.seed}: seeds must not be negative")
+        if run in runs[:i]:
+            raise InputError(
+                f"runs[{i}] repeats runs[{runs.index(run)}]: one lockstep job holds each (method, seed) once"
+            )
+        if run.method.shared() != shared:
+            mine, first = run.method.model_dump(), runs[0].method.model_dump()
+            differ = ", ".join(sorted(k for k in mine if k != "target" and mine[k] != first[k]))
+            raise InputError(
+                f"runs[{i}] differs from runs[0] in {differ}: only target and seed may differ in one call; "
+                "train them in two calls"
+            )
+    return shared
+
+
+class TrainState:
+    """The learners, buffers, environments and counters of R runs in lockstep."""
+
+    def __init__(
+        self, task: str, runs: Sequence[Run], budget: Budget, engine: Engine, drop: Sequence[str] = ()
+    ) -> None:
+        self.runs, self.budget, self.engine = list(runs), budget, engine
+        self.method = method = check_runs(runs)
+        self.envs = EnvBatch(task, len(runs), drop)
+        info = self.envs.info
+        self.layout = Layout(info.obs_dim, info.action_dim)
+        self.terminated = termination_for(info)
+        self.streams = Streams([run.entropy for run in runs], engine.device, engine.dtype)
+        self.sac = Sac(method.sac, self.layout, self.streams)
+        self.real = self._buffer(min(method.real_capacity, budget.env_steps))
+        self.dynamics: GaussianEnsemble | None = None
+        self.synthetic: ReplayBuffer | None = None
+        if method.model is not None:
+            self.dynamics = GaussianEnsemble(
+                method.model, [run.method.target for run in runs], self.layout, self.streams
+            )
+            rollout = method.rollout
+            kept = min(rollout.retain, max(budget.env_steps - method.random_steps, 0) + rollout.every)
+            self.synthetic = self._buffer(rollout.per_step * rollout.max_length * kept)
+        self.split: Split | None = None
+        self.env_steps = self.updates = 0
+        self.episodes = np.zeros(len(runs), dtype=np.int64)
+        self.diverged = np.zeros(len(runs), dtype=bool)
+        self.info: dict[str, Tensor] = {}
+        self.rows: list[Row] = []
+        self.obs = np.zeros((len(runs), info.obs_dim), dtype=np.float32)
+        self._eval_envs: dict[int, EnvBatch] = {}
+        self.reset(range(len(runs)))
+
+    def _buffer(self, capacity: int) -> ReplayBuffer:
+        return ReplayBuffer(len(self.runs), capacity, self.layout, self.engine.device, self.engine.dtype)
+
+    def reset(self, which: Sequence[int]) -> None:
+        """Start a new episode in the environments `which`, each from its own run's next seed."""
+        seeds = [self.env_seed(r, f"env/{self.episodes[r]}") for r in which]
+        self.episodes[list(which)] += 1
+        self.obs[list(which)] = self.envs.reset(seeds, list(which))
+
+    def env_seed(self, run: int, name: str) -> int:
+        """A 31-bit environment seed from the run's entropy and a name."""
+        return stream_seed(self.runs[run].entropy, name) % 2**31
+
+    def eval_envs(self, episodes: int) -> EnvBatch:
+        """Environments for `episodes` episodes of every run, kept for the next evaluation."""
+        if episodes not in self._eval_envs:
+            self._eval_envs[episodes] = EnvBatch(self.envs.info.id, len(self.runs) * episodes, self.envs.info.drop)
+        return self._eval_envs[episodes]
+
+    def tensor(self, values: np.ndarray) -> Tensor:
+        """`values` on the training device, in the engine's dtype."""
+        return torch.as_tensor(values, device=self.engine.device, dtype=self.engine.dtype)
+
+    def close(self) -> None:
+        """Close all environments."""
+        for batch in (self.envs, *self._eval_envs.values()):
+            batch.close()
+
+    def _live(self) -> dict[str, Any]:
+        live: dict[str, Any] = {"sac": self.sac.state()}
+        if self.dynamics is not None:
+            live["dynamics"] = self.dynamics.state()
+        return live
+
+    def state(self) -> dict[str, Any]:
+        """All that a resumed job needs to go on as if never interrupted."""
+        env = [
+            {k: torch.as_tensor(v) if isinstance(v, np.ndarray) else v for k, v in e.items()} for e in self.envs.state()
+        ]
+        return {
+            "runs": [run.entropy for run in self.runs],
+            "live": self._live(),
+            "real": self.real.state(),
+            "synthetic": None if self.synthetic is None else self.synthetic.state(),
+            "streams": self.streams.state(),
+            "env": env,
+            "counters": {"env_steps": self.env_steps, "updates": self.updates},
+            "episodes": self.episodes.tolist(),
+            "diverged": self.diverged.tolist(),
+            "info": dict(self.info),
+            "split": None if self.split is None else {"train": self.split.train, "holdout": self.split.holdout},
+            "rows": [_row_tree(row) for row in self.rows],
+        }
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        """Take over a state saved by the same runs.
+
+        Raises:
+            InputError: it was saved by other runs.
+        """
+        if saved["runs"] != [run.entropy for run in self.runs]:
+            raise InputError(
+                "the checkpoint belongs to other runs (seeds or constants differ); give this job a folder of its own"
+            )
+        copy_into(self._live(), saved["live"])
+        self.real.restore(saved["real"])
+        if self.synthetic is not None:
+            self.synthetic.restore(saved["synthetic"])
+        self.streams.restore(saved["streams"])
+        self.obs = self.envs.restore(
+            [{k: v.numpy() if isinstance(v, Tensor) else v for k, v in e.items()} for e in saved["env"]]
+        )
+        self.env_steps, self.updates = saved["counters"]["env_steps"], saved["counters"]["updates"]
+        self.episodes = np.asarray(saved["episodes"], dtype=np.int64)
+        self.diverged = np.asarray(saved["diverged"], dtype=bool)
+        device = self.engine.device
+        self.info = {k: v.to(device) for k, v in saved["info"].items()}
+        self.split = None if saved["split"] is None else Split(**{k: v.to(device) for k, v in saved["split"].items()})
+        self.rows = [_row_from(tree) for tree in saved["rows"]]
+
+
+def _row_tree(row: Row) -> dict[str, Any]:
+    arrays = {"returns": row.returns, "lengths": row.lengths}
+    tensors = {k: torch.as_tensor(v) for k, v in arrays.items()}
+    diagnostics = {k: torch.as_tensor(v) for k, v in row.diagnostics.items()}
+    return {"env_steps": row.env_steps, "updates": row.updates, **tensors, "diagnostics": diagnostics}
+
+
+def _row_from(tree: dict[str, Any]) -> Row:
+    diagnostics = {k: v.numpy() for k, v in tree["diagnostics"].items()}
+    return Row(tree["env_steps"], tree["updates"], tree["returns"].numpy(), tree["lengths"].numpy(), diagnostics)

@@ -1,0 +1,125 @@
+"""The affine map between what the dynamics model regresses and what the buffers hold.
+
+    y      = (target - carry * obs - shift) / scale        encode: what the ensemble sees
+    target = carry * obs + shift + scale * y               decode: what the synthetic buffer stores
+
+``target`` is ``(next_obs, reward)``; the reward is the last column and has carry 0. MBPO is carry 1,
+shift 0, scale 1; FTFL is carry 0 with the running mean and standard deviation of each column (FTFL,
+section 4: target unit normalization and direct next-state prediction). Every arm between them is a
+choice of these three vectors, so arms train together. `fitted` takes for carry the regression slope
+of next_obs on obs, of which the two are the extremes.
+
+The map is fitted on the training split at each model fit and frozen with the weights until the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mbpo.config import Target
+
+_CHUNK = 65_536
+
+
+@dataclass(frozen=True)
+class TargetMap:
+    """One affine map a run: carry, shift, scale, each ``(R, D)``."""
+
+    carry: Tensor
+    shift: Tensor
+    scale: Tensor
+
+    def base(self, obs: Tensor) -> Tensor:
+        """``carry * obs + shift`` for ``obs (R, ..., O) -> (R, ..., D)``."""
+        dims = (len(self.carry),) + (1,) * (obs.dim() - 2) + (-1,)
+        padded = torch.nn.functional.pad(obs, (0, 1))
+        return torch.addcmul(self.shift.view(dims), self.carry.view(dims), padded)
+
+    def encode(self, obs: Tensor, target: Tensor) -> Tensor:
+        """Raw ``target (R, ..., D)`` to target space."""
+        return (target - self.base(obs)) / self._scale(target)
+
+    def decode(self, obs: Tensor, y: Tensor) -> Tensor:
+        """Target space to raw ``(R, ..., D)``: next_obs and, last, the reward."""
+        return torch.addcmul(self.base(obs), self._scale(y), y)
+
+    def raw_std(self, std: Tensor) -> Tensor:
+        """A standard deviation in target space ``(R, ..., D)`` in raw units."""
+        return std * self._scale(std)
+
+    def _scale(self, like: Tensor) -> Tensor:
+        return self.scale.view((len(self.scale),) + (1,) * (like.dim() - 2) + (-1,))
+
+
+def identity(arms: Sequence[Target], obs_dim: int, device: torch.device, dtype: torch.dtype) -> TargetMap:
+    """The map before any fit: carry as each arm has it (1 for fitted), shift 0, scale 1."""
+    carry = torch.tensor([[float(t.predict != "next_obs")] * obs_dim + [0.0] for t in arms], device=device, dtype=dtype)
+    return TargetMap(carry, torch.zeros_like(carry), torch.ones_like(carry))
+
+
+def average(term: Callable[[slice], Tensor], keep: Tensor) -> Tensor:
+    """Mean over the rows that `keep (R, N)` marks of ``term(rows) (R, rows, C)``, in float64: ``(R, C)``."""
+    count = keep.sum(1, dtype=torch.float64)[:, None]
+    pieces = [slice(i, i + _CHUNK) for i in range(0, keep.shape[1], _CHUNK)]
+    return torch.stack([(term(rows).double() * keep[:, rows, None]).sum(1) for rows in pieces]).sum(0) / count
+
+
+def mean_and_std(column: Callable[[slice], Tensor], keep: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation ``(R, C)`` of the kept rows; a column that does not vary has std 1.
+
+    Two passes in float64: a variance taken as a difference of squares would lose a small reward
+    beside a large offset.
+    """
+    mean = average(column, keep)
+    std = average(lambda rows: (column(rows).double() - mean[:, None]).square(), keep).sqrt()
+    return mean, torch.where(std > 1e-12 + 1e-6 * mean.abs(), std, torch.ones_like(std))
+
+
+def slope(obs: Tensor, target: Tensor, keep: Tensor) -> Tensor:
+    """Regression slope ``(R, D)`` of each target column on its own obs column; 0 for the reward."""
+
+    def padded(rows: slice) -> Tensor:
+        return torch.nn.functional.pad(obs[:, rows].double(), (0, 1))
+
+    obs_mean, target_mean = average(padded, keep)[:, None], average(lambda rows: target[:, rows], keep)[:, None]
+    cov = average(lambda rows: (padded(rows) - obs_mean) * (target[:, rows] - target_mean), keep)
+    var = average(lambda rows: (padded(rows) - obs_mean).square(), keep)
+    varies = var > 1e-12 * (1 + obs_mean[:, 0].square())
+    return torch.where(varies, cov / torch.where(varies, var, torch.ones_like(var)), torch.zeros_like(var))
+
+
+def fit(arms: Sequence[Target], obs: Tensor, target: Tensor, keep: Tensor | None = None) -> TargetMap:
+    """Fit each run's map to its rows.
+
+    Args:
+        arms: the target of each run, R of them.
+        obs: ``(R, N, O)`` raw observations.
+        target: ``(R, N, D)`` raw next_obs and, last, reward.
+        keep: ``(R, N)`` bool, the training split; all rows if None.
+
+    A column that does not vary (an all-zero reward, a constant sensor) keeps scale 1.
+    """
+    if keep is None:
+        keep = torch.ones(obs.shape[:2], device=obs.device, dtype=torch.bool)
+    carry = identity(arms, obs.shape[-1], obs.device, torch.float64).carry
+    fitted = torch.tensor([arm.predict == "fitted" for arm in arms], device=obs.device)
+    if fitted.any():
+        carry = torch.where(fitted[:, None], slope(obs, target, keep), carry)
+
+    def residual(rows: slice) -> Tensor:
+        padded = torch.nn.functional.pad(obs[:, rows].double(), (0, 1))
+        return target[:, rows].double() - carry[:, None] * padded
+
+    mean, std = mean_and_std(residual, keep)
+    chosen = torch.tensor([_normalized(arm, obs.shape[-1]) for arm in arms], device=obs.device)
+    shift = torch.where(chosen, mean, torch.zeros_like(mean))
+    scale = torch.where(chosen, std, torch.ones_like(std))
+    return TargetMap(carry.to(obs.dtype), shift.to(obs.dtype), scale.to(obs.dtype))
+
+
+def _normalized(arm: Target, obs_dim: int) -> list[bool]:
+    return [arm.normalize in ("obs", "both")] * obs_dim + [arm.normalize in ("reward", "both")]
