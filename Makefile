@@ -3,11 +3,14 @@
 PYTHON   ?= python3.11
 WORKERS  ?= 2
 PROTOCOL ?= quick
+RESULTS  ?= results
+CACHE    ?= .cache
 ARGS     ?=
 
 VENV  := .venv
 PY    := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
+FOLDERS = --results $(RESULTS) --cache $(CACHE)
 say    = @printf '\n== %s ==\n'
 
 .DEFAULT_GOAL := help
@@ -16,7 +19,7 @@ say    = @printf '\n== %s ==\n'
 .PHONY: help setup test lint types unit smoke claims format lock clean
 
 help:  ## List the targets
-	@echo "make TARGET  (PYTHON=$(PYTHON) WORKERS=$(WORKERS) PROTOCOL=$(PROTOCOL) ARGS='more options for pytest')"
+	@echo "make TARGET  (PYTHON=$(PYTHON) WORKERS=$(WORKERS) PROTOCOL=$(PROTOCOL) RESULTS=$(RESULTS) CACHE=$(CACHE) ARGS='more options for pytest')"
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' Makefile
 
 setup: $(STAMP)  ## Install requirements.lock and this project into .venv; does nothing when they are there
@@ -59,8 +62,8 @@ smoke: setup  ## Tiny end-to-end runs
 claims: setup  ## Train what PROTOCOL lacks, judge every claim, write the report
 	$(say) 'claims, $(PROTOCOL) protocol'
 	@status=0; \
-	$(PY) -m pytest benchmark/ -m claims -n $(WORKERS) --protocol $(PROTOCOL) $(ARGS) || status=$$?; \
-	$(PY) -m benchmark report || { report=$$?; [ $$status -ne 0 ] || status=$$report; }; \
+	$(PY) -m pytest benchmark/ -m claims -n $(WORKERS) --protocol $(PROTOCOL) $(FOLDERS) --accept-contradicted $(ARGS) || status=$$?; \
+	$(PY) -m benchmark report --protocol $(PROTOCOL) $(FOLDERS) || { report=$$?; [ $$status -ne 0 ] || status=$$report; }; \
 	exit $$status
 
 format: setup  ## Let ruff rewrite the code

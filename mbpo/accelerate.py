@@ -25,7 +25,8 @@ class Engine:
     def products(self) -> Iterator[None]:
         """Matrix products inside run in `precision`; sums, losses and optimizers keep `dtype`."""
         if self.precision == "bf16":
-            with torch.autocast(self.device.type, dtype=torch.bfloat16):
+            # Uncached: autocast would keep its copy of a weight over all the updates of a block.
+            with torch.autocast(self.device.type, dtype=torch.bfloat16, cache_enabled=False):
                 yield
             return
         if self.device.type != "cuda":

@@ -1,12 +1,13 @@
 """All-or-nothing snapshots of a whole training state.
 
 A snapshot is a folder written under a temporary name, whose sentinel file comes last, then renamed.
-One without its sentinel is a torn write and is passed over; one that has it and does not load is an
-error, never a silent restart.
+One without its sentinel is a torn write and is passed over. The sentinel holds the digest of the
+state: one that does not match is an error, never a silent restart nor a silent change of numbers.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from pathlib import Path
@@ -24,7 +25,7 @@ def save(folder: Path, step: int, tree: dict[str, Any]) -> Path:
     """Write `tree` (tensors, numbers, strings, lists, dicts) as snapshot `step`; drop older ones after."""
     folder.mkdir(parents=True, exist_ok=True)
     final = folder / f"step-{step:012d}"
-    if final.exists():
+    if (final / _SENTINEL).exists():
         return final
     draft = folder / f".{final.name}.{os.getpid()}"
     shutil.rmtree(draft, ignore_errors=True)
@@ -33,12 +34,18 @@ def save(folder: Path, step: int, tree: dict[str, Any]) -> Path:
         torch.save(tree, file)
         file.flush()
         os.fsync(file.fileno())
-    (draft / _SENTINEL).write_text(f"{step}\n")
+    (draft / _SENTINEL).write_text(_digest(draft / "state.pt") + "\n")
+    shutil.rmtree(final, ignore_errors=True)
     draft.rename(final)
     for old in complete(folder):
         if old != final:
             shutil.rmtree(old, ignore_errors=True)
     return final
+
+
+def _digest(file: Path) -> str:
+    with open(file, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def complete(folder: Path) -> list[Path]:
@@ -50,18 +57,15 @@ def load(folder: Path) -> dict[str, Any] | None:
     """The newest complete snapshot in `folder`, on the CPU, or None if there is none.
 
     Raises:
-        InputError: a complete snapshot that cannot be read.
+        InputError: a complete snapshot whose state is missing or not what was written.
     """
     found = complete(folder)
     if not found:
         return None
-    try:
-        tree = torch.load(found[-1] / "state.pt", map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError) as error:
-        raise InputError(
-            f"checkpoint {found[-1]} is damaged ({type(error).__name__}); delete the folder to train from the start"
-        ) from error
-    return dict(tree)
+    state = found[-1] / "state.pt"
+    if not state.exists() or _digest(state) != (found[-1] / _SENTINEL).read_text().strip():
+        raise InputError(f"checkpoint {found[-1]} is damaged; delete the folder to train from the start")
+    return dict(torch.load(state, map_location="cpu", weights_only=True))
 
 
 @torch.no_grad()
@@ -72,12 +76,15 @@ def copy_into(live: Any, saved: Any, where: str = "state") -> None:
         InputError: the trees differ in form, naming the place.
     """
     if isinstance(live, Tensor):
-        if not isinstance(saved, Tensor) or live.shape != saved.shape:
-            raise InputError(f"checkpoint does not fit this run at {where}; delete it to train from the start")
+        fits = isinstance(saved, Tensor) and live.shape == saved.shape
+    elif isinstance(live, dict):
+        fits = isinstance(saved, dict) and live.keys() == saved.keys()
+    else:
+        fits = isinstance(saved, list) and len(live) == len(saved)
+    if not fits:
+        raise InputError(f"checkpoint does not fit this run at {where}; delete it to train from the start")
+    if isinstance(live, Tensor):
         live.copy_(saved)
         return
-    keys = live.keys() if isinstance(live, dict) else range(len(live))
-    if len(live) != len(saved):
-        raise InputError(f"checkpoint does not fit this run at {where}; delete it to train from the start")
-    for key in keys:
+    for key in live.keys() if isinstance(live, dict) else range(len(live)):
         copy_into(live[key], saved[key], f"{where}.{key}")

@@ -244,6 +244,13 @@ class Method(Config):
     )
     real_capacity: int = constant(1_000_000, "rows of the real buffer", unit="rows", source="[C] STFL, jannerm", ge=1)
 
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        for name in ("random_steps", "real_capacity") if self.model is not None else ():
+            if getattr(self, name) < 2:
+                raise ValueError(f"{name} = {getattr(self, name)}: a model needs 2 rows or more, one of them held out")
+        return self
+
     @property
     def real_rows(self) -> int:
         """Real rows in one batch; all of them without a model."""

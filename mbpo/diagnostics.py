@@ -19,7 +19,7 @@ from torch import Tensor
 from mbpo.buffer import Layout
 from mbpo.dynamics import GaussianEnsemble
 from mbpo.evaluation import Trace
-from mbpo.targets import mean_and_std, slope
+from mbpo.targets import slope
 
 REWARD_BINS = 10
 
@@ -81,7 +81,7 @@ def reward_collapse(p: Prediction) -> dict[str, Tensor]:
     true, predicted = p.truth[..., -1].double(), p.mean[..., -1].double()
     center = true.mean((1, 2), keepdim=True)
     var = (true - center).square().mean((1, 2))
-    var = torch.where(var > 0, var, torch.full_like(var, math.nan))
+    var = torch.where(_varies(true[:, 0]), var, torch.full_like(var, math.nan))
     pred_mean = predicted.mean((1, 2))
     pred_var = (predicted - pred_mean[:, None, None]).square().mean((1, 2))
     noise_var = p.logvar_raw[..., -1].double().exp().mean((1, 2))
@@ -95,6 +95,11 @@ def reward_collapse(p: Prediction) -> dict[str, Tensor]:
         "reward_noise_std": noise_var.sqrt(),
         "reward_std_ratio": ((pred_var + noise_var) / var).sqrt(),
     }
+
+
+def _varies(values: Tensor) -> Tensor:
+    """Whether ``values (R, B, ...)`` are not all the same: exact, where a variance may come out at 1e-34."""
+    return values.amax(1) > values.amin(1)
 
 
 def reward_bins(p: Prediction) -> dict[str, Tensor]:
@@ -159,7 +164,11 @@ def model_error(p: Prediction) -> dict[str, Tensor]:
 
 def model_report(ensemble: GaussianEnsemble, rows: Tensor) -> dict[str, Tensor]:
     """All scalar model measures on held-out packed ``rows (R, B, W)``: ``(R,)`` each."""
-    p = predict(ensemble, rows)
+    return scalars(predict(ensemble, rows))
+
+
+def scalars(p: Prediction) -> dict[str, Tensor]:
+    """All scalar model measures of one prediction: ``(R,)`` each."""
     return reward_collapse(p) | variance(p) | model_error(p)
 
 
@@ -181,9 +190,9 @@ def target_geometry(rows: Tensor, layout: Layout) -> dict[str, Tensor]:
     nan = torch.full_like(delta_var, math.nan)
     reward_var = next_var[:, -1]
     return {
-        "increment_ratio": torch.where(next_var[:, :-1] > 0, delta_var / next_var[:, :-1], nan),
-        "fitted_carry": slope(obs, target, keep)[:, :-1],
-        "increment_kurtosis": torch.where(delta_var > 0, fourth / delta_var.square() - 3.0, nan),
+        "increment_ratio": torch.where(_varies(target)[:, :-1], delta_var / next_var[:, :-1], nan),
+        "fitted_carry": torch.where(_varies(obs), slope(obs, target, keep)[:, :-1], nan),
+        "increment_kurtosis": torch.where(_varies(delta), fourth / delta_var.square() - 3.0, nan),
         "zero_increments": (delta == 0).double().mean(1),
         "reward_share_delta": reward_var / (delta_var.sum(1) + reward_var),
         "reward_share_next_obs": reward_var / next_var.sum(1),
@@ -192,8 +201,8 @@ def target_geometry(rows: Tensor, layout: Layout) -> dict[str, Tensor]:
 
 def reward_summary(reward: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of ``reward (R, N)``: ``(R,)`` each."""
-    mean, _ = mean_and_std(lambda piece: reward[:, piece, None], torch.ones_like(reward, dtype=torch.bool))
-    return mean[:, 0], reward.double().std(1, unbiased=False)
+    wide = reward.double()
+    return wide.mean(1), wide.std(1, unbiased=False)
 
 
 def soft_returns(

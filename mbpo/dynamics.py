@@ -170,7 +170,7 @@ def _fit_statistics(ensemble: GaussianEnsemble, rows: Tensor, split: Split) -> N
     keep = torch.zeros(rows.shape[:2], device=rows.device, dtype=torch.bool).scatter_(1, split.train, True)
     ensemble.map = targets.fit(ensemble.arms, layout.obs(rows), layout.targets(rows), keep)
     inputs = layout.inputs(rows)
-    mean, std = targets.mean_and_std(lambda piece: inputs[:, piece], keep)
+    mean, std = targets.mean_and_std(lambda piece: inputs[:, piece], keep, inputs.dtype)
     ensemble.input_mean, ensemble.input_std = mean[:, None].to(rows.dtype), std[:, None].to(rows.dtype)
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from mbpo.accelerate import Engine
 from mbpo.buffer import Layout, ReplayBuffer
 from mbpo.checkpoint import copy_into
-from mbpo.config import Budget, InputError, Method
+from mbpo.config import NUMERICS_VERSION, Budget, InputError, Method
 from mbpo.dynamics import GaussianEnsemble, Split
 from mbpo.envs import EnvBatch
 from mbpo.sac import Sac
@@ -144,13 +144,26 @@ class TrainState:
             live["dynamics"] = self.dynamics.state()
         return live
 
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What a checkpoint and the job that takes it over have in common."""
+        return {
+            "task": self.envs.info.id,
+            "drop": list(self.envs.info.drop),
+            "runs": [run.entropy for run in self.runs],
+            "budget": self.budget.model_dump(),
+            "device": self.engine.device.type,
+            "precision": self.engine.precision,
+            "numerics_version": NUMERICS_VERSION,
+        }
+
     def state(self) -> dict[str, Any]:
         """All that a resumed job needs to go on as if never interrupted."""
         env = [
             {k: torch.as_tensor(v) if isinstance(v, np.ndarray) else v for k, v in e.items()} for e in self.envs.state()
         ]
         return {
-            "runs": [run.entropy for run in self.runs],
+            "job": self.identity,
             "live": self._live(),
             "real": self.real.state(),
             "synthetic": None if self.synthetic is None else self.synthetic.state(),
@@ -165,14 +178,15 @@ class TrainState:
         }
 
     def restore(self, saved: dict[str, Any]) -> None:
-        """Take over a state saved by the same runs.
+        """Take over a state saved by the same job.
 
         Raises:
-            InputError: it was saved by other runs.
+            InputError: it was saved by another one.
         """
-        if saved["runs"] != [run.entropy for run in self.runs]:
+        differ = [name for name, value in self.identity.items() if saved["job"][name] != value]
+        if differ:
             raise InputError(
-                "the checkpoint belongs to other runs (seeds or constants differ); give this job a folder of its own"
+                f"the checkpoint is of another job: {', '.join(differ)} differ; give this one its own folder"
             )
         copy_into(self._live(), saved["live"])
         self.real.restore(saved["real"])

@@ -68,15 +68,16 @@ def average(term: Callable[[slice], Tensor], keep: Tensor) -> Tensor:
     return torch.stack([(term(rows).double() * keep[:, rows, None]).sum(1) for rows in pieces]).sum(0) / count
 
 
-def mean_and_std(column: Callable[[slice], Tensor], keep: Tensor) -> tuple[Tensor, Tensor]:
+def mean_and_std(column: Callable[[slice], Tensor], keep: Tensor, stored: torch.dtype) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation ``(R, C)`` of the kept rows; a column that does not vary has std 1.
 
     Two passes in float64: a variance taken as a difference of squares would lose a small reward
-    beside a large offset.
+    beside a large offset. A column varies if it does so beyond what the format `stored` resolves.
     """
+    resolution = max(8.0 * torch.finfo(stored).eps, 1e-12)
     mean = average(column, keep)
     std = average(lambda rows: (column(rows).double() - mean[:, None]).square(), keep).sqrt()
-    return mean, torch.where(std > 1e-12 + 1e-6 * mean.abs(), std, torch.ones_like(std))
+    return mean, torch.where(std > 1e-12 + resolution * mean.abs(), std, torch.ones_like(std))
 
 
 def slope(obs: Tensor, target: Tensor, keep: Tensor) -> Tensor:
@@ -114,7 +115,7 @@ def fit(arms: Sequence[Target], obs: Tensor, target: Tensor, keep: Tensor | None
         padded = torch.nn.functional.pad(obs[:, rows].double(), (0, 1))
         return target[:, rows].double() - carry[:, None] * padded
 
-    mean, std = mean_and_std(residual, keep)
+    mean, std = mean_and_std(residual, keep, target.dtype)
     chosen = torch.tensor([_normalized(arm, obs.shape[-1]) for arm in arms], device=obs.device)
     shift = torch.where(chosen, mean, torch.zeros_like(mean))
     scale = torch.where(chosen, std, torch.ones_like(std))

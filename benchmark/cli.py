@@ -1,0 +1,171 @@
+"""The command line: `run` trains what is asked for, `status` says what is missing, `report` writes the pages.
+
+Bad input ends in one `error:` line on standard error and exit code 2. With `--json`, standard output holds the JSON
+alone; everything else goes to standard error.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any, cast, get_args
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from benchmark import runner, status
+from benchmark.cost import hours, rates
+from benchmark.entries import Protocol
+from benchmark.pages import load_suite, specs
+from benchmark.progress import Watch, count, duration, sentence
+from benchmark.spec import Kind
+from benchmark.store import Store
+from benchmark.workers import visible_gpus
+from mbpo.config import InputError, nearest
+
+RESULTS, CACHE = Path("results"), Path(".cache")
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__, rich_markup_mode=None)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise ValueError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
+
+
+def Count(help: str) -> Any:
+    """A `typer.Option` for a whole number of at least 1."""
+    return typer.Option(parser=_count, metavar="N", help=help)
+
+
+Results = Annotated[Path, typer.Option(help="folder of records")]
+Cache = Annotated[Path, typer.Option(help="folder of leases, progress and checkpoints")]
+Json = Annotated[bool, typer.Option("--json", help="JSON alone on standard output")]
+ProtocolName = Annotated[str, typer.Option(help="smoke, quick, reduced or paper")]
+
+
+@app.command()
+def run(
+    task: Annotated[list[str], typer.Option(help="such as dmc:hopper-hop; may be repeated")],
+    method: Annotated[list[str], typer.Option(help="such as ftfl; may be repeated")],
+    seeds: Annotated[int | None, Count("seeds 0 to N-1; the protocol's number if left out")] = None,
+    protocol: ProtocolName = "quick",
+    kind: Annotated[str, typer.Option(help="train online, or fit models on a fixed data set")] = "train",
+    drop: Annotated[list[str] | None, typer.Option(help="observation group to leave out; may be repeated")] = None,
+    steps: Annotated[int | None, Count("env steps, in place of the protocol's")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1")] = "auto",
+    results: Results = RESULTS,
+    cache: Cache = CACHE,
+    as_json: Json = False,
+) -> None:
+    """Train the runs that have no record; equal runs are never trained twice."""
+    if kind not in get_args(Kind):
+        raise InputError(f"unknown kind {kind!r}; {nearest(kind, get_args(Kind))}")
+    page = _with_steps(load_suite().protocol(protocol), kind, steps)
+    wanted = specs(cast(Kind, kind), _distinct(task), _distinct(method), page, seeds, drop=drop or ())
+    store = Store(results, cache)
+    missing = store.missing(wanted)
+    estimate = hours(missing, rates(len(visible_gpus(os.environ))))
+    if missing:
+        _say(f"{len(missing)} of {count(len(wanted), 'run')} to train, estimated {duration(estimate * 3600)}")
+        with Watch(cache, _say):
+            runner.ensure(wanted, store, device=device)
+    found = [{"key": s.key, "kind": s.kind, "task": s.task, "method": s.method, "seed": s.seed} for s in wanted]
+    if as_json:
+        _print_json({"trained": len(missing), "present": len(wanted) - len(missing), "runs": found})
+    else:
+        print(f"{count(len(wanted), 'record')} in {results}, {len(missing)} of them new")
+
+
+@app.command("status")
+def show_status(
+    protocol: ProtocolName = "quick", results: Results = RESULTS, cache: Cache = CACHE, as_json: Json = False
+) -> None:
+    """Records present and missing per task and method, estimated hours, and what trains now."""
+    found = status.overview(load_suite().protocol(protocol), Store(results, cache), os.environ)
+    if as_json:
+        _print_json(found)
+        return
+    table = Table("kind", "task", "method", "present", "missing", "hours alone", title=f"{protocol} protocol")
+    for line in found["runs"]:
+        left = f"{line['hours']:.3g}" if line["missing"] else ""
+        table.add_row(line["kind"], line["task"], line["method"], str(line["present"]), str(line["missing"]), left)
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
+    print(_summary(found))
+    for job in found["running"]:
+        print(f"running: {sentence(job)}")
+    for folder in found["torn"]:
+        print(f"torn, ignored: {folder}")
+
+
+@app.command()
+def report(
+    protocol: ProtocolName = "quick", results: Results = RESULTS, cache: Cache = CACHE, as_json: Json = False
+) -> None:
+    """Judge every claim from the records and write tables, figures and one HTML page."""
+    page = load_suite().protocol(protocol)
+    written = import_module("benchmark.report").build(results, cache, page.name)
+    if as_json:
+        _print_json({"protocol": page.name, "report": None if written is None else str(written)})
+    elif written is not None:
+        print(written)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code: 0, 1 for a job that failed, 2 for bad input."""
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(message)s", force=True)
+    logging.getLogger("benchmark").setLevel(logging.INFO)
+    try:
+        code = app(
+            args=None if arguments is None else list(arguments), prog_name="python -m benchmark", standalone_mode=False
+        )
+    except InputError as error:
+        return _error(str(error), 2)
+    except runner.JobsFailed as error:
+        return _error(str(error), 2 if error.bad_input else 1)
+    except typer.TyperException as error:
+        return _error(error.format_message().replace("Value error, ", ""), error.exit_code)
+    except typer.Abort:
+        return _error("interrupted", 130)
+    return code if isinstance(code, int) else 0
+
+
+def _with_steps(protocol: Protocol, kind: str, steps: int | None) -> Protocol:
+    if steps is None:
+        return protocol
+    if kind == "fit":
+        raise InputError("--steps is for online training; a fit's length is model.updates in protocols.yaml")
+    return protocol.model_copy(update={"train": protocol.train.model_copy(update={"env_steps": steps})})
+
+
+def _summary(found: dict[str, Any]) -> str:
+    if not found["wanted"]:
+        return f"No claim is judged under the {found['protocol']} protocol."
+    told = f"{found['present']} of {count(found['wanted'], 'run')} have a record."
+    if not found["missing"]:
+        return told
+    on = "one GPU" if found["assumed"]["gpus"] else "the CPUs"
+    return f"{told} The rest: about {duration(found['hours'] * 3600)} on {on} of this machine, arms in lockstep."
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    return list(dict.fromkeys(names))
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _print_json(data: Any) -> None:
+    print(json.dumps(data, indent=1))
+
+
+def _error(message: str, code: int) -> int:
+    _say("error: " + " ".join(message.split()))
+    return code

@@ -1,0 +1,125 @@
+"""Hours that runs would take, from counted arithmetic and assumed speeds.
+
+An estimate for planning, good to a factor of two or three, never evidence: it counts the matrix products of every
+update, a fixed cost per call into torch, and the steps of the simulator. `Rates` holds what is assumed of the machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from itertools import pairwise
+
+from benchmark.pages import Suite, load_suite
+from benchmark.spec import RunSpec, lockstep
+from benchmark.workers import cpu_count
+from mbpo.config import Method, ModelConfig
+
+EARLY_STOPPING_EPOCHS = 20
+"""Assumed length of a model fit that stops by itself."""
+MAX_LOCKSTEP = 16
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What is assumed of the machine."""
+
+    flops: float  # per second, of matrix products of these sizes
+    sac_update_s: float  # cost of one lockstep SAC update beyond its arithmetic
+    model_update_s: float  # the same for one update of the ensemble
+    env_step_s: float  # one step of one simulator
+
+
+CPU_FLOPS_PER_CORE = 40e9
+CPU = Rates(CPU_FLOPS_PER_CORE, 2e-3, 1e-3, 3e-4)
+GPU = Rates(10e12, 3e-3, 1.5e-3, 3e-4)
+
+
+def rates(gpus: int = 0, cpus: int | None = None) -> Rates:
+    """The assumptions for this machine: one GPU if there are any, else all CPUs together."""
+    if gpus:
+        return GPU
+    cores = cpu_count() if cpus is None else cpus
+    return Rates(CPU_FLOPS_PER_CORE * cores, CPU.sac_update_s, CPU.model_update_s, CPU.env_step_s)
+
+
+def hours(specs: Iterable[RunSpec], machine: Rates | None = None, suite: Suite | None = None) -> float:
+    """Estimated hours for the runs, trained in lockstep one job after the other."""
+    machine = machine or rates()
+    suite = suite or load_suite()
+    return sum(_seconds(group, machine, suite) for group in lockstep(specs, MAX_LOCKSTEP)) / 3600
+
+
+def sac_update_flops(method: Method, obs: int, action: int) -> float:
+    """Floating-point operations of one update of actor, twin critics and temperature."""
+    actor = _weights(obs, method.sac.hidden_dims, 2 * action)
+    critic = _weights(obs + action, method.sac.hidden_dims, 1)
+    # In forward passes. Actor: 1 for the next action, 3 for its own step. Each critic: 1 as target, 3 for its own step,
+    # 2 for the actor's.
+    return 2 * method.sac.batch_size * (4 * actor + 2 * 6 * critic)
+
+
+def model_update_flops(model: ModelConfig, obs: int, action: int) -> float:
+    """Floating-point operations of one update of the whole ensemble: a forward pass and two backward ones."""
+    return 2 * model.batch_size * 3 * model.ensemble_size * _model_weights(model, obs, action)
+
+
+def _seconds(group: Sequence[RunSpec], machine: Rates, suite: Suite) -> float:
+    spec = group[0]
+    obs, action = _dims(spec, suite)
+    one = _fit_seconds if spec.kind == "fit" else _train_seconds
+    arithmetic, calls, simulator = one(spec, obs, action, machine)
+    simulators = len(group) if spec.kind == "train" else len({spec.seed for spec in group})  # arms share their data
+    return len(group) * arithmetic + calls + simulators * simulator
+
+
+def _fit_seconds(spec: RunSpec, obs: int, action: int, machine: Rates) -> tuple[float, float, float]:
+    assert spec.fit is not None and spec.constants.model is not None
+    updates = _updates_per_fit(spec.constants.model, spec.fit.transitions)
+    flops = updates * model_update_flops(spec.constants.model, obs, action)
+    steps = spec.fit.transitions + spec.fit.heldout
+    return flops / machine.flops, updates * machine.model_update_s, steps * machine.env_step_s
+
+
+def _train_seconds(spec: RunSpec, obs: int, action: int, machine: Rates) -> tuple[float, float, float]:
+    assert spec.budget is not None
+    method, steps = spec.constants, spec.budget.env_steps
+    learning = max(steps - method.random_steps, 0)
+    updates = learning * method.utd
+    flops = updates * sac_update_flops(method, obs, action)
+    calls = updates * machine.sac_update_s
+    model = method.model
+    if model is not None:
+        fits = -(-learning // model.fit_every)
+        fitted = fits * _updates_per_fit(model, (method.random_steps + steps) // 2)
+        flops += fitted * model_update_flops(model, obs, action)
+        calls += fitted * machine.model_update_s
+        lengths = [method.rollout.length(method.random_steps + learning * i // 100) for i in range(100)]
+        rows = learning * method.rollout.per_step * sum(lengths) / len(lengths)
+        flops += 2 * rows * model.ensemble_size * _model_weights(model, obs, action)
+    looks = 1 + steps // spec.budget.eval_every
+    episodes = looks * (spec.budget.eval_episodes + spec.budget.bias_episodes) * 1000
+    return flops / machine.flops, calls, (steps + episodes) * machine.env_step_s
+
+
+def _updates_per_fit(model: ModelConfig, rows: int) -> int:
+    if model.stopping == "fixed":
+        return model.updates
+    return min(EARLY_STOPPING_EPOCHS, model.max_epochs) * max(rows // model.batch_size, 1)
+
+
+def _model_weights(model: ModelConfig, obs: int, action: int) -> int:
+    return _weights(obs + action, model.hidden_dims, 2 * (obs + 1))
+
+
+def _weights(inputs: int, hidden: Sequence[int], outputs: int) -> int:
+    return sum(a * b for a, b in pairwise([inputs, *hidden, outputs]))
+
+
+def _dims(spec: RunSpec, suite: Suite) -> tuple[int, int]:
+    entry = suite.task(spec.task)
+    if entry.obs_dim is not None and entry.action_dim is not None:
+        return entry.obs_dim, entry.action_dim
+    info = import_module("mbpo.envs").task_info(spec.task, spec.drop)
+    return info.obs_dim, info.action_dim

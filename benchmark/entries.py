@@ -1,0 +1,134 @@
+"""What one entry of a page may say: tasks, families, methods and protocols as frozen, validated values."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from benchmark.spec import FitBudget, Kind
+from mbpo.config import Budget, Config, InputError, build, nearest
+
+
+class Entry(Config):
+    """An entry whose unknown fields are told before its missing ones: a misspelt field is both."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_fields(cls, data: Any) -> Any:
+        for name in data if isinstance(data, dict) else ():
+            if name not in cls.model_fields:
+                raise ValueError(f"unknown field {str(name)!r}; {nearest(str(name), cls.model_fields)}")
+        return data
+
+
+class TaskEntry(Entry):
+    """One task: where it belongs, and the scores that put its returns on a common scale."""
+
+    suite: Literal["dmc", "gym"]
+    paper_seven: bool = False
+    obs_dim: int | None = Field(None, ge=1)
+    action_dim: int | None = Field(None, ge=1)
+    time_limit: int | None = Field(None, ge=1)
+    random_score: float | None = None
+    random_std: float | None = None
+    reference_score: float | None = None
+
+    def normalize(self, score: float) -> float:
+        """The score on a scale where a random policy has 0 and the reference 1. Raises `InputError` without both."""
+        low, high = self.random_score, self.reference_score
+        if low is None or high is None:
+            raise InputError(
+                "this task has no random_score or no reference_score to normalize by; add both to tasks.yaml"
+            )
+        return (score - low) / (high - low)
+
+
+class Constant(Entry):
+    """A constant's value, or its value on each task, and where that was read."""
+
+    value: Any = None
+    by_task: dict[str, Any] | None = None
+    source: str = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if ("value" in self.model_fields_set) == (self.by_task is not None):
+            raise ValueError("give either value or by_task")
+        return self
+
+
+class Family(Entry):
+    """A consistent set of all constants, from one origin."""
+
+    doc: str
+    constants: dict[str, Constant]
+
+    @property
+    def tasks(self) -> list[str] | None:
+        """The tasks that it has constants for, or None where no constant depends on the task."""
+        named = [set(constant.by_task) for constant in self.constants.values() if constant.by_task is not None]
+        return sorted(set.intersection(*named)) if named else None
+
+
+class MethodEntry(Entry):
+    """A family and the constants in which this method differs from it."""
+
+    doc: str
+    family: str
+    constants: dict[str, Constant] = Field(default_factory=dict)
+
+
+class TrainPlan(Entry):
+    """How a protocol trains online. `env_steps` is a number, or one per suite or task (the task's wins)."""
+
+    env_steps: int | dict[str, int]
+    eval_every: int
+    eval_episodes: int
+    bias_episodes: int = 0
+    overrides: dict[str, Any] = Field(default_factory=dict)
+    tasks: list[str] | None = None
+
+    def budget(self, task: str) -> Budget:
+        """The budget on one task. Raises `InputError` where the page names no length for it."""
+        steps = self.env_steps
+        if isinstance(steps, dict):
+            suite = task.split(":")[0]
+            found = steps.get(task, steps.get(suite))
+            if found is None:
+                raise InputError(f"train.env_steps has no entry for {task!r}; it has {', '.join(sorted(steps))}")
+            steps = found
+        looks = {name: getattr(self, name) for name in ("eval_every", "eval_episodes", "bias_episodes")}
+        return build(Budget, {"env_steps": steps, **looks}, "train")
+
+
+class FitPlan(FitBudget):
+    """How a protocol fits models on a fixed data set."""
+
+    overrides: dict[str, Any] = Field(default_factory=dict)
+    tasks: list[str] | None = None
+
+    def budget(self) -> FitBudget:
+        """The data set alone."""
+        return FitBudget(**{name: getattr(self, name) for name in FitBudget.model_fields})
+
+
+class Protocol(Entry):
+    """How much evidence to collect, and by which networks."""
+
+    name: str
+    doc: str
+    seeds: int = Field(ge=1, le=10_000)
+    hours: str
+    notes: str
+    train: TrainPlan
+    fit: FitPlan
+
+    def carries(self, kind: Kind, task: str) -> bool:
+        """Whether this protocol runs the task itself; what it does not carry is listed as incomplete."""
+        tasks = self.train.tasks if kind == "train" else self.fit.tasks
+        return tasks is None or task in tasks
+
+    def overrides(self, kind: Kind) -> dict[str, Any]:
+        """Constants that replace a family's, by dotted path."""
+        return self.train.overrides if kind == "train" else self.fit.overrides

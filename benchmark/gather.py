@@ -1,0 +1,61 @@
+"""Everything the report is made of, read once: verdicts, records and their tidy frames."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from benchmark import claims, scores, style
+from benchmark.claims import Judgement
+from benchmark.entries import Protocol
+from benchmark.ledger import Claim, Ledger, load_ledger
+from benchmark.spec import RunSpec, unique
+from benchmark.store import Record, Store
+
+
+@dataclass(frozen=True)
+class Data:
+    """Everything the pages are made of."""
+
+    ledger: Ledger
+    protocol: Protocol
+    judgements: tuple[Judgement, ...]
+    records: tuple[Record, ...]
+    scalars: pd.DataFrame
+    bins: pd.DataFrame
+    curves: pd.DataFrame
+
+    def rows(self, claim: Claim) -> list[Judgement]:
+        """The verdicts of one claim."""
+        return [row for row in self.judgements if row.claim is claim]
+
+    def values(self, measure: str) -> pd.DataFrame:
+        """``task, method, seed, value`` of one fit measure."""
+        return self.scalars[self.scalars["measure"] == measure]
+
+
+def gather(store: Store, protocol: Protocol) -> Data:
+    """Verdicts, and the records of the runs that this protocol's claims name, in the order of the ledger."""
+    ledger = load_ledger()
+    wanted = unique(spec for claim in ledger.claims for spec in claims.runs(claim, protocol))
+    records = tuple(claims.read(store, spec) for spec in sorted(wanted, key=_order) if store.has(spec))
+    fits = [record for record in records if record.spec.kind == "fit"]
+    return Data(
+        ledger=ledger,
+        protocol=protocol,
+        judgements=tuple(claims.judge_all(store, protocol, ledger)),
+        records=records,
+        scalars=scores.scalars(fits),
+        bins=scores.reward_bins(fits),
+        curves=scores.curves(record for record in records if record.spec.kind == "train"),
+    )
+
+
+def _order(spec: RunSpec) -> tuple[str, int, str, int]:
+    return spec.kind, rank(spec.method), spec.method, spec.seed
+
+
+def rank(method: str) -> int:
+    """Place of the method in the palette, which is the order of legends and tables."""
+    return list(style.COLORS).index(method) if method in style.COLORS else len(style.COLORS)

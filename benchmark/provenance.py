@@ -1,0 +1,90 @@
+"""Where a record came from: code, packages, simulator, device. Nothing that names a machine or a path."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import subprocess
+from collections.abc import Sequence
+from functools import cache
+from importlib import import_module, metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmark.spec import RunSpec
+from mbpo.config import NUMERICS_VERSION
+
+PACKAGES = ("torch", "numpy", "gymnasium", "mujoco", "dm_control")
+ROLLOUT_STEPS = 10
+ROLLOUT_DECIMALS = 4
+"""Coarser than the last bits in which two processors differ, finer than what two releases of a simulator share."""
+
+
+def provenance(
+    spec: RunSpec, companions: Sequence[RunSpec], device: str, seconds: float, resumed: bool
+) -> dict[str, Any]:
+    """What `provenance.json` holds, less the digests that the store adds.
+
+    `seconds` is the wall time of the whole lockstep job in this process; after a resume, of its last stretch alone.
+    """
+    return {
+        **code(),
+        "numerics_version": NUMERICS_VERSION,
+        "versions": versions(),
+        "engine": engine(spec.task, spec.drop),
+        "device": device,
+        "wall_seconds": round(seconds, 3),
+        "resumed": resumed,
+        "companions": [other.key for other in companions if other.key != spec.key],
+    }
+
+
+@cache
+def code() -> dict[str, Any]:
+    """The commit of this checkout, and whether its code differs from that; None where there is no checkout."""
+    commit = _git("rev-parse", "HEAD")
+    changes = _git("status", "--porcelain", "--", "mbpo", "benchmark")
+    return {"commit": commit, "dirty": None if commit is None or changes is None else bool(changes)}
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Releases of Python and of the packages that decide numbers."""
+    return {"python": platform.python_version(), **{name: metadata.version(name) for name in PACKAGES}}
+
+
+@cache
+def engine(task: str, drop: tuple[str, ...] = ()) -> str:
+    """Fingerprint of the simulator: a hash of a short canonical rollout, rounded. Unequal ones are not comparable."""
+    env = import_module("mbpo.envs").make_env(task, drop)
+    actions = np.random.default_rng(0).uniform(-1, 1, (ROLLOUT_STEPS, *env.action_space.shape)).astype(np.float32)
+    obs, _ = env.reset(seed=0)
+    seen = [obs]
+    for action in actions:
+        obs, reward, terminated, truncated, _ = env.step(action)
+        seen.append(np.append(obs, reward))
+        if terminated or truncated:
+            break
+    env.close()
+    rounded = np.round(np.concatenate(seen).astype(np.float64), ROLLOUT_DECIMALS) + 0.0  # no negative zeros
+    return hashlib.sha256(rounded.tobytes()).hexdigest()[:16]
+
+
+def device_name(device: str) -> str:
+    """The device that `device` resolves to, by its model: 'cpu', 'NVIDIA H100 80GB HBM3'."""
+    torch = import_module("torch")
+    if device == "cpu" or (device == "auto" and not torch.cuda.is_available()):
+        return "cpu"
+    return str(torch.cuda.get_device_name(None if device == "auto" else device))
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", *arguments], cwd=Path(__file__).parents[1], capture_output=True, text=True, timeout=30
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

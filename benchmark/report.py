@@ -1,0 +1,194 @@
+"""The report: records in, pages, tables and pictures out. The same records give the same bytes.
+
+Writes under the results folder `verdicts.json`, `report.html` (one file, nothing loaded from elsewhere), `report.md`,
+`tables/*.{csv,md}` and `figures/*.{png,svg}`. No date, host or path enters any of them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+
+from benchmark import claims, glyphs, pictures, style, tables
+from benchmark.claims import Judgement
+from benchmark.entries import Protocol
+from benchmark.evidence import ALL, VERDICTS, Criterion
+from benchmark.gather import Data, gather, rank
+from benchmark.ledger import Claim, Ledger
+from benchmark.pages import load_suite
+from benchmark.pictures import Picture
+from benchmark.store import Record, Store
+
+TEMPLATES = Path(__file__).parent / "templates"
+SYMBOLS = {"reproduced": "✓", "contradicted": "✕", "inconclusive": "≈", "incomplete": "○", "invalid": "!"}
+MEANINGS = {
+    "reproduced": "exact tests place the effect inside what is claimed",
+    "contradicted": "exact tests place it outside",
+    "inconclusive": "the data allow both; the seeds that would settle it are named",
+    "incomplete": "runs are missing; named with their estimated cost",
+    "invalid": "the runs must not be compared",
+}
+
+
+def build(results: Path, cache: Path, protocol: str | None = None) -> Path:
+    """Judge the records under `results`, write everything, and return the path of `report.html`.
+
+    `protocol` is `quick` if left out. Raises `InputError` for an unknown protocol or a folder that cannot be written.
+    """
+    store, suite = Store(results, cache), load_suite()
+    page = suite.protocol(protocol or "quick")
+    data = gather(store, page)
+    claims.write_verdicts(store, data.judgements)
+    folder = Path(results)
+    made = {
+        "verdicts": tables.verdicts(data.judgements),
+        "fits": tables.fits(data.scalars),
+        "returns": tables.returns(data.curves),
+        "constants": tables.constants(suite, page, {"train": "gym:InvertedPendulum-v5", "fit": "dmc:humanoid-run"}),
+        "budgets": tables.budgets(suite, page),
+        "methods": tables.methods(suite, _methods(data.ledger)),
+    }
+    for name, frame in made.items():
+        tables.write(frame, folder / "tables", name)
+    drawn = pictures.draw_all(data, folder / "figures")
+    context = _context(data, made, drawn)
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=jinja2.select_autoescape(["html.j2"]),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["prose"] = lambda text: str(text).replace("'", "\N{RIGHT SINGLE QUOTATION MARK}")
+    for name in ("report.md", "report.html"):
+        text = environment.get_template(f"{name}.j2").render(context)
+        (folder / name).write_text(text, encoding="utf-8")
+    return folder / "report.html"
+
+
+def _methods(ledger: Ledger) -> list[str]:
+    """All arms of the ledger, in the order of the palette."""
+    named = {name for claim in ledger.claims for name in (claim.arm, claim.against)}
+    return sorted(named, key=lambda name: (rank(name), name))
+
+
+def _context(data: Data, made: dict[str, pd.DataFrame], drawn: dict[str, list[Picture]]) -> dict[str, Any]:
+    """What the templates read."""
+    counts = Counter(row.outcome.verdict for row in data.judgements)
+    chapters = [
+        {
+            "id": name,
+            "title": chapter.title,
+            "text": chapter.text,
+            "pictures": drawn[name],
+            "claims": [_claim(data, claim, drawn[claim.id]) for claim in data.ledger.claims if claim.chapter == name],
+        }
+        for name, chapter in data.ledger.chapters.items()
+    ]
+    differs = made["constants"][made["constants"]["differs"]].drop(columns="differs")
+    return {
+        "protocol": data.protocol,
+        "chapters": chapters,
+        "counts": [(verdict, counts[verdict], MEANINGS[verdict]) for verdict in VERDICTS],
+        "total": len(data.judgements),
+        "symbols": SYMBOLS,
+        "runs": len(data.records),
+        "origins": _origins(data.records),
+        "methods": made["methods"].to_dict("records"),
+        "colors": {name: style.color(name) for name in made["methods"]["method"]},
+        "budgets": made["budgets"].to_dict("records"),
+        "departures": differs.to_dict("records"),
+        "constants": made["constants"].to_dict("records"),
+        "returns": [_return_row(row) for row in made["returns"].to_dict("records")],
+        "markdown": {name: tables.markdown(frame) for name, frame in made.items()}
+        | {"departures": tables.markdown(differs)},
+    }
+
+
+def _claim(data: Data, claim: Claim, drawn: list[Picture]) -> dict[str, Any]:
+    """One claim as the templates read it."""
+    rows = data.rows(claim)
+    scale = glyphs.forest(rows)
+    return {
+        "id": claim.id,
+        "title": claim.title,
+        "statement": claim.statement,
+        "meaning": claim.meaning,
+        "source": claim.source.words,
+        "expected": claim.expected,
+        "compared": f"{claim.arm} against {claim.against_label}",
+        "estimand": claim.estimand.words,
+        "criterion": _criterion(claim.criterion, len(claim.tasks)),
+        "confidence": f"{claim.criterion.confidence:.0%}",
+        "pictures": drawn,
+        "runnable": any(claims.runs(claim, data.protocol)),
+        "rerun": f'pytest benchmark/ -m claims -k "{claim.id}[" --protocol {_judged_under(claim, data.protocol)}',
+        "counting": claim.criterion.at_least is not None,
+        "rows": [_row(row, scale) for row in rows],
+        "untouched": all(row.outcome.verdict == "incomplete" for row in rows),
+    }
+
+
+def _judged_under(claim: Claim, protocol: Protocol) -> str:
+    return protocol.name if protocol.name in claim.protocols else claim.protocols[0]
+
+
+def _row(row: Judgement, scale: glyphs.Forest | None) -> dict[str, Any]:
+    out = row.outcome
+    return {
+        "task": "all tasks" if row.task == ALL else style.task_name(row.task),
+        "verdict": out.verdict,
+        "why": out.reason if out.verdict not in ("reproduced", "contradicted") or "diverged" in out.reason else "",
+        "effect": tables.number(out.effect),
+        "interval": tables.interval(out.interval),
+        "n": out.n,
+        "p": tables.number(out.p),
+        "reason": out.reason,
+        "forest": "" if scale is None else scale.row(out, f"var(--{out.verdict})"),
+    }
+
+
+def _criterion(criterion: Criterion, tasks: int) -> str:
+    """The rule in words."""
+    worse = "lower" if criterion.direction == "higher" else "higher"
+    by = f" by more than {criterion.words}" if criterion.margin else ""
+    rule = {
+        "difference": f"{criterion.direction}{by}",
+        "non-inferiority": f"not {worse}{by}",
+        "equivalence": f"within {criterion.words} either way",
+    }[criterion.kind]
+    family = f", Holm over {tasks} tasks" if tasks > 1 else ""
+    count = f", confirmed on at least {criterion.at_least} of {tasks} tasks" if criterion.at_least else ""
+    return f"{rule}; exact one-sided Mann-Whitney at {criterion.level:.0%}{family}{count}"
+
+
+def _return_row(row: dict[str, Any]) -> dict[str, Any]:
+    bounds = (row["interval_low"], row["interval_high"])
+    return {
+        "task": style.task_name(row["task"]),
+        "method": row["method"],
+        "window": row["window"],
+        "iqm": tables.number(row["iqm"]),
+        "interval": tables.interval(bounds),
+        "seeds": row["seeds"],
+    }
+
+
+def _origins(records: Sequence[Record]) -> list[dict[str, Any]]:
+    """What the records were made with, each kind of origin once, with its number of runs."""
+    kinds: Counter[tuple[str, str, str]] = Counter()
+    for record in records:
+        told = record.provenance
+        versions = ", ".join(f"{name} {version}" for name, version in sorted(dict(told.get("versions", {})).items()))
+        commit = str(told.get("commit") or "no commit")[:12] + (" with changes" if told.get("dirty") else "")
+        kinds[commit, str(told.get("device", "an unnamed device")), versions] += 1
+    return [
+        {"commit": commit, "device": device, "versions": versions, "runs": count}
+        for (commit, device, versions), count in sorted(kinds.items())
+    ]

@@ -1,0 +1,260 @@
+"""`ensure`: train the runs that have no record, sharing the work with every process that uses the same cache folder.
+
+Missing runs are grouped into lockstep jobs. A process takes the leases of a job's runs without waiting, looks again
+whether they are still missing, trains them, writes their records, and goes on to the next; it waits only when
+others hold all that is left. This is the only caller of `mbpo.train`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shutil
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple, Self
+
+import pandas as pd
+
+from benchmark.cost import MAX_LOCKSTEP
+from benchmark.leases import Leases
+from benchmark.progress import Progress, count, duration
+from benchmark.provenance import device_name, provenance
+from benchmark.spec import RunSpec, lockstep, unique
+from benchmark.store import COLUMNS, DIAGNOSTICS, Store
+from mbpo.config import InputError
+
+log = logging.getLogger(__name__)
+
+
+class Result(NamedTuple):
+    """What one run returned, as the two tables of a record."""
+
+    curve: pd.DataFrame
+    diagnostics: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where and how a job runs, for the function that trains it."""
+
+    cache: Path
+    checkpoint: Path
+    progress: Callable[[int, int], None]
+    device: str = "auto"
+    checkpoint_seconds: float = 300.0
+
+
+Trainer = Callable[[Sequence[RunSpec], Place], Sequence[Result]]
+"""Trains the runs of one job, which share all but target and seed; one result per run, in order."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """Runs that train together."""
+
+    specs: tuple[RunSpec, ...]
+
+    @property
+    def name(self) -> str:
+        """The job's files go by this: a hash of its runs' keys, so another set of runs is another job."""
+        return hashlib.sha256(" ".join(sorted(spec.key for spec in self.specs)).encode()).hexdigest()[:16]
+
+    @property
+    def label(self) -> str:
+        """How messages name this job."""
+        methods = "+".join(dict.fromkeys(spec.method for spec in self.specs))
+        return f"{self.specs[0].kind} {methods} on {self.specs[0].task} ({count(len(self.specs), 'run')})"
+
+
+class JobsFailed(RuntimeError):
+    """Some jobs ended in an error; all others were finished first. `failures` holds (label, error) of each."""
+
+    def __init__(self, failures: Sequence[tuple[str, Exception]]) -> None:
+        self.failures = list(failures)
+        told = "; ".join(f"{label}: {_named(error)}" for label, error in failures)
+        super().__init__(f"{count(len(self.failures), 'job')} failed: {told}")
+
+    @property
+    def bad_input(self) -> bool:
+        """Whether every failure lies in what was given, not in this project."""
+        return all(isinstance(error, InputError) for _, error in self.failures)
+
+
+def _named(error: Exception) -> str:
+    return str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+
+
+def ensure(
+    specs: Iterable[RunSpec],
+    store: Store,
+    train: bool = True,
+    *,
+    device: str = "auto",
+    max_lockstep: int = MAX_LOCKSTEP,
+    checkpoint_seconds: float = 300.0,
+    poll_seconds: float = 1.0,
+    trainers: Mapping[str, Trainer] | None = None,
+) -> list[RunSpec]:
+    """See that every spec has a record.
+
+    Args:
+        specs: what is wanted; equal runs are trained once.
+        store: where records are, and the cache that workers share.
+        train: False looks only.
+        device: "auto", "cpu", "cuda", "cuda:1".
+        max_lockstep: most runs in one job, a matter of memory.
+        checkpoint_seconds: least time between two snapshots of a job.
+        poll_seconds: how often to look again while others train what is left.
+        trainers: what trains each kind of run; by default `TRAINERS`.
+
+    Returns:
+        The specs without a record: none, unless `train` is False.
+
+    Raises:
+        InputError: a results folder that cannot be written, a task, observation group or device that does not exist;
+            all before anything trains.
+        JobsFailed: after all other jobs were finished.
+    """
+    wanted = unique(specs)
+    missing = store.missing(wanted)
+    if not missing or not train:
+        return missing
+    store.prepare()
+    if trainers is None:
+        _check(missing, device)
+    leases, failed = Leases(store.cache), _Failures()
+    waiting = False
+    while todo := [spec for spec in store.missing(wanted) if spec.key not in failed.keys]:
+        progressed = False
+        for group in _groups(todo, store.cache, max_lockstep):
+            with leases.take(spec.key for spec in group) as keys:
+                held = [spec for spec in group if spec.key in keys]
+                mine = store.missing(held)  # another process may have finished them since
+                progressed = progressed or bool(held)
+                if mine:
+                    job = Job(tuple(mine))
+                    with failed.of(job):
+                        _run(job, store, device, checkpoint_seconds, trainers or TRAINERS)
+        if not progressed:
+            if not waiting:
+                log.info("waiting for %s that other processes train", count(len(todo), "run"))
+            waiting = True
+            time.sleep(poll_seconds)
+    if failed.found:
+        raise JobsFailed(failed.found) from failed.found[0][1]
+    return []
+
+
+def _check(specs: Sequence[RunSpec], device: str) -> None:
+    """Raise `InputError` now for what the first step of some job would refuse."""
+    engine, task_info = import_module("mbpo.accelerate").engine, import_module("mbpo.envs").task_info
+    for precision in dict.fromkeys(spec.precision for spec in specs):
+        engine(device, precision)
+    for task, drop in dict.fromkeys((spec.task, spec.drop) for spec in specs):
+        task_info(task, drop)
+
+
+class _Failures:
+    """Errors of jobs, kept so that one broken job does not stop the others; an interrupt stops everything."""
+
+    def __init__(self) -> None:
+        self.found: list[tuple[str, Exception]] = []
+        self.keys: set[str] = set()
+        self._job: Job | None = None
+
+    def of(self, job: Job) -> Self:
+        self._job = job
+        return self
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        if not isinstance(error, Exception) or self._job is None:
+            return False
+        log.error("job failed: %s", self._job.label, exc_info=None if isinstance(error, InputError) else error)
+        self.found.append((self._job.label, error))
+        self.keys.update(spec.key for spec in self._job.specs)
+        return True
+
+
+def _groups(todo: Sequence[RunSpec], cache: Path, most: int) -> list[list[RunSpec]]:
+    """Lockstep groups of `todo`. Jobs that a killed process began come first, in the company they were begun in."""
+    left = {spec.key: spec for spec in todo}
+    begun = []
+    for page in sorted((cache / "checkpoints").glob("*/runs.json")):
+        try:
+            keys = json.loads(page.read_text())
+        except FileNotFoundError:  # its job has just finished
+            continue
+        if all(key in left for key in keys):
+            begun.append([left.pop(key) for key in keys])
+    return begun + lockstep(left.values(), most)
+
+
+def _run(job: Job, store: Store, device: str, checkpoint_seconds: float, trainers: Mapping[str, Trainer]) -> None:
+    """Train one job and write its records."""
+    first = job.specs[0]
+    checkpoint = store.cache / "checkpoints" / job.name
+    resumed = checkpoint.exists()
+    checkpoint.mkdir(parents=True, exist_ok=True)
+    draft = checkpoint / "runs.tmp"
+    draft.write_text(json.dumps([spec.key for spec in job.specs]))
+    draft.replace(checkpoint / "runs.json")
+    log.info("%s %s", "resuming" if resumed else "training", job.label)
+    start = time.monotonic()
+    with Progress(store.cache, job.name, job.specs, first.length) as progress:
+        results = trainers[first.kind](job.specs, Place(store.cache, checkpoint, progress, device, checkpoint_seconds))
+        seconds, name = time.monotonic() - start, device_name(device)
+        for spec, result in zip(job.specs, results, strict=True):
+            store.write(spec, *result, provenance(spec, job.specs, name, seconds, resumed))
+    shutil.rmtree(checkpoint)
+    log.info("finished %s in %s", job.label, duration(seconds))
+
+
+def train_job(specs: Sequence[RunSpec], place: Place) -> list[Result]:
+    """Train online: the rows of `mbpo.train`, one pair of tables per run."""
+    loop = import_module("mbpo.loop")
+    first = specs[0]
+    assert first.budget is not None
+    total = first.budget.env_steps
+    rows = loop.train(
+        first.task,
+        [loop.Run(spec.constants, spec.seed) for spec in specs],
+        first.budget,
+        drop=first.drop,
+        device=place.device,
+        precision=first.precision,
+        checkpoint=place.checkpoint,
+        checkpoint_seconds=place.checkpoint_seconds,
+        progress=lambda step: place.progress(step, total),
+    )
+    curves: list[list[tuple[int, int, float, int]]] = [[] for _ in specs]
+    diagnostics: list[list[tuple[int, str, int, float]]] = [[] for _ in specs]
+    for row in rows:
+        for r in range(len(specs)):
+            pairs = zip(row.returns[r].tolist(), row.lengths[r].tolist(), strict=True)
+            curves[r] += [(row.env_steps, episode, value, length) for episode, (value, length) in enumerate(pairs)]
+            measures = {"updates": float(row.updates), **{name: float(v[r]) for name, v in row.diagnostics.items()}}
+            diagnostics[r] += [(row.env_steps, name, -1, value) for name, value in measures.items()]
+    return [
+        Result(pd.DataFrame(curve, columns=COLUMNS["train"]), pd.DataFrame(measured, columns=DIAGNOSTICS))
+        for curve, measured in zip(curves, diagnostics, strict=True)
+    ]
+
+
+def fit_job(specs: Sequence[RunSpec], place: Place) -> list[Result]:
+    """Fit models on a fixed data set: `benchmark.forensics` does it."""
+    fit = import_module("benchmark.forensics").fit_job
+    return [Result(*found) for found in fit(specs, cache=place.cache, device=place.device, progress=place.progress)]
+
+
+TRAINERS: dict[str, Trainer] = {"train": train_job, "fit": fit_job}

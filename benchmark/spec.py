@@ -1,0 +1,126 @@
+"""One run as a value.
+
+The key of a run is a hash of every field that changes its numbers, so equal runs share one record whatever they are
+called, and a record can be found without trusting its folder's name. The commit is provenance, not key:
+`NUMERICS_VERSION` stands for the code. Fields at their defaults are left out of the hash, so a constant that is added
+later orphans no record; a default that is changed must raise `NUMERICS_VERSION` (the golden keys in the tests say so).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from typing import Any, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from mbpo.config import NUMERICS_VERSION, Budget, Config, Method, build, constant
+
+Kind = Literal["train", "fit"]
+Precision = Literal["fp32", "bf16", "tf32", "fp64"]
+
+
+class FitBudget(Config):
+    """The fixed data set of a `fit` run, from a policy that acts uniformly at random."""
+
+    transitions: int = constant(10_000, "rows the model is fitted on", unit="env steps", ge=10, le=10_000_000)
+    heldout: int = constant(5_000, "further rows it is judged on", unit="env steps", ge=10, le=10_000_000)
+    source: Literal["random"] = constant("random", "policy that collects both")
+
+
+class RunSpec(Config):
+    """Everything that decides the numbers of one run, and the name its method goes by."""
+
+    kind: Kind
+    task: str = Field(min_length=1)
+    drop: tuple[str, ...] = ()
+    method: str = Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")
+    seed: int = Field(ge=0, lt=2**31)
+    constants: Method
+    budget: Budget | None = None
+    fit: FitBudget | None = None
+    precision: Precision = "fp32"
+    numerics_version: int = NUMERICS_VERSION
+
+    @field_validator("drop")
+    @classmethod
+    def _in_one_order(cls, drop: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(sorted(set(drop)))
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if (self.budget is not None, self.fit is not None) != (self.kind == "train", self.kind == "fit"):
+            raise ValueError(
+                f"a {self.kind!r} run takes {'budget' if self.kind == 'train' else 'fit'} and nothing else"
+            )
+        if self.kind == "fit" and self.constants.model is None:
+            raise ValueError(f"method {self.method!r} has no model to fit")
+        return self
+
+    @cached_property
+    def key(self) -> str:
+        """16 hex digits that name this run: the hash of all fields but the method's name."""
+        return _digest(self._fields({"method"}))
+
+    @cached_property
+    def job(self) -> str:
+        """The hash of what runs must share to train in lockstep: all but target and seed."""
+        shared = self.constants.shared().model_dump(mode="json", exclude_defaults=True)
+        return _digest({**self._fields({"method", "seed"}), "constants": shared})
+
+    @property
+    def length(self) -> int:
+        """Steps that progress is counted in: env steps of training, updates of a fit."""
+        if self.budget is not None:
+            return self.budget.env_steps
+        return self.constants.model.updates if self.constants.model is not None else 0
+
+    @property
+    def slug(self) -> str:
+        """The task as a folder name."""
+        return self.task.replace(":", "-").replace("/", "-")
+
+    @property
+    def label(self) -> str:
+        """How messages name this run."""
+        return f"{self.kind} {self.method} on {self.task} seed {self.seed}"
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields and the key, as `spec.json` holds them."""
+        return {**self.model_dump(mode="json"), "key": self.key}
+
+    def same_run(self, other: RunSpec) -> bool:
+        """Whether the two differ in the method's name at most."""
+        return self.model_copy(update={"method": other.method}) == other
+
+    def _fields(self, exclude: set[str]) -> dict[str, Any]:
+        fields = self.model_dump(mode="json", exclude=exclude, exclude_defaults=True)
+        return {**fields, "numerics_version": self.numerics_version}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any], where: str = "spec.json") -> RunSpec:
+        """The inverse of `to_json`. Raises `InputError` on an unknown field or an impossible value."""
+        return build(cls, {name: value for name, value in data.items() if name != "key"}, where)
+
+
+def unique(specs: Iterable[RunSpec]) -> list[RunSpec]:
+    """The specs less those whose key came earlier, in order."""
+    first: dict[str, RunSpec] = {}
+    for spec in specs:
+        first.setdefault(spec.key, spec)
+    return list(first.values())
+
+
+def lockstep(specs: Iterable[RunSpec], most: int) -> list[list[RunSpec]]:
+    """Group distinct specs by job, in order of first appearance, into chunks of at most `most` runs."""
+    groups: dict[str, list[RunSpec]] = {}
+    for spec in unique(specs):
+        groups.setdefault(spec.job, []).append(spec)
+    return [group[i : i + most] for group in groups.values() for i in range(0, len(group), most)]
+
+
+def _digest(data: Any) -> str:
+    canonical = json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]

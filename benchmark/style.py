@@ -1,0 +1,176 @@
+"""How every picture looks: one color per method everywhere, panels placed in inches, equal bytes for equal numbers.
+
+`save` writes files; `svg` gives the text for a page, in which ink and rules take the colors of the page.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+WIDE, NARROW = 8.6, 3.9
+"""Inches; on a page of 880 and 360 pixels their type is equally large."""
+INK, SOFT, RULE, BAND, TRUE = "#1c1c1e", "#6b6b70", "#d9d8d4", "#f1f0ec", "#8c8c91"
+"""Only used for themselves, so that a page can replace them by its own."""
+COLORS = {
+    "sac": "#7a7a7a",
+    "sac-utd20": "#b0a99f",
+    "mbpo": "#d1495b",
+    "norm-only": "#e6a117",
+    "direct-only": "#8d5fb0",
+    "ftfl": "#2a7fc0",
+    "reward-norm": "#2a9d8f",
+    "obs-norm": "#a0633c",
+    "reward-norm-direct": "#7cc4b8",
+    "obs-norm-direct": "#d4a17f",
+    "fitted": "#3f4d9b",
+    "ftfl-tuned": "#67b7e1",
+    "mbpo-janner": "#8c1c2f",
+    "ftfl-janner": "#0b4a75",
+}
+MARKERS = {"mbpo": "o", "norm-only": "D", "direct-only": "^", "ftfl": "s", "sac": "v", "fitted": "P"}
+SPARE = ("#5b8c5a", "#c2679e", "#4c4c9d", "#9c9a3d")
+STYLE: Any = {
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 8.5,
+    "axes.edgecolor": RULE,
+    "axes.linewidth": 0.8,
+    "axes.labelcolor": SOFT,
+    "axes.labelsize": 8.5,
+    "axes.titlesize": 9,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "text.color": INK,
+    "xtick.color": RULE,
+    "ytick.color": RULE,
+    "xtick.labelcolor": SOFT,
+    "ytick.labelcolor": SOFT,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "xtick.major.size": 3,
+    "ytick.major.size": 3,
+    "grid.color": RULE,
+    "grid.linewidth": 0.6,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "savefig.facecolor": "white",
+    "svg.fonttype": "none",
+    "svg.hashsalt": "mbpo",
+    "path.simplify": False,
+}
+
+
+styled = mpl.rc_context(STYLE)
+"""Decorates a function that draws."""
+
+
+def color(method: str) -> str:
+    """The method's color; one that is on no palette gets a spare by its name."""
+    return COLORS.get(method) or SPARE[sum(map(ord, method)) % len(SPARE)]
+
+
+def minus(text: str) -> str:
+    """The text with true minus signs."""
+    return text.replace("-", "\N{MINUS SIGN}")
+
+
+def task_name(task: str) -> str:
+    """`dmc:humanoid-run` as a label."""
+    suite, _, name = task.rpartition(":")
+    return f"{name.removesuffix('-v5')} (Gym)" if suite == "gym" else name
+
+
+@styled
+def save(figure: Figure, folder: Path, name: str) -> list[Path]:
+    """Write ``name.png`` at 200 dpi and ``name.svg``, without date or software."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{name}.png", folder / f"{name}.svg"]
+    figure.savefig(paths[0], dpi=200, metadata={"Software": None})
+    figure.savefig(paths[1], metadata={"Date": None, "Creator": None})
+    return paths
+
+
+@styled
+def svg(figure: Figure, name: str, description: str) -> str:
+    """The figure as an `svg` element for a page: ids of its own, the page's colors, `description` for readers."""
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', text)
+    text = re.sub(r'(href="#|url\(#)', rf"\g<1>{name}-", text)
+    for ink, variable in ((INK, "ink"), (SOFT, "soft"), (RULE, "rule"), (BAND, "band")):
+        text = text.replace(ink, f"var(--{variable})")
+    text = re.sub(r"font: ([0-9.]+)px '?DejaVu Sans'?(, sans-serif)?", r"font: \1px var(--sans)", text)
+    head = f'<svg role="img" aria-label="{escape(description)}" '
+    text = re.sub(
+        r"<svg [^>]*?viewBox=(\"[^\"]+\")[^>]*>",
+        rf'{head}viewBox=\1 xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink">',
+        text,
+        count=1,
+    )
+    return text.strip()
+
+
+def canvas(
+    width: float,
+    rows: int,
+    columns: int,
+    height: float,
+    *,
+    left: float,
+    foot: float = 0.5,
+    head: float = 0.42,
+    gap: float,
+    title: float = 0.0,
+    below: float = 0.28,
+) -> tuple[Figure, list[Axes]]:
+    """A figure of panels placed in inches, so that labels keep their distance whatever the number of rows.
+
+    Each panel is `height` high under a `title`; `left` is for the first column's labels, `head` for the legend, `foot`
+    for the last row's axis, `gap` and `below` part the panels.
+    """
+    right = 0.12
+    total = head + rows * (height + title) + (rows - 1) * below + foot
+    figure = Figure(figsize=(width, total))
+    inner = (width - left - right - (columns - 1) * gap) / columns
+    axes = []
+    for row in range(rows):
+        for column in range(columns):
+            x = left + column * (inner + gap)
+            y = total - head - (row + 1) * (height + title) - row * below
+            axes.append(figure.add_axes((x / width, y / total, inner / width, height / total)))
+    return figure, axes
+
+
+def legend(
+    figure: Figure, methods: Sequence[str], lines: bool = False, extra: Sequence[tuple[str, Line2D]] = ()
+) -> None:
+    """The methods in their colors above the panels, in as few rows as the width allows."""
+    handles = [
+        Line2D([], [], color=color(m), linewidth=2)
+        if lines
+        else Line2D([], [], linestyle="", marker=MARKERS.get(m, "o"), color=color(m), markersize=5, markeredgewidth=0)
+        for m in methods
+    ]
+    labels = list(methods)
+    for label, handle in extra:
+        labels.append(label)
+        handles.append(handle)
+    columns = len(labels) if figure.get_figwidth() > 6 or len(labels) < 5 else 3
+    figure.legend(
+        handles, labels, loc="upper left", bbox_to_anchor=(0.0, 1.0), ncol=columns, frameon=False, handlelength=1.1,
+        handletextpad=0.5, columnspacing=1.4, borderaxespad=0.2,
+    )  # fmt: skip

@@ -1,0 +1,178 @@
+"""Tables of the report as data frames, and how numbers are written in them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from benchmark import stats
+from benchmark.claims import Judgement
+from benchmark.entries import Protocol
+from benchmark.pages import Suite
+from benchmark.scores import FIT_MEASURES, RETURN, matrix
+from benchmark.spec import Kind
+from benchmark.style import minus
+
+DASH, TIMES = "\N{EN DASH}", "\N{MULTIPLICATION SIGN}"
+FINAL = 0.8
+"""Share of training after which evaluations count as final in the table of returns."""
+
+
+def number(value: float | None) -> str:
+    """Three significant digits (two below 0.1), thousands apart, a true minus; a dash for what does not exist."""
+    if value is None or not math.isfinite(value):
+        return DASH
+    size = abs(value)
+    if size >= 999.5:
+        text = f"{value:,.0f}"
+    elif size and size < 0.001:
+        text = f"{value:.1e}"
+    else:
+        text = f"{value:.3g}" if size >= 0.1 else f"{value:.2g}"
+    return "0" if float(text.replace(",", "")) == 0 else minus(text)
+
+
+def interval(bounds: Sequence[float | None] | None) -> str:
+    """``[low, high]`` in the same manner."""
+    return DASH if bounds is None else f"[{number(bounds[0])}, {number(bounds[1])}]"
+
+
+def plain(value: Any) -> str:
+    """A constant as a reader would type it."""
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int) and abs(value) >= 1_000:
+        return f"{value:,}"
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {plain(entry)}" for name, entry in value.items())
+    if isinstance(value, list | tuple):
+        first = value[0] if value else None
+        same = len(value) > 2 and all(entry == first for entry in value)
+        return f"{len(value)} {TIMES} {plain(first)}" if same else ", ".join(plain(entry) for entry in value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def verdicts(judgements: Iterable[Judgement]) -> pd.DataFrame:
+    """One row per claim and task, the numbers as `verdicts.json` has them."""
+    rows = []
+    for judgement in judgements:
+        row = judgement.to_json()
+        low, high = row.pop("interval") or (None, None)
+        kept = (
+            "claim",
+            "task",
+            "protocol",
+            "verdict",
+            "expected",
+            "effect",
+            "p",
+            "level",
+            "n",
+            "seeds_needed",
+            "reason",
+        )
+        rows.append({name: row[name] for name in kept} | {"interval_low": low, "interval_high": high})
+    frame = pd.DataFrame(rows)
+    frame["seeds_needed"] = frame["seeds_needed"].astype("Int64")
+    return frame
+
+
+def fits(scalars: pd.DataFrame) -> pd.DataFrame:
+    """Median, least and largest of every fit measure per task and method, and how many seeds have it."""
+    kept = scalars[scalars["measure"].isin(FIT_MEASURES)]
+    grouped = kept.groupby(["task", "method", "measure"], sort=False)["value"]
+    return grouped.agg(median="median", least="min", largest="max", seeds="count").reset_index()
+
+
+def returns(curves: pd.DataFrame) -> pd.DataFrame:
+    """Returns per task and method: IQM over seeds with rliable's interval, of all evaluations and of the last fifth."""
+    rows = []
+    for task, here in curves.groupby("task", sort=False):
+        last = here["env_steps"].max()
+        for span, start in (("all of training", 0.0), ("last fifth", FINAL)):
+            window = here[here["env_steps"] >= start * last]
+            means = window.groupby(["method", "seed", "task"], sort=False)[RETURN].mean().reset_index()
+            scores = {method: matrix(rows_, RETURN) for method, rows_ in means.groupby("method", sort=False)}
+            for method, found in stats.interval_estimates(scores, aggregates=["iqm"], repetitions=1_000).items():
+                iqm = found["iqm"]
+                rows.append((task, method, span, iqm.estimate, iqm.low, iqm.high, len(scores[method])))
+    return pd.DataFrame(rows, columns=["task", "method", "window", "iqm", "interval_low", "interval_high", "seeds"])
+
+
+def constants(suite: Suite, protocol: Protocol, claims_kinds: dict[Kind, str]) -> pd.DataFrame:
+    """Every constant of the paper family, its value here, and where it was read; `claims_kinds` gives a task per kind.
+
+    `differs` marks the rows in which this protocol departs from the family.
+    """
+    rows: dict[tuple[str, str], dict[str, Any]] = {}
+    for kind, task in claims_kinds.items():
+        here = {row.constant: row.value for row in suite.constants("mbpo", task, protocol, kind)}
+        for row in suite.constants("mbpo", task, None, kind):
+            entry = {
+                "constant": row.constant,
+                "runs": kind,
+                "paper": plain(row.value),
+                "here": plain(here[row.constant]),
+            }
+            rows[row.constant, kind] = entry | {"unit": row.unit, "source": row.source}
+    frame = pd.DataFrame(rows.values(), columns=["constant", "runs", "paper", "here", "unit", "source"])
+    frame.insert(0, "differs", frame["paper"] != frame["here"])
+    return frame
+
+
+def budgets(suite: Suite, protocol: Protocol) -> pd.DataFrame:
+    """Seeds and lengths of this protocol beside those of the paper protocol."""
+    paper = suite.protocol("paper")
+    lines: list[tuple[str, Any, Any, str]] = [("seeds per arm", paper.seeds, protocol.seeds, "")]
+    for kind, names in (("train", ("env_steps", "eval_every", "eval_episodes")), ("fit", ("transitions", "heldout"))):
+        for name in names:
+            ours, theirs = getattr(getattr(protocol, kind), name), getattr(getattr(paper, kind), name)
+            lines.append(
+                (f"{kind}: {name.replace('_', ' ')}", theirs, ours, "episodes" if "episodes" in name else "env steps")
+            )
+    rows = [(name, plain(theirs), plain(ours), unit) for name, theirs, ours, unit in lines]
+    return pd.DataFrame(rows, columns=["budget", "paper", "here", "unit"])
+
+
+def methods(suite: Suite, names: Sequence[str]) -> pd.DataFrame:
+    """What each method is and where it leaves its family."""
+    rows = []
+    for name in names:
+        entry = suite.methods[name]
+        own = ", ".join(f"{path} = {plain(constant.value)}" for path, constant in entry.constants.items())
+        rows.append((name, entry.doc, own or DASH))
+    return pd.DataFrame(rows, columns=["method", "what", "own constants"])
+
+
+def write(frame: pd.DataFrame, folder: Path, name: str) -> list[Path]:
+    """Write ``name.csv`` at full precision and ``name.md`` rounded."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{name}.csv", folder / f"{name}.md"]
+    frame.to_csv(paths[0], index=False, lineterminator="\n")
+    paths[1].write_text(markdown(frame) + "\n", encoding="utf-8")
+    return paths
+
+
+def markdown(frame: pd.DataFrame) -> str:
+    """A pipe table; numbers to three digits and to the right."""
+    numeric = [pd.api.types.is_numeric_dtype(frame[column]) and frame[column].dtype != bool for column in frame]
+    lines = ["| " + " | ".join(str(column).replace("_", " ") for column in frame) + " |"]
+    lines.append("|" + "|".join("--:" if right else "---" for right in numeric) + "|")
+    for row in frame.itertuples(index=False):
+        cells = [_cell(value, right) for value, right in zip(row, numeric, strict=True)]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _cell(value: Any, numeric: bool) -> str:
+    if value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)):
+        return DASH
+    if numeric:
+        return number(float(value))
+    return str(value).replace("|", "\\|").replace("\n", " ")

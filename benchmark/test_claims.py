@@ -1,0 +1,69 @@
+"""The claims as tests: train what is missing, judge, and say so in pytest's own words.
+
+reproduced passes, contradicted and invalid fail, inconclusive is an expected failure, incomplete is skipped; under
+`--strict` the last two fail as well, and under `--accept-contradicted` a contradiction is an expected failure too.
+"""
+
+from collections.abc import Iterator
+
+import pytest
+from filelock import FileLock
+
+from benchmark import claims, runner
+from benchmark.entries import Protocol
+from benchmark.ledger import Claim, load_ledger
+from benchmark.store import Store
+from mbpo.config import InputError
+
+CASES = [(claim, task) for claim in load_ledger().claims for task in claim.rows]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def verdicts(store: Store, protocol: Protocol, training: bool) -> Iterator[None]:
+    """Leave `verdicts.json` behind, judged anew from all records.
+
+    Every worker does so as it ends. The last to take the lock sees every record of the session, so what stays is whole.
+    """
+    yield
+    try:
+        store.prepare()
+    except InputError:
+        if training:
+            raise
+        return  # someone else's records, which may be read only
+    with FileLock(store.cache / "verdicts.lock"):
+        claims.write_verdicts(store, claims.judge_all(store, protocol))
+
+
+@pytest.fixture(scope="session")
+def selected(request: pytest.FixtureRequest) -> list[Claim]:
+    """The claims that this session judges: their runs may train together."""
+    calls = [item.callspec.params for item in request.session.items if hasattr(item, "callspec")]
+    return list({params["claim"].id: params["claim"] for params in calls if "claim" in params}.values())
+
+
+@pytest.mark.claims
+@pytest.mark.parametrize(("claim", "task"), CASES, ids=[f"{claim.id}[{task}]" for claim, task in CASES])
+def test_claim(
+    claim: Claim,
+    task: str,
+    request: pytest.FixtureRequest,
+    selected: list[Claim],
+    store: Store,
+    protocol: Protocol,
+    training: bool,
+    strict: bool,
+    accepting: bool,
+) -> None:
+    runner.ensure(claims.family(claim, selected, protocol), store, train=training)
+    row = next(row for row in claims.judge_claim(claim, store, protocol) if row.task == task)
+    request.node.user_properties.append(("verdict", row.to_json()))
+    verdict, told = row.outcome.verdict, f"{row.outcome.verdict}: {row.outcome.reason}"
+    if verdict == "contradicted" and accepting:
+        pytest.xfail(told)
+    if verdict in ("contradicted", "invalid") or (strict and verdict != "reproduced"):
+        pytest.fail(told, pytrace=False)
+    if verdict == "inconclusive":
+        pytest.xfail(told)
+    if verdict == "incomplete":
+        pytest.skip(told)

@@ -1,0 +1,278 @@
+"""The ledger: what it refuses, which runs it asks for, and the verdicts it gives on records whose answer is known."""
+
+import json
+import shutil
+
+import pytest
+import yaml
+from synthetic import fill, needed, write_fit, write_train
+
+from benchmark import claims, scores
+from benchmark.claims import judge_all, judge_claim, runs
+from benchmark.ledger import load_ledger
+from benchmark.pages import SUITE, load_suite
+from benchmark.scores import Estimand, score
+from benchmark.store import Store
+from mbpo.config import InputError
+
+QUICK = load_suite().protocol("quick")
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "results", tmp_path / "cache")
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("filled")
+    store = Store(folder / "results", folder / "cache")
+    fill(store)
+    return store
+
+
+def verdict_of(store, claim, task, protocol="quick"):
+    judged = judge_claim(load_ledger().claim(claim), store, load_suite().protocol(protocol))
+    return next(row for row in judged if row.task == task).outcome
+
+
+# What a page may not say
+
+
+def edited(tmp_path, edit):
+    """The ledger after `edit` of the claim reward-collapse, the groups and the whole page."""
+    for page in SUITE.glob("*.yaml"):
+        shutil.copy(page, tmp_path)
+    data = yaml.safe_load((tmp_path / "claims.yaml").read_text())
+    edit(data["claims"]["reward-collapse"], data)
+    (tmp_path / "claims.yaml").write_text(yaml.safe_dump(data, sort_keys=False))
+    return load_ledger(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("edit", "sentence"),
+    [
+        (lambda c, d: c.update(arms="mbpo"), r"reward-collapse.arms: unknown field; did you mean 'arm'\?"),
+        (lambda c, d: c.update(arm="mpbo"), r"reward-collapse: unknown method 'mpbo'; did you mean 'mbpo'\?"),
+        (lambda c, d: c.update(against="sac"), "reward-collapse: method 'sac' has no model to fit"),
+        (
+            lambda c, d: c.update(tasks=["dmc:humanoid-rum"]),
+            r"tasks = 'dmc:humanoid-rum'.*did you mean 'dmc:humanoid-run'\?",
+        ),
+        (
+            lambda c, d: c.update(tasks="paper-sevn"),
+            r"tasks = 'paper-sevn': not a choice; did you mean 'paper-seven'\?",
+        ),
+        (lambda c, d: c.update(tasks=["dmc:hopper-hop"] * 2), "'dmc:hopper-hop' stands twice"),
+        (lambda c, d: c.update(tasks=[]), "reward-collapse.tasks"),
+        (lambda c, d: c.update(protocols=["qick"]), r"protocols = 'qick': not a choice; did you mean 'quick'\?"),
+        (lambda c, d: c.update(expected="confirmed"), "reward-collapse.expected = 'confirmed': not a choice"),
+        (lambda c, d: c.update(chapter="rewards"), r"chapter = 'rewards': not a choice; did you mean 'reward'\?"),
+        (
+            lambda c, d: c.update(estimand={"measure": "reward_r3"}),
+            r"measure = 'reward_r3': did you mean 'reward_r2'\?",
+        ),
+        (lambda c, d: c.update(estimand={"measure": "reward_r2", "window": [0, 1]}), "has one moment; leave it out"),
+        (lambda c, d: c.update(kind="train", estimand={"measure": "episode_return"}), "a train run needs one"),
+        (lambda c, d: c.update(kind="train", estimand={"window": [0.9, 0.1]}), "two shares of training in order"),
+        (lambda c, d: c.update(against="mbpo"), "'mbpo' is compared with itself"),
+        (lambda c, d: c["criterion"].update(at_least=8), "at_least = 8: the claim has 7 tasks"),
+        (lambda c, d: c["criterion"].update(dirction="lower"), r"unknown field; did you mean 'direction'\?"),
+        (lambda c, d: c.pop("statement"), "reward-collapse.statement: this field is required"),
+        (
+            lambda c, d: d["groups"].update(hopper=["dmc:hoper-hop"]),
+            r"groups.hopper = 'dmc:hoper-hop'.*'dmc:hopper-hop'",
+        ),
+        (lambda c, d: d["chapters"]["reward"].update(figures=["reward-by-bim"]), r"did you mean 'reward-by-bin'\?"),
+        (lambda c, d: d.update(claim=1), r"claims.yaml: unknown key 'claim'; did you mean 'claims'\?"),
+        (lambda c, d: d["claims"].update({"a-claim": 3}), "claims.yaml: a-claim: a mapping of fields is needed"),
+    ],
+)
+def test_a_faulty_page_is_refused_by_name(tmp_path, edit, sentence):
+    with pytest.raises(InputError, match=sentence):
+        edited(tmp_path, edit)
+
+
+def test_an_unedited_copy_is_accepted(tmp_path):
+    assert edited(tmp_path, lambda c, d: None).claims == load_ledger().claims
+
+
+def test_an_unknown_claim_names_the_nearest():
+    with pytest.raises(InputError, match=r"unknown claim 'reward-colapse'; did you mean 'reward-collapse'\?"):
+        load_ledger().claim("reward-colapse")
+
+
+def test_the_page_covers_what_the_paper_says():
+    ledger = load_ledger()
+    seven = {name for name, task in load_suite().tasks.items() if task.paper_seven}
+    assert set(ledger.claim("reward-collapse").tasks) == seven
+    assert set(ledger.claim("ftfl-beats-sac").tasks) == seven
+    assert ledger.claim("ftfl-beats-sac").criterion.at_least == 5
+    assert all(claim.expected == "reproduced" for claim in ledger.claims)
+    assert len({claim.title for claim in ledger.claims}) == len(ledger.claims)
+
+
+# Which runs
+
+
+def test_a_claim_asks_for_its_two_arms_on_every_seed():
+    wanted = runs(load_ledger().claim("reward-collapse"), QUICK, ["dmc:humanoid-run"])
+    assert [(s.kind, s.method, s.seed) for s in wanted] == [
+        ("fit", m, i) for m in ("mbpo", "norm-only") for i in range(QUICK.seeds)
+    ]
+
+
+def test_a_protocol_that_cannot_judge_a_claim_runs_nothing_for_it():
+    assert runs(load_ledger().claim("ftfl-beats-sac"), QUICK) == []
+    assert runs(load_ledger().claim("mbpo-fails"), load_suite().protocol("paper")) != []
+    reduced = {spec.task for spec in runs(load_ledger().claim("ftfl-beats-mbpo"), load_suite().protocol("reduced"))}
+    assert reduced == {
+        task
+        for task in load_ledger().claim("ftfl-beats-mbpo").tasks
+        if load_suite().protocol("reduced").carries("train", task)
+    }
+
+
+def test_claims_that_share_a_job_are_asked_for_together():
+    ledger = load_ledger()
+    claim, other = ledger.claim("reward-collapse"), ledger.claim("variance-inflation")
+    together = claims.family(claim, [claim, other, ledger.claim("pendulum-mbpo-beats-sac")], QUICK)
+    assert {spec.method for spec in together} == {"mbpo", "norm-only", "ftfl"}
+    assert {spec.kind for spec in together} == {"fit"}
+    assert together[: len(runs(claim, QUICK))] == runs(claim, QUICK)
+    assert len({spec.key for spec in together}) == len(together)
+
+
+# Scores
+
+
+def test_a_fit_score_is_the_last_measurement(store):
+    spec = needed(QUICK)[0]
+    write_fit(store, spec, {"reward_r2": 0.5, "reward_std_ratio": 0.25, "reward_true_std": 1.0})
+    record = store.read(spec)
+    assert score(record, Estimand(measure="reward_r2")).value == 0.5
+    assert score(record, Estimand(measure="reward_std_ratio", transform="abs-log")).value == pytest.approx(1.386294)
+    assert score(record, Estimand(measure="reward_r2")).points == 1
+
+
+def test_a_train_score_is_the_mean_over_its_window_never_the_best(store):
+    spec = next(spec for spec in needed(QUICK) if spec.kind == "train")
+    write_train(store, spec, [10.0, 20.0, 30.0, 1000.0, 50.0, 60.0])
+    record = store.read(spec)
+    values = {w: score(record, Estimand(window=w)) for w in [(0.0, 1.0), (0.0, 0.0), (0.8, 1.0), (0.5, 1.0)]}
+    assert [s.value for s in values.values()] == [195.0, 10.0, 55.0, 370.0]
+    assert [s.points for s in values.values()] == [6, 1, 2, 3]
+
+
+def test_engines_differ_by_simulator_and_release_but_not_by_wheel(store):
+    a, b, c, d = needed(QUICK)[:4]
+    versions = {"python": "3.11.9", "torch": "2.13.0+cu130", "mujoco": "3.17.0"}
+    write_fit(store, a, {"reward_r2": 0.5})
+    write_fit(store, b, {"reward_r2": 0.5}, versions=versions)
+    write_fit(store, c, {"reward_r2": 0.5}, versions=versions | {"mujoco": "3.18.0"})
+    write_fit(store, d, {"reward_r2": 0.5}, engine="e1")
+    first, same, release, simulator = (scores.engine(store.read(spec)) for spec in (a, b, c, d))
+    assert first == same
+    assert len({first, release, simulator}) == 3
+
+
+# Verdicts from records
+
+
+def test_known_records_give_known_verdicts(filled):
+    by = {}
+    for row in judge_all(filled, QUICK):
+        by.setdefault(row.claim.id, set()).add(row.outcome.verdict)
+    assert {claim: verdicts for claim, verdicts in by.items() if claim.startswith("reward")} == {
+        claim: {"reproduced"}
+        for claim in ("reward-collapse", "reward-cure", "reward-overspread", "reward-collapse-control")
+    }
+    assert by["variance-inflation"] == {"reproduced"}
+    assert by["variance-inflation-raw"] <= {"contradicted", "inconclusive"}
+    assert by["pendulum-mbpo-beats-sac"] == by["pendulum-ftfl-preserved"] == {"reproduced"}
+    assert {by[claim.id] == {"incomplete"} for claim in load_ledger().claims if "quick" not in claim.protocols} == {
+        True
+    }
+    assert [row.claim.id for row in judge_all(filled, QUICK)] == [c.id for c in load_ledger().claims for _ in c.rows]
+
+
+def test_an_empty_store_is_incomplete_with_its_price(store):
+    judged = judge_all(store, QUICK)
+    assert {row.outcome.verdict for row in judged} == {"incomplete"}
+    assert all("on two cores" in row.outcome.reason for row in judged)
+    assert verdict_of(store, "reward-collapse", "dmc:hopper-hop").reason.startswith(
+        "missing mbpo seeds 0-4, norm-only seeds 0-4; about"
+    )
+    outside = verdict_of(store, "hopper-unsolved", "dmc:hopper-hop").reason
+    assert outside.startswith("outside the quick protocol; needs 12 runs of the paper protocol; about")
+    assert not (store.results).exists()
+
+
+def test_missing_seeds_are_named_and_never_papered_over(store):
+    gaps = {("dmc:hopper-hop", "mbpo", 3), ("dmc:hopper-hop", "mbpo", 1)}
+    fill(store, skip=gaps, claims=["reward-collapse"])
+    out = verdict_of(store, "reward-collapse", "dmc:hopper-hop")
+    assert (out.verdict, out.n) == ("incomplete", 3)
+    assert out.reason.startswith("missing mbpo seeds 1, 3; about")
+    assert verdict_of(store, "reward-collapse", "dmc:humanoid-run").verdict == "reproduced"
+
+
+def test_records_that_do_not_belong_together_are_invalid(store):
+    task = "dmc:humanoid-run"
+    claim = load_ledger().claim("reward-collapse")
+    for spec in runs(claim, QUICK, [task]):
+        changed = {"engine": "other"} if spec.seed == 2 else {}
+        write_fit(store, spec, {"reward_r2": 0.1 * spec.seed, "reward_true_std": 1.0}, **changed)
+    out = verdict_of(store, "reward-collapse", task)
+    assert (out.verdict, "2 engines are mixed" in out.reason) == ("invalid", True)
+
+
+@pytest.mark.parametrize(("spread", "verdict"), [(1.0, "invalid"), (0.0, "incomplete")])
+def test_nan_is_invalid_unless_the_number_cannot_exist(store, spread, verdict):
+    task = "dmc:humanoid-run"
+    for spec in runs(load_ledger().claim("reward-collapse"), QUICK, [task]):
+        value = float("nan") if spec.seed == 4 else 0.5
+        write_fit(store, spec, {"reward_r2": value, "reward_true_std": spread})
+    out = verdict_of(store, "reward-collapse", task)
+    assert out.verdict == verdict
+    assert "seed 4" in out.reason
+
+
+@pytest.mark.parametrize(("gain", "verdict"), [(5.0, "reproduced"), (200.0, "contradicted")])
+def test_a_claim_about_before_and_after_uses_both_windows(store, gain, verdict):
+    task, paper = "dmc:hopper-hop", load_suite().protocol("paper")
+    for spec in runs(load_ledger().claim("mbpo-fails"), paper, [task]):
+        write_train(store, spec, [50.0 + spec.seed, 0.0, 0.0, 0.0, 50.0 + gain + spec.seed])
+    out = verdict_of(store, "mbpo-fails", task, "paper")
+    assert (out.verdict, out.effect) == (verdict, gain)
+    assert "mbpo before training" in out.reason
+
+
+def test_runs_of_unequal_length_are_invalid(store):
+    for spec in runs(load_ledger().claim("pendulum-mbpo-beats-sac"), QUICK):
+        write_train(store, spec, [1.0] * (5 if (spec.method, spec.seed) == ("sac", 0) else 13))
+    out = verdict_of(store, "pendulum-mbpo-beats-sac", "gym:InvertedPendulum-v5")
+    assert (out.verdict, "unequal length: 5 and 13" in out.reason) == ("invalid", True)
+
+
+def test_verdicts_file_has_the_promised_fields_and_the_same_bytes_from_any_reader(filled, tmp_path):
+    path = claims.write_verdicts(filled, judge_all(filled, QUICK))
+    first = path.read_bytes()
+    rows = json.loads(first)
+    promised = [
+        "claim",
+        "task",
+        "protocol",
+        "verdict",
+        "effect",
+        "interval",
+        "level",
+        "n",
+        "statement",
+        "source",
+        "reason",
+    ]
+    assert all(list(row)[: len(promised)] == promised for row in rows)
+    assert [(row["claim"], row["task"]) for row in rows] == [(c.id, t) for c in load_ledger().claims for t in c.rows]
+    another = Store(filled.results, tmp_path / "other-cache")
+    assert claims.write_verdicts(another, judge_all(another, QUICK)).read_bytes() == first

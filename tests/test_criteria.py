@@ -1,0 +1,222 @@
+"""The truth table: synthetic scores -> expected verdict, for every criterion."""
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from benchmark.criteria import judge
+from benchmark.evidence import ALL, Criterion, Evidence, Score
+from mbpo.config import InputError, build
+
+LOW, HIGH = (0.1, 0.2, 0.3, 0.4, 0.5), (1.1, 1.2, 1.3, 1.4, 1.5)
+MIXED = (0.0, 0.25, 0.35, 0.45, 1.5)
+LOWER = Criterion(kind="difference", direction="lower")
+HIGHER = Criterion(kind="difference", direction="higher")
+
+
+def scores(values, **fields):
+    return tuple(Score(seed=seed, value=value, points=1, **fields) for seed, value in enumerate(values))
+
+
+def evidence(x, y, **fields):
+    return Evidence("raw", "normalized", scores(x), scores(y), **fields)
+
+
+def one(criterion, x, y, **fields):
+    return judge(criterion, {"task": evidence(x, y, **fields)})["task"]
+
+
+@pytest.mark.parametrize(
+    ("criterion", "x", "y", "verdict"),
+    [
+        (LOWER, LOW, HIGH, "reproduced"),
+        (LOWER, HIGH, LOW, "contradicted"),
+        (LOWER, MIXED, LOW, "inconclusive"),
+        (LOWER, LOW, LOW, "inconclusive"),  # ties everywhere: no evidence either way
+        (LOWER, (0.3,) * 5, (0.3,) * 5, "inconclusive"),
+        (HIGHER, HIGH, LOW, "reproduced"),
+        (HIGHER, LOW, HIGH, "contradicted"),
+        (Criterion(direction="lower", margin=0.5), LOW, HIGH, "reproduced"),
+        (Criterion(direction="lower", margin=5), LOW, HIGH, "contradicted"),  # lower, but not by so much
+        (Criterion(direction="lower", margin=1.0), LOW, HIGH, "inconclusive"),
+        (Criterion(kind="non-inferiority", margin=0.5), LOW, LOW, "reproduced"),
+        (Criterion(kind="non-inferiority", margin=0.5), HIGH, LOW, "reproduced"),
+        (Criterion(kind="non-inferiority", margin=0.5), LOW, HIGH, "contradicted"),
+        (Criterion(kind="non-inferiority", margin=0.2), MIXED, LOW, "inconclusive"),
+        (Criterion(kind="non-inferiority", margin=0.5, direction="lower"), HIGH, LOW, "contradicted"),
+        (Criterion(kind="non-inferiority", margin=0.5, direction="lower"), LOW, HIGH, "reproduced"),
+        (Criterion(kind="equivalence", margin=0.5), LOW, LOW, "reproduced"),
+        (Criterion(kind="equivalence", margin=0.5), LOW, HIGH, "contradicted"),
+        (Criterion(kind="equivalence", margin=0.5), HIGH, LOW, "contradicted"),
+        (Criterion(kind="equivalence", margin=0.2), MIXED, LOW, "inconclusive"),
+        (LOWER, LOW[:4], HIGH[:4], "incomplete"),
+        (LOWER, LOW[:1], HIGH[:1], "incomplete"),
+        (LOWER, (), (), "incomplete"),
+        (LOWER, (*LOW[:4], math.nan), HIGH, "invalid"),
+        (LOWER, LOW, (*HIGH[:4], math.inf), "invalid"),
+    ],
+)
+def test_truth_table(criterion, x, y, verdict):
+    assert one(criterion, x, y).verdict == verdict
+
+
+def test_relative_margin_is_a_share_of_the_reference():
+    preserved = Criterion(kind="non-inferiority", margin=0.2, relative=True)
+    reference = (900.0, 950.0, 1000.0, 1050.0, 1100.0)
+    slightly, much = [0.95 * v for v in reference], [0.5 * v for v in reference]
+    assert one(preserved, slightly, reference).verdict == "reproduced"
+    assert one(preserved, much, reference).verdict == "contradicted"
+    assert (
+        one(preserved, [-v for v in slightly], [-v for v in reference]).verdict == "reproduced"
+    )  # a negative score is no licence
+    assert one(preserved, [-1.5 * v for v in reference], [-v for v in reference]).verdict == "contradicted"
+
+
+def test_numbers_of_a_verdict():
+    out = one(LOWER, LOW, HIGH)
+    assert (out.effect, out.n, out.level) == (-1.0, 5, 0.05)
+    assert out.interval == pytest.approx((-1.2, -0.8))
+    assert out.p == pytest.approx(1 / 252)
+    assert out.reason == "raw is lower than normalized: p = 0.004"
+
+
+def test_a_contradiction_gives_the_p_of_the_opposite():
+    out = one(LOWER, HIGH, LOW)
+    assert out.p == pytest.approx(1 / 252)
+    assert out.reason == "the opposite holds: raw is higher than normalized, p = 0.004"
+
+
+def test_leaving_equivalence_pays_for_its_two_sides():
+    x, y = (0.4, 0.5, 0.6, 0.65, 0.8), (0.0, 0.1, 0.2, 0.3, 0.7)  # one-sided exact p = 0.0278
+    assert one(HIGHER, x, y).verdict == "reproduced"
+    assert one(Criterion(kind="equivalence", margin=1e-9), x, y).verdict == "inconclusive"
+
+
+def test_holm_spans_the_family_and_counts_absent_tasks():
+    weak = evidence((0.0, 0.1, 0.2, 0.3, 0.7), (0.4, 0.5, 0.6, 0.65, 0.8))  # one-sided exact p = 0.0278
+    absent = evidence((), (), lacking="missing raw seeds 0-4")
+    assert judge(LOWER, {"a": weak})["a"].verdict == "reproduced"
+    alone = judge(LOWER, {"a": weak})["a"].p
+    for other in (absent, evidence(LOW, LOW)):
+        family = judge(LOWER, {"a": weak, "b": other})
+        assert family["a"].p == pytest.approx(2 * alone)
+        assert family["a"].verdict == "inconclusive"
+    strong = judge(LOWER, {task: evidence(LOW, HIGH) for task in "abcdefg"})
+    assert [out.verdict for out in strong.values()] == ["reproduced"] * 7
+    assert strong["a"].p == pytest.approx(7 / 252)
+
+
+def test_incomplete_lists_what_is_missing_and_its_cost():
+    out = one(LOWER, LOW, HIGH[:3], lacking="missing normalized seeds 3-4", hours=0.25)
+    assert out.verdict == "incomplete"
+    assert out.reason == "missing normalized seeds 3-4; about 15 min on two cores"
+    assert (out.effect, out.interval, out.p, out.n) == (None, None, None, 3)
+
+
+def test_invalid_says_why_and_outranks_incomplete():
+    twice = replace(evidence(LOW, HIGH), x=(*scores(LOW), Score(2, 0.3, 1)), lacking="missing x")
+    engines = replace(evidence(LOW, HIGH), y=scores(HIGH, engine="b"))
+    uneven = replace(evidence(LOW, HIGH), y=(*scores(HIGH[:4]), Score(4, 1.5, 7)))
+    cases = {"raw has seed 2 more than once": twice, "2 engines are mixed": engines, "unequal length: 1 and 7": uneven}
+    for sentence, given in cases.items():
+        out = judge(LOWER, {"task": given})["task"]
+        assert out.verdict == "invalid"
+        assert sentence in out.reason
+
+
+def test_a_score_that_does_not_exist_is_incomplete_not_invalid():
+    x = tuple(replace(s, value=math.nan, undefined="no reward") if s.seed in (1, 3) else s for s in scores(LOW))
+    out = judge(LOWER, {"task": replace(evidence(LOW, HIGH), x=x)})["task"]
+    assert (out.verdict, out.reason) == ("incomplete", "the score does not exist at seeds 1, 3: no reward")
+
+
+def test_a_diverged_run_counts_and_is_told():
+    broken = replace(evidence(LOW, HIGH), x=tuple(replace(s, diverged=s.seed == 3) for s in scores(LOW)))
+    out = judge(LOWER, {"task": broken})["task"]
+    assert out.verdict == "reproduced"
+    assert out.reason.endswith("diverged and counted as it stood: raw seed 3")
+
+
+def test_seed_order_is_irrelevant():
+    shuffled = replace(evidence(MIXED, LOW), x=scores(MIXED)[::-1])
+    assert judge(LOWER, {"t": shuffled}) == judge(LOWER, {"t": evidence(MIXED, LOW)})
+
+
+def test_inconclusive_gives_power_and_needed_seeds():
+    out = one(HIGHER, (0.0, 0.35, 0.45, 0.55, 0.65), LOW)
+    assert out.verdict == "inconclusive"
+    assert 0 < out.power < 0.8
+    assert out.needed > 5
+    assert f"about {out.needed} seeds per arm would settle it as reproduced" in out.reason
+    wrong_side = one(LOWER, (0.0, 0.35, 0.45, 0.55, 0.65), LOW)
+    assert "settle it as contradicted" in wrong_side.reason
+    assert wrong_side.needed == out.needed
+    hopeless = one(HIGHER, LOW, LOW)
+    assert hopeless.needed is None
+    assert "more than 100 seeds" in hopeless.reason
+
+
+def counted(won, lost, open_=0, absent=0, at_least=5):
+    family = {f"w{i}": evidence(HIGH, LOW) for i in range(won)}
+    family |= {f"l{i}": evidence(LOW, HIGH) for i in range(lost)}
+    family |= {f"o{i}": evidence(MIXED, LOW) for i in range(open_)}
+    family |= {f"a{i}": evidence((), (), lacking="missing raw") for i in range(absent)}
+    return judge(Criterion(direction="higher", at_least=at_least), family)
+
+
+@pytest.mark.parametrize(
+    ("won", "lost", "open_", "absent", "verdict"),
+    [
+        (5, 2, 0, 0, "reproduced"),
+        (7, 0, 0, 0, "reproduced"),
+        (5, 0, 0, 2, "reproduced"),
+        (4, 3, 0, 0, "contradicted"),
+        (0, 3, 0, 4, "contradicted"),
+        (4, 2, 1, 0, "inconclusive"),
+        (4, 1, 1, 1, "incomplete"),
+        (0, 0, 0, 7, "incomplete"),
+    ],
+)
+def test_counting_counts_confirmed_tasks_only(won, lost, open_, absent, verdict):
+    outcomes = counted(won, lost, open_, absent)
+    assert list(outcomes) == [ALL]
+    assert outcomes[ALL].verdict == verdict
+
+
+def test_counting_effect_is_the_confirmed_number_between_bounds():
+    out = counted(4, 2, 1)[ALL]
+    assert (out.effect, out.interval) == (4.0, (4.0, 5.0))
+    assert out.reason.startswith(
+        "4 of 7 confirmed, 5 claimed: reproduced on w0, w1, w2, w3; contradicted on l0, l1; inconclusive on o0"
+    )
+
+
+def test_an_incomplete_count_adds_up_its_hours():
+    absent = evidence((), (), lacking="missing raw seeds 0-4", hours=10.0)
+    out = judge(Criterion(at_least=2), {"a": evidence(HIGH, LOW), "b": absent, "c": absent})[ALL]
+    assert out.verdict == "incomplete"
+    assert out.reason == (
+        "reproduced on a; incomplete on b, c (missing raw seeds 0-4, and so on); about 20.0 h on two cores"
+    )
+
+
+def test_counting_is_invalid_with_any_invalid_task():
+    family = {"a": evidence(HIGH, LOW), "b": evidence((*LOW[:4], math.nan), LOW)}
+    out = judge(Criterion(at_least=1), family)[ALL]
+    assert (out.verdict, out.reason) == ("invalid", "b: raw has no finite score at seed 4")
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"kind": "non-inferiority"}, "needs a margin above 0"),
+        ({"kind": "diffrence"}, "did you mean 'difference'"),
+        ({"kind": "difference", "marign": 1}, "did you mean 'margin'"),
+        ({"kind": "difference", "level": 0.7}, "level = 0.7"),
+        ({"kind": "difference", "margin": -1}, "margin = -1"),
+    ],
+)
+def test_an_impossible_criterion_is_refused(fields, sentence):
+    with pytest.raises(InputError, match=sentence):
+        build(Criterion, fields)

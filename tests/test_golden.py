@@ -1,0 +1,120 @@
+"""Fingerprints of short runs: the numbers of equal constants and seeds stay as they are, or say that they moved.
+
+Stored results are reused by their key, of which `NUMERICS_VERSION` is a part. A change of the core that moves numbers
+must raise it, else old and new results would be pooled. This file run as a script stores the fingerprints anew.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from helpers import FTFL, MBPO, drive, parameters, small, small_janner
+from toy_envs import DRIFT
+
+from mbpo import Budget, Method
+from mbpo.config import NUMERICS_VERSION
+from mbpo.loop import Run
+
+GOLDEN = Path(__file__).parent / "golden"
+CASES: dict[str, Method] = {
+    "sac": small(model=None),
+    "mbpo": small(MBPO),
+    "ftfl": small(FTFL),
+    "mbpo-janner": small_janner(MBPO),
+}
+BUDGET = Budget(env_steps=100, eval_every=50, eval_episodes=2, bias_episodes=1)
+# Initial weights are drawn in float32, whose last bit differs between processors; the short run multiplies it.
+RTOL, ATOL = 1e-4, 1e-5
+REGENERATE = "python tests/test_golden.py"
+
+Fingerprint = dict[str, list[float]]
+
+
+def fingerprint(method: Method) -> Fingerprint:
+    """Returns, diagnostics and mean size of the parameters of two runs, in float64."""
+    rows, state = drive(DRIFT, [Run(method, 0), Run(method, 1)], BUDGET)
+    found: dict[str, Any] = {f"returns at {row.env_steps}": row.returns.flatten() for row in rows}
+    found |= {name: values for name, values in rows[-1].diagnostics.items()}
+    for r in range(2):
+        for name, tensors in parameters(state, r).items():
+            sizes = [float(t.double().abs().mean()) for t in tensors if t.numel()]
+            found[f"|{name}| of run {r}"] = np.array([np.mean(sizes)])
+    return {name: values.tolist() for name, values in found.items()}
+
+
+def moved(new: Fingerprint, old: Fingerprint, rtol: float = RTOL, atol: float = ATOL) -> list[str]:
+    """What differs between two fingerprints, a line each."""
+    lines = [f"{name}: only in one of the two" for name in sorted(new.keys() ^ old.keys())]
+    for name in sorted(new.keys() & old.keys()):
+        if not np.allclose(new[name], old[name], rtol=rtol, atol=atol, equal_nan=True):
+            lines.append(f"{name}: {new[name]} where {old[name]} is stored")
+    return lines
+
+
+def stored(name: str) -> dict[str, Any]:
+    return json.loads((GOLDEN / f"{name}.json").read_text())
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_numbers_have_not_moved(name: str) -> None:
+    golden = stored(name)
+    assert golden["numerics_version"] == NUMERICS_VERSION, (
+        f"fingerprints are of NUMERICS_VERSION {golden['numerics_version']}, the code is of {NUMERICS_VERSION}: "
+        f"run `{REGENERATE}`"
+    )
+    lines = "\n  ".join(moved(fingerprint(CASES[name]), golden["fingerprint"]))
+    assert not lines, f"numbers moved: if intended raise NUMERICS_VERSION and run `{REGENERATE}`\n  {lines}"
+
+
+def test_no_fingerprint_is_left_over() -> None:
+    assert {path.stem for path in GOLDEN.iterdir()} == CASES.keys()
+
+
+NUDGES: dict[str, dict[str, Any]] = {
+    "tau": {"sac": {"tau": 0.00505}},
+    "discount": {"sac": {"discount": 0.9895}},
+    "entropy": {"sac": {"target_entropy": -0.52}},
+    "log-std": {"sac": {"max_log_std": 2.02}},
+    "bound": {"model": {"max_logvar": 0.51}},
+    "step": {"model": {"learning_rate": 3.1e-4}},
+    "decay": {"model": {"weight_decay": (1e-4, 1e-4, 3e-4)}},
+    "retain": {"rollout": {"retain": 49}},
+    "ratio": {"real_ratio": 0.07},
+}
+
+
+@pytest.mark.parametrize("name", NUDGES)
+def test_a_small_change_would_show(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One constant nudged and all randomness as before: the fingerprint is not too coarse."""
+    monkeypatch.setattr(Run, "entropy", property(lambda run: f"seed {run.seed}"))
+    assert moved(fingerprint(small(MBPO, **NUDGES[name])), fingerprint(small(MBPO)))
+
+
+def regenerate() -> int:
+    """Store the fingerprints of this `NUMERICS_VERSION`; refused if its numbers moved under the same version."""
+    GOLDEN.mkdir(exist_ok=True)
+    for name, method in CASES.items():
+        path, new = GOLDEN / f"{name}.json", fingerprint(method)
+        if path.exists() and stored(name)["numerics_version"] == NUMERICS_VERSION:
+            lines = moved(new, stored(name)["fingerprint"])
+            if lines:
+                print(f"error: {name} moved; raise NUMERICS_VERSION in mbpo/config.py first", *lines, sep="\n  ")
+                return 2
+            continue
+        path.write_text(json.dumps({"numerics_version": NUMERICS_VERSION, "fingerprint": new}, indent=1) + "\n")
+        print(f"stored {path}")
+    for path in GOLDEN.iterdir():
+        if path.stem not in CASES:
+            path.unlink()
+    return 0
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    sys.exit(regenerate())

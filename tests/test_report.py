@@ -1,0 +1,277 @@
+"""The report: the same bytes from the same records, everything on the page, nothing loaded from elsewhere."""
+
+import hashlib
+import re
+import shutil
+from html.parser import HTMLParser
+from xml.etree import ElementTree
+
+import numpy as np
+import pandas as pd
+import pytest
+from synthetic import fill
+
+from benchmark import figures, glyphs, report, scores, style, tables
+from benchmark.claims import judge_claim
+from benchmark.ledger import load_ledger
+from benchmark.pages import load_suite
+from benchmark.store import Store
+from mbpo.config import InputError
+
+SOME = ("reward-collapse-control", "variance-inflation", "pendulum-ftfl-preserved")
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report")
+    fill(Store(folder / "results", folder / "cache"), claims=SOME)
+    return report.build(folder / "results", folder / "cache", "quick").parent
+
+
+def digests(folder):
+    files = sorted(
+        path for path in folder.rglob("*") if path.is_file() and "runs" not in path.relative_to(folder).parts
+    )
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+class Page(HTMLParser):
+    """Collects what the tests ask about, and insists that every element is closed in order."""
+
+    VOID = ("meta", "br", "link", "img", "input", "hr")
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.ids, self.links, self.loads, self.text = [], [], [], [], []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        values = dict(attrs)
+        self.ids += [values["id"]] if "id" in values else []
+        if tag == "a":
+            self.links.append(values["href"])
+        elif tag in ("script", "link", "img", "iframe"):
+            self.loads.append((tag, values))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.handle_starttag(tag, attrs)
+        self.handle_endtag(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+def test_the_same_records_give_the_same_bytes(built, tmp_path):
+    again = tmp_path / "elsewhere" / "results"
+    shutil.copytree(built / "runs", again / "runs")
+    report.build(again, tmp_path / "cache", "quick")
+    first, second = digests(built), digests(again)
+    first.pop("store.json"), second.pop("store.json")
+    assert first == second
+    assert {"report.html", "report.md", "verdicts.json", "tables/verdicts.csv", "tables/verdicts.md"} <= first.keys()
+    assert {"figures/variance-inflation.png", "figures/variance-inflation.svg"} <= first.keys()
+
+
+def test_the_page_is_whole_and_self_contained(built):
+    text = (built / "report.html").read_text()
+    page = Page(text)
+    assert page.loads == []
+    assert not re.search(r"url\((?!#)|@import|src=", text)
+    assert not re.search(r"https?://(?!www\.w3\.org/)", text)
+    assert len(page.ids) == len(set(page.ids))
+    inside = {link[1:] for link in page.links if link.startswith("#")}
+    assert inside <= set(page.ids)
+    assert {claim.id for claim in load_ledger().claims} <= inside
+    assert [link for link in page.links if not link.startswith("#") and not (built / link).is_file()] == []
+
+
+def test_every_reference_inside_a_picture_is_to_itself(built):
+    text = (built / "report.html").read_text()
+    ids = set(Page(text).ids)
+    assert set(re.findall(r'href="#([^"]+)"', text)) <= ids
+    assert set(re.findall(r"url\(#([^)]+)\)", text)) <= ids
+
+
+def test_every_claim_and_verdict_is_told(built):
+    text = " ".join("".join(Page((built / "report.html").read_text()).text).split())
+    markdown = (built / "report.md").read_text()
+    for claim in load_ledger().claims:
+        assert " ".join(claim.statement.split()).replace("'", "’") in text  # noqa: RUF001
+        assert claim.statement in markdown
+        assert f'-k "{claim.id}["' in text
+    assert "outside the quick protocol; needs 12 runs of the paper protocol" in text
+    assert "model.updates" in text
+    assert "InvertedPendulum (Gym)" in text
+
+
+def test_no_trace_of_this_machine_or_of_today(built):
+    for name in ("report.html", "report.md", "verdicts.json", "figures/variance-inflation.svg"):
+        text = (built / name).read_text()
+        assert str(built) not in text
+        assert not re.search(r"\b20\d\d-\d\d-\d\d\b", text), name
+    png = (built / "figures/variance-inflation.png").read_bytes()
+    assert b"tEXt" not in png and b"tIME" not in png
+
+
+def test_markdown_links_lead_somewhere(built):
+    text = (built / "report.md").read_text()
+    headings = {
+        re.sub(r"[^\w\- ]", "", line.lstrip("# ").lower()).replace(" ", "-")
+        for line in text.splitlines()
+        if line.startswith("#")
+    }
+    for target in re.findall(r"\]\(([^)]+)\)", text):
+        assert target[1:] in headings if target.startswith("#") else (built / target).is_file(), target
+
+
+def test_an_empty_store_still_makes_a_page(tmp_path):
+    path = report.build(tmp_path / "results", tmp_path / "cache", "quick")
+    page = Page(path.read_text())
+    assert "There is no record yet" in "".join(page.text)
+    assert not (tmp_path / "results" / "figures").exists()
+
+
+def test_an_unknown_protocol_is_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(InputError, match=r"unknown protocol 'quik'; did you mean 'quick'\?"):
+        report.build(tmp_path / "results", tmp_path / "cache", "quik")
+    assert not (tmp_path / "results").exists()
+
+
+# Pictures
+
+
+def dots_frame(values):
+    rows = [
+        ("dmc:hopper-hop", method, seed, value) for method, found in values.items() for seed, value in enumerate(found)
+    ]
+    return pd.DataFrame(rows, columns=["task", "method", "seed", "value"])
+
+
+def drawn(axis, method):
+    """Positions of the method's dots, in units of the axis."""
+    return sorted(
+        float(x)
+        for line in axis.lines
+        if line.get_color() == style.color(method) and line.get_linestyle() == "None"
+        for x in line.get_xdata()
+    )
+
+
+def test_every_seed_is_a_dot_where_it_belongs():
+    frame = dots_frame({"mbpo": [-180.0, -9.0, 0.0], "ftfl": [0.5, 0.9, np.nan]})
+    figure = figures.dots([(frame, figures.R2)], ["dmc:hopper-hop"], ["mbpo", "ftfl"])
+    axis = figure.axes[0]
+    assert drawn(axis, "mbpo") == pytest.approx([-np.log10(181), -1.0, 0.0])
+    assert drawn(axis, "ftfl") == pytest.approx([-np.log10(0.5), 1.0])
+    low, high = axis.get_xlim()
+    assert low < -np.log10(181) and high > 1.0
+    shown = dict(zip(axis.get_xticks(), (label.get_text() for label in axis.get_xticklabels()), strict=True))
+    assert shown[0.0] == "0"
+    assert axis.get_yticklabels()[0].get_text() == "hopper-hop\nonly 2 of 3 seeds"
+
+
+def test_predictions_beyond_a_panel_are_marked():
+    rows = [
+        ("dmc:hopper-hop", "mbpo", seed, b, 0.1 * b, 500.0 if (seed, b) == (0, 4) else 0.1 * b)
+        for seed in range(5)
+        for b in range(10)
+    ]
+    frame = pd.DataFrame(rows, columns=["task", "method", "seed", "bin", "true", "predicted"])
+    axis = figures.bins(frame, ["dmc:hopper-hop"], ["mbpo"]).axes[0]
+    low, high = axis.get_ylim()
+    assert high < 2
+    up = [line for line in axis.lines if line.get_marker() == "^" and len(line.get_xdata())]
+    assert [(list(line.get_xdata()), list(line.get_ydata())) for line in up] == [([5.0], [high])]
+    assert not [line for line in axis.lines if line.get_marker() == "v" and len(line.get_xdata())]
+    assert low < 0
+
+
+def test_every_seed_has_its_own_curve():
+    rows = [("gym:Hopper-v5", "sac", seed, step, float(seed + step)) for seed in range(5) for step in (0, 10, 20)]
+    frame = pd.DataFrame(rows, columns=["task", "method", "seed", "env_steps", "episode_return"])
+    axis = figures.curves(frame, ["gym:Hopper-v5"], ["sac"], windows=[(0.5, 1.0)]).axes[0]
+    assert [list(line.get_ydata()) for line in axis.lines] == [[s, s + 10, s + 20] for s in range(5)] + [[2, 12, 22]]
+    assert [patch.get_x() for patch in axis.patches] == [10.0]
+
+
+def test_a_picture_for_the_page_takes_its_colors():
+    figure = figures.dots([(dots_frame({"mbpo": [0.1, 0.2]}), figures.RATIO)], ["dmc:hopper-hop"], ["mbpo"])
+    text = style.svg(figure, "name", "a <description> & more")
+    root = ElementTree.fromstring(text)
+    assert root.attrib["aria-label"] == "a <description> & more"
+    assert "var(--ink)" in text and "var(--rule)" in text
+    assert not any(color in text for color in (style.INK, style.RULE, style.SOFT))
+
+
+def test_methods_keep_their_colors_apart():
+    assert len(set(style.COLORS.values())) == len(style.COLORS)
+    assert set(load_suite().methods) <= set(style.COLORS)
+    assert style.color("a-method-of-yours") in style.SPARE
+
+
+def test_forest_places_the_interval_against_the_claim(built):
+    store = Store(built, built.parent / "cache")
+    rows = judge_claim(load_ledger().claim("variance-inflation"), store, load_suite().protocol("quick"))
+    scale = glyphs.forest(rows)
+    svg = ElementTree.fromstring(scale.row(rows[0].outcome, "teal"))
+    zero, line = svg.findall("line")
+    shade, dot = svg.find("rect"), svg.find("circle")
+    assert (
+        float(shade.attrib["x"]) == float(zero.attrib["x1"]) == 75.0
+    )  # higher, margin 0: shaded from zero to the right
+    assert float(line.attrib["x1"]) < float(dot.attrib["cx"]) < float(line.attrib["x2"])
+    assert float(line.attrib["x1"]) > 75.0
+
+
+# Numbers
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "\N{EN DASH}"),
+        (float("nan"), "\N{EN DASH}"),
+        (0.0, "0"),
+        (-1.234567, "\N{MINUS SIGN}1.23"),
+        (12345.6, "12,346"),
+        (0.01234, "0.012"),
+        (0.000012, "1.2e\N{MINUS SIGN}05"),
+        (-0.0, "0"),
+    ],
+)
+def test_numbers_read_well(value, text):
+    assert tables.number(value) == text
+
+
+def test_constants_name_every_departure():
+    frame = tables.constants(load_suite(), load_suite().protocol("quick"), {"fit": "dmc:humanoid-run"})
+    by = frame.set_index("constant")
+    assert by.loc["model.ensemble_size", ["paper", "here"]].tolist() == ["7", "3"]
+    assert by.loc["model.ensemble_size", "differs"]
+    assert by.loc["model.hidden_dims", "here"] == "4 \N{MULTIPLICATION SIGN} 200"
+    assert (frame["source"] != "").all()
+    assert not tables.constants(load_suite(), load_suite().protocol("paper"), {"fit": "dmc:humanoid-run"})[
+        "differs"
+    ].any()
+
+
+def test_returns_table_agrees_with_the_records(built):
+    frame = pd.read_csv(built / "tables" / "returns.csv")
+    store = Store(built, built.parent / "cache")
+    curves = scores.curves(record for record in store.records() if record.spec.kind == "train")
+    mine = curves[curves["method"] == "ftfl"].groupby("seed")["episode_return"].mean()
+    row = frame[(frame["method"] == "ftfl") & (frame["window"] == "all of training")].iloc[0]
+    assert row["seeds"] == 5
+    assert mine.sort_values().iloc[1:4].mean() == pytest.approx(row["iqm"])
+    assert row["interval_low"] <= row["iqm"] <= row["interval_high"]
+
+
+def test_markdown_tables_keep_their_columns():
+    text = tables.markdown(pd.DataFrame({"a_b": ["x|y"], "n": [3]}))
+    assert text.splitlines() == ["| a b | n |", "|---|--:|", r"| x\|y | 3 |"]
