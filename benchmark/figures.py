@@ -59,7 +59,7 @@ def dots(
 ) -> Figure:
     """One row per task, one dot per seed, a bar at the median; one panel per frame ``task, method, seed, value``.
 
-    Panels lie side by side where the width allows and below each other where it does not.
+    Panels lie side by side where the width allows, else below each other; all span the same values.
     """
     beside = width > 6
     row = 0.13 + 0.13 * len(methods)
@@ -68,15 +68,16 @@ def dots(
     foot = 0.5 if beside else 0.5 + 0.14 * max(len(scale.notes) for _, scale in panels)
     left = 1.45 if beside else 1.12
     figure, axes = canvas(width, rows, columns, height, left=left, gap=0.25, foot=foot, below=foot + 0.12)
+    values = np.concatenate([frame["value"].to_numpy(float) for frame, _ in panels])
     for axis, (frame, scale) in zip(axes, panels, strict=True):
         labels = [_label(task, frame) for task in tasks]
         _rows(axis, labels if axis is axes[0] or not beside else [""] * len(tasks))
         for position, task in enumerate(tasks):
             for index, method in enumerate(methods):
                 y = position + (index - (len(methods) - 1) / 2) * 0.72 / len(methods)
-                values = frame.loc[(frame["task"] == task) & (frame["method"] == method), "value"].to_numpy(float)
-                _seeds(axis, scale.forward(values[np.isfinite(values)]), y, method)
-        _scaled(axis, scale, frame["value"].to_numpy(float), (width - 1.5) / columns)
+                here = frame.loc[(frame["task"] == task) & (frame["method"] == method), "value"].to_numpy(float)
+                _seeds(axis, scale.forward(here[np.isfinite(here)]), y, method)
+        _scaled(axis, scale, values, (width - 1.5) / columns)
     legend(figure, methods)
     return figure
 

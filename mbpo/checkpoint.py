@@ -28,7 +28,8 @@ def save(folder: Path, step: int, tree: dict[str, Any]) -> Path:
     if (final / _SENTINEL).exists():
         return final
     draft = folder / f".{final.name}.{os.getpid()}"
-    shutil.rmtree(draft, ignore_errors=True)
+    for torn in folder.glob(".step-*"):  # of a killed process: a job's folder has one owner at a time
+        shutil.rmtree(torn, ignore_errors=True)
     draft.mkdir()
     with open(draft / "state.pt", "wb") as file:
         torch.save(tree, file)

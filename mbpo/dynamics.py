@@ -214,7 +214,8 @@ def _fit_early(
     """Epochs until no member of a run has improved for more than `patience` of them; best weights back.
 
     A run that has stopped is left out of every further update, so its weights, moments and draws are
-    those of a solo fit. [C] jannerm bnn.py: improvement of 1 % of the holdout error, best per member.
+    those of a solo fit. [C] jannerm bnn.py: improvement of 1 % of the holdout error, best per member;
+    learned log-variance bounds, which belong to no member, stay where they are.
     """
     config, runs = ensemble.config, len(rows)
     member_rows = bootstrap(split.train, config, streams)

@@ -144,7 +144,7 @@ def _branch(state: TrainState) -> None:
     length, left = rollout.length(state.env_steps), rollout.per_step * rollout.every
     while left:
         n = min(left, _BRANCH_CHUNK)
-        start = state.real.gather(state.real.recent(state.streams.uniform("rollout-start", n)))
+        start = state.real.gather(state.real.recent(state.streams.slots("rollout-start", n)))
         noise = draw_noise(state.streams, length, n, layout)
         rows, valid = branch(
             state.dynamics.sample,
@@ -162,11 +162,11 @@ def _update(state: TrainState) -> None:
     """K updates on batches, indices and noise that are drawn beforehand."""
     method, streams = state.method, state.streams
     k, size, real = method.utd, method.sac.batch_size, method.real_rows
-    parts = [_draw(state.real, streams.uniform("batch-real", k * real), k)]
+    parts = [_draw(state.real, streams.slots("batch-real", k * real), k)]
     if state.synthetic is not None and real < size:
         rollout = method.rollout
         window = rollout.per_step * rollout.length(state.env_steps) * rollout.retain
-        parts.append(_draw(state.synthetic, streams.uniform("batch-synthetic", k * (size - real)), k, window))
+        parts.append(_draw(state.synthetic, streams.slots("batch-synthetic", k * (size - real)), k, window))
     batches = torch.cat(parts, dim=2)
     noise = streams.normal("sac", k, 2, size, state.layout.action_dim)
     for i in range(k):

@@ -44,6 +44,13 @@ class Streams:
             row.uniform_(generator=generator)
         return out
 
+    def slots(self, name: str, *shape: int) -> Tensor:
+        """Uniform on [0, 1) in float64, to be scaled to row numbers: float32 cannot tell 2^24 rows apart."""
+        out = torch.empty(len(self.entropies), *shape, device=self.device, dtype=torch.float64)
+        for row, generator in zip(out, self.generators(name), strict=True):
+            row.uniform_(generator=generator)
+        return out
+
     def normal(self, name: str, *shape: int) -> Tensor:
         """Standard normal: ``(R, *shape)``."""
         out = torch.empty(len(self.entropies), *shape, device=self.device, dtype=self.dtype)

@@ -186,7 +186,7 @@ def test_a_table_longer_than_one_piece_is_summed_whole() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, F64])
-@pytest.mark.parametrize("value", [0.0, 0.1, -1234.567])
+@pytest.mark.parametrize("value", [0.0, 0.1, -1234.567, 1e8 / 3])
 def test_a_column_that_does_not_vary_has_scale_one(dtype: torch.dtype, value: float) -> None:
     obs, target = (x.to(dtype) for x in data(len(ARMS)))
     obs[..., 1] = target[..., 1] = target[..., -1] = value
