@@ -20,7 +20,7 @@ from benchmark.entries import Protocol
 from benchmark.evidence import ALL, Evidence, Outcome, Score
 from benchmark.ledger import Claim, Ledger, load_ledger
 from benchmark.pages import load_suite, specs
-from benchmark.progress import duration
+from benchmark.progress import in_hours
 from benchmark.scores import Estimand, score
 from benchmark.spec import RunSpec, unique
 from benchmark.store import Record, Store
@@ -171,7 +171,7 @@ def _priced(claim: Claim, task: str, outcome: Outcome, protocol: Protocol) -> Ou
         return outcome
     tasks = claim.tasks if task == ALL else [task]
     more = cost.hours(_arms(claim, tasks, protocol, range(protocol.seeds, outcome.needed)), MACHINE)
-    return replace(outcome, reason=f"{outcome.reason} (about {duration(3600 * more)} more on two cores)")
+    return replace(outcome, reason=f"{outcome.reason} (about {in_hours(more)} more on two cores)")
 
 
 def _rounded(value: float | None) -> float | None:

@@ -123,4 +123,5 @@ def _cells(row: Mapping[str, Any]) -> list[str]:
     interval = row.get("interval")
     within = "" if not interval else "[" + ", ".join("" if end is None else f"{end:.3g}" for end in interval) + "]"
     effect = "" if row.get("effect") is None else f"{row['effect']:.3g}"
-    return [row["verdict"], row["claim"], row["task"], effect, within, f"n={row['n']}"]
+    why = row["reason"] if row["verdict"] in ("incomplete", "invalid") else ""
+    return [row["verdict"], row["claim"], row["task"], effect, within, f"n={row['n']}", why]

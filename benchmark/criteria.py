@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from benchmark import stats
 from benchmark.evidence import ALL, VERDICTS, Criterion, Evidence, Outcome, Verdict
-from benchmark.progress import duration
+from benchmark.progress import in_hours
 
 MIN_SEEDS = 5
 """Seeds per arm below which no verdict is given: 5 are the least that can confirm one of seven tasks at 5 %."""
@@ -223,4 +223,4 @@ def _denies(criterion: Criterion, evidence: Evidence) -> str:
 
 
 def _cost(hours: float | None) -> str:
-    return "" if hours is None else f"; about {duration(3600 * hours)} on two cores"
+    return "" if hours is None else f"; about {in_hours(hours)} on two cores"

@@ -122,6 +122,11 @@ def duration(seconds: float) -> str:
     return f"{seconds / 86_400:.0f} days"
 
 
+def in_hours(hours: float) -> str:
+    """'0.3 h', '530 h': one unit throughout, so that a column of estimates can be compared at a glance."""
+    return f"{hours:.2g} h" if hours < 100 else f"{hours:.0f} h"
+
+
 class Watch:
     """Tells `tell` one line per running job every `seconds`, from a thread of its own. Use as a context manager."""
 

@@ -110,7 +110,7 @@ def test_holm_spans_the_family_and_counts_absent_tasks():
 def test_incomplete_lists_what_is_missing_and_its_cost():
     out = one(LOWER, LOW, HIGH[:3], lacking="missing normalized seeds 3-4", hours=0.25)
     assert out.verdict == "incomplete"
-    assert out.reason == "missing normalized seeds 3-4; about 15 min on two cores"
+    assert out.reason == "missing normalized seeds 3-4; about 0.25 h on two cores"
     assert (out.effect, out.interval, out.p, out.n) == (None, None, None, 3)
 
 
@@ -197,7 +197,7 @@ def test_an_incomplete_count_adds_up_its_hours():
     out = judge(Criterion(at_least=2), {"a": evidence(HIGH, LOW), "b": absent, "c": absent})[ALL]
     assert out.verdict == "incomplete"
     assert out.reason == (
-        "reproduced on a; incomplete on b, c (missing raw seeds 0-4, and so on); about 20.0 h on two cores"
+        "reproduced on a; incomplete on b, c (missing raw seeds 0-4, and so on); about 20 h on two cores"
     )
 
 

@@ -97,6 +97,17 @@ def test_a_run_that_diverges_is_reported_scored_and_alone(method: Any, broken: A
         assert row.returns.shape == (3, 2) and np.isfinite(row.returns).all() and (row.lengths > 0).all()
 
 
+def test_divergence_is_seen_before_it_has_acted() -> None:
+    """The critic breaks right before the evaluation at step 80: that row says so, by the parameters alone."""
+
+    def poison(state: TrainState) -> None:
+        if state.env_steps == 79:
+            break_critic(state)
+
+    rows, _ = drive(DRIFT, JOBS["sac"], BUDGET, at_step=poison)
+    assert [row.diagnostics["diverged"].tolist() for row in rows] == [[0, 0, 0]] + [[0, 1, 0]] * 3
+
+
 def resets(monkeypatch: pytest.MonkeyPatch, runs: Sequence[Run]) -> list[tuple[list[int], list[int], int]]:
     """(which, seeds, size of the batch) of every reset of environments while `runs` train."""
     seen = []

@@ -115,7 +115,8 @@ def test_after_the_random_phase_the_policy_acts() -> None:
     _, state = drive(DRIFT, [Run(method, 0), Run(method, 1)], Budget(env_steps=100, eval_every=100, eval_episodes=1))
     rows = state.real.rows[:, :100]
     gap = (state.layout.action(rows) - sac.act(state.sac, state.layout.obs(rows), None)).abs()[..., 0]
-    assert (gap[:, 40:] < 1e-5).all() and (gap[:, :40] > 1e-3).float().mean() > 0.95
+    assert (gap[:, 40:] < 1e-5).all(), "the policy does not act from step 41 on"
+    assert (gap[:, :40] > 1e-3).float().mean() > 0.95 and (gap[:, 39] > 1e-3).all(), "fewer than 40 random steps"
 
 
 def test_policy_actions_are_noisy_in_training() -> None:
