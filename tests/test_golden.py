@@ -29,16 +29,17 @@ CASES: dict[str, Method] = {
     "mbpo-janner": small_janner(MBPO),
 }
 BUDGET = Budget(env_steps=100, eval_every=50, eval_episodes=2, bias_episodes=1)
-# Initial weights are drawn in float32, whose last bit differs between processors; the short run multiplies it.
+PRECISIONS = ("fp64", "fp32")
+# Initial weights are drawn in float32, whose last bit differs between processors; so short a run makes 2e-6 of it.
 RTOL, ATOL = 1e-4, 1e-5
 REGENERATE = "python tests/test_golden.py"
 
 Fingerprint = dict[str, list[float]]
 
 
-def fingerprint(method: Method) -> Fingerprint:
-    """Returns, diagnostics and mean size of the parameters of two runs, in float64."""
-    rows, state = drive(DRIFT, [Run(method, 0), Run(method, 1)], BUDGET)
+def fingerprint(method: Method, precision: str = "fp64") -> Fingerprint:
+    """Returns, diagnostics and mean size of the parameters of two runs."""
+    rows, state = drive(DRIFT, [Run(method, 0), Run(method, 1)], BUDGET, precision=precision)
     found: dict[str, Any] = {f"returns at {row.env_steps}": row.returns.flatten() for row in rows}
     found |= {name: values for name, values in rows[-1].diagnostics.items()}
     for r in range(2):
@@ -61,14 +62,15 @@ def stored(name: str) -> dict[str, Any]:
     return json.loads((GOLDEN / f"{name}.json").read_text())
 
 
+@pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("name", CASES)
-def test_numbers_have_not_moved(name: str) -> None:
+def test_numbers_have_not_moved(name: str, precision: str) -> None:
     golden = stored(name)
     assert golden["numerics_version"] == NUMERICS_VERSION, (
         f"fingerprints are of NUMERICS_VERSION {golden['numerics_version']}, the code is of {NUMERICS_VERSION}: "
         f"run `{REGENERATE}`"
     )
-    lines = "\n  ".join(moved(fingerprint(CASES[name]), golden["fingerprint"]))
+    lines = "\n  ".join(moved(fingerprint(CASES[name], precision), golden[precision]))
     assert not lines, f"numbers moved: if intended raise NUMERICS_VERSION and run `{REGENERATE}`\n  {lines}"
 
 
@@ -100,14 +102,14 @@ def regenerate() -> int:
     """Store the fingerprints of this `NUMERICS_VERSION`; refused if its numbers moved under the same version."""
     GOLDEN.mkdir(exist_ok=True)
     for name, method in CASES.items():
-        path, new = GOLDEN / f"{name}.json", fingerprint(method)
+        path, new = GOLDEN / f"{name}.json", {precision: fingerprint(method, precision) for precision in PRECISIONS}
         if path.exists() and stored(name)["numerics_version"] == NUMERICS_VERSION:
-            lines = moved(new, stored(name)["fingerprint"])
+            lines = [line for precision in PRECISIONS for line in moved(new[precision], stored(name)[precision])]
             if lines:
                 print(f"error: {name} moved; raise NUMERICS_VERSION in mbpo/config.py first", *lines, sep="\n  ")
                 return 2
             continue
-        path.write_text(json.dumps({"numerics_version": NUMERICS_VERSION, "fingerprint": new}, indent=1) + "\n")
+        path.write_text(json.dumps({"numerics_version": NUMERICS_VERSION, **new}, indent=1) + "\n")
         print(f"stored {path}")
     for path in GOLDEN.iterdir():
         if path.stem not in CASES:

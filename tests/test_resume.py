@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import torch
 from helpers import FITTED, FTFL, MBPO, assert_same_rows, assert_same_run, drive, parameters, small, small_janner
 from toy_envs import DRIFT, ENDLESS
 

@@ -128,7 +128,7 @@ def test_rollouts_start_in_real_states_and_follow_the_stochastic_policy() -> Non
     shadow.restore(state.streams.state())
     rows = torch.stack(branched(state))
     assert rows.shape[:2] == (2, 8)
-    slots = state.real.recent(shadow.uniform("rollout-start", 8))
+    slots = state.real.recent(shadow.slots("rollout-start", 8))
     start = state.layout.obs(state.real.gather(slots))
     noise = draw_noise(shadow, 1, 8, state.layout)
     torch.testing.assert_close(state.layout.obs(rows), start, rtol=0, atol=0)
