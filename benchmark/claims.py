@@ -9,18 +9,19 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmark import cost, criteria
+from benchmark import cost, criteria, placing, registry
 from benchmark.entries import Protocol
 from benchmark.evidence import ALL, Evidence, Outcome, Score
 from benchmark.ledger import Claim, Ledger, load_ledger
 from benchmark.pages import load_suite, specs
 from benchmark.progress import in_hours
+from benchmark.registry import Registration
 from benchmark.scores import Estimand, score
 from benchmark.spec import RunSpec, unique
 from benchmark.store import Record, Store
@@ -36,6 +37,7 @@ class Judgement(NamedTuple):
     task: str
     protocol: str
     outcome: Outcome
+    registration: Registration
 
     def to_json(self) -> dict[str, Any]:
         """The row as `verdicts.json` holds it: numbers to six digits, bounds that do not exist as null."""
@@ -45,26 +47,29 @@ class Judgement(NamedTuple):
             "task": self.task,
             "protocol": self.protocol,
             "verdict": out.verdict,
-            "effect": _rounded(out.effect),
-            "interval": None if out.interval is None else [_rounded(bound) for bound in out.interval],
+            "effect": rounded(out.effect),
+            "interval": None if out.interval is None else [rounded(bound) for bound in out.interval],
             "level": out.level,
             "n": out.n,
             "statement": self.claim.statement,
             "source": self.claim.source.words,
             "reason": out.reason,
             "expected": self.claim.expected,
-            "p": _rounded(out.p),
-            "power": _rounded(out.power),
+            "p": rounded(out.p),
+            "power": rounded(out.power),
             "seeds_needed": out.needed,
+            "form": self.registration.form,
+            "commit": self.registration.commit,
+            "edited": self.registration.mark or None,
         }
 
 
 def runs(claim: Claim, protocol: Protocol, tasks: Sequence[str] | None = None) -> list[RunSpec]:
     """The runs that `claim` needs of what `protocol` carries; none where the protocol cannot judge it."""
-    if protocol.name not in claim.protocols:
+    if protocol.name not in claim.protocols or claim.needs:
         return []
     carried = [task for task in tasks or claim.tasks if protocol.carries(claim.kind, task)]
-    return unique(_arms(claim, carried, protocol))
+    return unique([*_arms(claim, carried, protocol), *_gate(claim, carried, protocol)])
 
 
 def family(claim: Claim, selected: Iterable[Claim], protocol: Protocol) -> list[RunSpec]:
@@ -77,10 +82,83 @@ def family(claim: Claim, selected: Iterable[Claim], protocol: Protocol) -> list[
 def judge_claim(claim: Claim, store: Store, protocol: Protocol) -> list[Judgement]:
     """The claim's verdicts from what the store holds, in the order of `claim.rows`."""
     evidence = {task: _evidence(claim, task, store, protocol) for task in claim.tasks}
-    outcomes = criteria.judge(claim.criterion, evidence)
+    registered = _registered(claim, store, protocol)
     return [
-        Judgement(claim, task, protocol.name, _priced(claim, task, out, protocol)) for task, out in outcomes.items()
+        Judgement(claim, task, protocol.name, _priced(claim, task, out, protocol), registered)
+        for task, out in outcomes(claim, evidence, protocol.seeds).items()
     ]
+
+
+def outcomes(claim: Claim, evidence: Mapping[str, Evidence], planned: int | None = None) -> dict[str, Outcome]:
+    """The claim's verdicts from the evidence on each of its tasks, by `claim.rows`."""
+    family = {ALL: _together(claim, evidence)} if claim.criterion.aggregate else evidence
+    return criteria.judge(claim.criterion, family, planned)
+
+
+def _together(claim: Claim, evidence: Mapping[str, Evidence]) -> Evidence:
+    """One score per seed, the mean of its normalized scores over all tasks. What is wrong with any task is with all."""
+    first = next(iter(evidence.values()))
+    faults = {task: fault for task, found in evidence.items() if (fault := criteria.fault(found))}
+    lacking = {task: found for task, found in evidence.items() if found.lacking}
+    hours = [found.hours for found in lacking.values()]
+    task = next(iter(lacking), "")
+    told = (
+        f"{task}: {lacking[task].lacking}" + (f", and on {len(lacking) - 1} more tasks" * (len(lacking) > 1))
+        if task
+        else ""
+    )
+    return Evidence(
+        first.arm,
+        first.against,
+        _means([found.x for found in evidence.values()], list(evidence)),
+        _means([found.y for found in evidence.values()], list(evidence)),
+        lacking=told,
+        hours=None if not hours or None in hours else sum(h for h in hours if h is not None),
+        fault=next((f"{task}: {fault}" for task, fault in faults.items()), ""),
+    )
+
+
+def _means(arms: Sequence[Sequence[Score]], tasks: Sequence[str]) -> tuple[Score, ...]:
+    """The mean normalized score of every seed that all tasks have."""
+    suite = load_suite()
+    by_seed = [{score.seed: score for score in scores} for scores in arms]
+    shared = sorted(set.intersection(*(set(found) for found in by_seed)))
+    normal = [
+        [suite.task(t).normalize(found[seed].value) for t, found in zip(tasks, by_seed, strict=True)] for seed in shared
+    ]
+    lost = [any(found[seed].diverged for found in by_seed) for seed in shared]
+    return tuple(
+        Score(seed, sum(row) / len(row), 1, diverged=any_lost)
+        for seed, row, any_lost in zip(shared, normal, lost, strict=True)
+    )
+
+
+def _registered(claim: Claim, store: Store, protocol: Protocol) -> Registration:
+    """The claim's registration, checked against every run that it is judged on."""
+    ledger = load_ledger()
+    here = [read(store, spec) for spec in _all_runs(claim, protocol) if store.has(spec)]
+    mark = registry.mark(claim, here, registry.first_forms(store.results), ledger)
+    return Registration(claim.form, _commits(store).get(claim.id), mark)
+
+
+@lru_cache(maxsize=64)
+def _commits(store: Store) -> dict[str, str | None]:
+    return registry.commits(store.results)
+
+
+def _all_runs(claim: Claim, protocol: Protocol) -> list[RunSpec]:
+    """The claim's runs under the protocol, and those that a later look would add."""
+    planned = runs(claim, protocol)
+    if not planned:
+        return []
+    carried = [task for task in claim.tasks if protocol.carries(claim.kind, task)]
+    return unique([*planned, *_arms(claim, carried, protocol, _later(claim, protocol))])
+
+
+def _later(claim: Claim, protocol: Protocol) -> range:
+    """The seeds beyond the protocol's own that a later look may count."""
+    last = max((look.seeds for look in claim.criterion.looks), default=1)
+    return range(protocol.seeds, protocol.seeds * last)
 
 
 def judge_all(store: Store, protocol: Protocol, ledger: Ledger | None = None) -> list[Judgement]:
@@ -89,13 +167,15 @@ def judge_all(store: Store, protocol: Protocol, ledger: Ledger | None = None) ->
 
 
 def write_verdicts(store: Store, judgements: Iterable[Judgement]) -> Path:
-    """Replace `verdicts.json` in one step; equal records give equal bytes.
+    """Replace `verdicts.json` in one step, and note the forms judged; equal records give equal bytes.
 
     Raises `InputError` if the results folder cannot be written.
     """
     store.prepare()
     path = store.results / "verdicts.json"
     draft = path.with_name(f".verdicts.{os.getpid()}.tmp")
+    judgements = list(judgements)
+    registry.note(store.results, {row.claim.id: row.claim for row in judgements if row.outcome.n}.values())
     rows = [row.to_json() for row in judgements]
     draft.write_text(json.dumps(rows, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
     draft.replace(path)
@@ -109,23 +189,43 @@ def read(store: Store, spec: RunSpec) -> Record:
 
 
 def _arms(claim: Claim, tasks: Sequence[str], protocol: Protocol, seeds: Iterable[int] | None = None) -> list[RunSpec]:
-    return specs(claim.kind, tasks, list(dict.fromkeys([claim.arm, claim.against])), protocol, seeds) if tasks else []
+    if not tasks or (seeds is not None and not (seeds := list(seeds))):
+        return []
+    (arm, drop), (against, other) = claim.arms
+    if drop == other:
+        return specs(claim.kind, tasks, list(dict.fromkeys([arm, against])), protocol, seeds, drop=drop)
+    apart = [specs(claim.kind, tasks, [method], protocol, seeds, drop=left) for method, left in claim.arms]
+    return unique([*apart[0], *apart[1]])
+
+
+def _gate(claim: Claim, tasks: Sequence[str], protocol: Protocol) -> list[RunSpec]:
+    """The runs of the baseline that has to be placed first."""
+    return specs(claim.kind, tasks, [claim.gate], protocol) if claim.gate and tasks else []
 
 
 def _evidence(claim: Claim, task: str, store: Store, protocol: Protocol) -> Evidence:
-    if not runs(claim, protocol, [task]):
+    if claim.needs:
+        return Evidence(claim.arm_label, claim.against_label, (), (), lacking=f"needs {claim.needs}")
+    wanted = runs(claim, protocol, [task])
+    if not wanted:
         return _elsewhere(claim, task, store, protocol)
-    wanted = _arms(claim, [task], protocol)
     absent = store.missing(wanted)
     lacking = {spec.key for spec in absent}
-    here = [spec for spec in wanted if spec.key not in lacking]
+    more = [spec for spec in _arms(claim, [task], protocol, _later(claim, protocol)) if store.has(spec)]
+    here = [spec for spec in [*wanted, *more] if spec.key not in lacking]
+    x, y = ([spec for spec in here if (spec.method, spec.drop) == arm] for arm in claim.arms)
+    placed = placing.Placing("", "")
+    if claim.gate and not absent:
+        base = [_score(store, spec, claim.estimand) for spec in _gate(claim, [task], protocol)]
+        placed = placing.place(claim.gate, task, protocol.train.budget(task).env_steps, base)
     return Evidence(
-        arm=claim.arm,
+        arm=claim.arm_label,
         against=claim.against_label,
-        x=tuple(_score(store, spec, claim.estimand) for spec in here if spec.method == claim.arm),
-        y=tuple(_score(store, spec, claim.reference) for spec in here if spec.method == claim.against),
-        lacking=f"missing {', '.join(_named(absent))}" if absent else "",
+        x=tuple(_score(store, spec, claim.estimand) for spec in x),
+        y=tuple(_score(store, spec, claim.reference) for spec in y),
+        lacking=f"missing {', '.join(_named(absent))}" if absent else placed.unplaced,
         hours=cost.hours(absent, MACHINE) if absent else None,
+        fault=placed.outside,
     )
 
 
@@ -134,20 +234,20 @@ def _elsewhere(claim: Claim, task: str, store: Store, protocol: Protocol) -> Evi
     suite = load_suite()
     able = [name for name in claim.protocols if suite.protocol(name).carries(claim.kind, task)]
     if not able:
-        return Evidence(claim.arm, claim.against_label, (), (), lacking=f"no protocol carries {task}")
-    absent = store.missing(_arms(claim, [task], suite.protocol(able[0])))
+        return Evidence(claim.arm_label, claim.against_label, (), (), lacking=f"no protocol carries {task}")
+    absent = store.missing(runs(claim, suite.protocol(able[0]), [task]))
     outside = f"outside the {protocol.name} protocol"
     if not absent:
-        return Evidence(claim.arm, claim.against_label, (), (), lacking=f"{outside}; judged under {able[0]}")
+        return Evidence(claim.arm_label, claim.against_label, (), (), lacking=f"{outside}; judged under {able[0]}")
     told = f"{outside}; needs {len(absent)} runs of the {able[0]} protocol"
-    return Evidence(claim.arm, claim.against_label, (), (), told, cost.hours(absent, MACHINE))
+    return Evidence(claim.arm_label, claim.against_label, (), (), told, cost.hours(absent, MACHINE))
 
 
 def _named(absent: Sequence[RunSpec]) -> list[str]:
     """'mbpo seeds 0-4', 'ftfl seed 3'."""
     named = []
-    for method in dict.fromkeys(spec.method for spec in absent):
-        seeds = sorted(spec.seed for spec in absent if spec.method == method)
+    for method in dict.fromkeys(spec.arm for spec in absent):
+        seeds = sorted(spec.seed for spec in absent if spec.arm == method)
         spans: list[list[int]] = []
         for seed in seeds:
             if spans and seed == spans[-1][1] + 1:
@@ -174,6 +274,6 @@ def _priced(claim: Claim, task: str, outcome: Outcome, protocol: Protocol) -> Ou
     return replace(outcome, reason=f"{outcome.reason} (about {in_hours(more)} more on two cores)")
 
 
-def _rounded(value: float | None) -> float | None:
+def rounded(value: float | None) -> float | None:
     """Six significant digits, so that the last bits of another machine's arithmetic do not show."""
     return None if value is None or not math.isfinite(value) else float(f"{value:.6g}")

@@ -33,7 +33,8 @@ RESULTS, CACHE = Path("results"), Path(".cache")
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__, rich_markup_mode=None)
 
 
-def _count(text: str) -> int:
+def _count(given: str | int) -> int:
+    text = str(given)  # a default comes as the number that it is
     if not text.isdecimal() or int(text) < 1:
         raise ValueError(f"{text!r} is not a whole number of at least 1")
     return int(text)
@@ -106,15 +107,119 @@ def show_status(
 
 @app.command()
 def report(
-    protocol: ProtocolName = "quick", results: Results = RESULTS, cache: Cache = CACHE, as_json: Json = False
+    protocol: ProtocolName = "quick",
+    results: Results = RESULTS,
+    cache: Cache = CACHE,
+    check: Annotated[bool, typer.Option("--check", help="write nothing; exit 1 if a page is not up to date")] = False,
+    as_json: Json = False,
 ) -> None:
     """Judge every claim from the records and write tables, figures and one HTML page."""
     page = load_suite().protocol(protocol)
+    if check:
+        stale = import_module("benchmark.staleness").stale(results, cache, page.name)
+        if as_json:
+            _print_json({"protocol": page.name, "stale": stale})
+        else:
+            print("\n".join(f"stale: {results / name}" for name in stale) or "everything is up to date")
+        raise typer.Exit(1 if stale else 0)
     written = import_module("benchmark.report").build(results, cache, page.name)
     if as_json:
         _print_json({"protocol": page.name, "report": None if written is None else str(written)})
     elif written is not None:
         print(written)
+
+
+@app.command()
+def export(
+    path: Annotated[Path, typer.Argument(metavar="OUT", help="a .csv, or a .parquet where pyarrow is installed")],
+    protocol: ProtocolName = "quick",
+    results: Results = RESULTS,
+    cache: Cache = CACHE,
+    as_json: Json = False,
+) -> None:
+    """Write all learning curves of a protocol as suite, task, method, seed, env_steps, return."""
+    runs = import_module("benchmark.exchange").export(Store(results, cache), load_suite().protocol(protocol), path)
+    if as_json:
+        _print_json({"runs": runs, "path": str(path)})
+    else:
+        print(f"{count(runs, 'run')} in {path}")
+
+
+@app.command()
+def judge(
+    path: Annotated[Path, typer.Argument(metavar="RUNS", help="a table with the columns that export writes")],
+    claims: Annotated[str, typer.Option(help="claims to judge, with commas between; all that fit if left out")] = "",
+    as_json: Json = False,
+) -> None:
+    """Judge someone else's runs against the ledger."""
+    exchange = import_module("benchmark.exchange")
+    rows = exchange.judge(exchange.read_runs(path), [name.strip() for name in claims.split(",") if name.strip()])
+    if as_json:
+        _print_json(rows)
+        return
+    for row in rows:
+        print(f"{row['verdict']:13} {row['claim']}, {row['task']}, n={row['n']}: {row['reason']}")
+
+
+@app.command()
+def calibrate(results: Results = RESULTS, as_json: Json = False) -> None:
+    """Simulate how often each family of claims errs, what it can see, and how wide its intervals are."""
+    table = import_module("benchmark.calibration").build(results, _say)
+    if as_json:
+        _print_json(json.loads(table.to_json(orient="records")))
+    else:
+        print(f"{results / 'tables' / 'calibration.csv'}: {len(table)} rows")
+
+
+@app.command()
+def diagnose(
+    task: Annotated[str, typer.Argument(help="such as dmc:hopper-hop, or your own gym:my_package:MyEnv-v0")],
+    steps: Annotated[int | None, Count("env steps per seed, a third of them held out; 6000 if left out")] = None,
+    policy: Annotated[str, typer.Option(help="who collects: random")] = "random",
+    drop: Annotated[list[str] | None, typer.Option(help="observation group to leave out; may be repeated")] = None,
+    seeds: Annotated[int | None, Count("data sets, each with its own fits; 3 if left out")] = None,
+    out: Annotated[Path | None, typer.Option(help="the page; results/diagnosis/TASK.html if left out")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1")] = "auto",
+    results: Results = RESULTS,
+    cache: Cache = CACHE,
+    as_json: Json = False,
+) -> None:
+    """Would MBPO break on this task, why, and which arm to use? Writes one HTML page."""
+    if policy != "random":
+        raise InputError(f"unknown policy {policy!r}; known: random")
+    doctor, pages = import_module("benchmark.diagnose"), import_module("benchmark.diagnosis_page")
+    asked = {"steps": steps or doctor.STEPS, "seeds": seeds or doctor.SEEDS, "drop": tuple(drop or ())}
+    found = doctor.diagnose(task, **asked, cache=cache, device=device, say=_say)
+    path = out or pages.default_path(results, found)
+    pages.write(found, path)
+    if as_json:
+        _say(str(path))
+        _print_json(found.found)
+    else:
+        print("\n".join([*doctor.summary(found), str(path)]))
+
+
+@app.command("speed")
+def time_parts(
+    task: Annotated[str, typer.Option(help="such as dmc:hopper-hop")] = "dmc:quadruped-walk",
+    method: Annotated[str, typer.Option(help="such as ftfl")] = "mbpo",
+    runs: Annotated[int, Count("runs in lockstep")] = 1,
+    threads: Annotated[int, Count("CPU threads")] = 1,
+    precision: Annotated[str, typer.Option(help="fp32, bf16, tf32 or fp64")] = "fp32",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1")] = "auto",
+    profile: Annotated[bool, typer.Option("--profile", help="say which operations the time goes to")] = False,
+    as_json: Json = False,
+) -> None:
+    """Seconds per env step at the paper's constants, by part, against this machine's matmul peak."""
+    speed = import_module("benchmark.speed")
+    question = speed.Question(task, method, runs, threads, precision, device)
+    found = speed.measure(question)
+    if as_json:
+        _print_json(found)
+    else:
+        print("\n".join(speed.sentences(found)))
+    if profile:
+        _say(speed.profile(question))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

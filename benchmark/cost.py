@@ -31,7 +31,7 @@ class Rates:
     env_step_s: float  # one step of one simulator
 
 
-CPU_FLOPS_PER_CORE = 40e9
+CPU_FLOPS_PER_CORE = 65e9  # `python -m benchmark speed` gave 70 to 75 on a quiet core, less beside a busy one
 CPU = Rates(CPU_FLOPS_PER_CORE, 2e-3, 1e-3, 3e-4)
 GPU = Rates(10e12, 3e-3, 1.5e-3, 3e-4)
 
@@ -53,16 +53,35 @@ def hours(specs: Iterable[RunSpec], machine: Rates | None = None, suite: Suite |
 
 def sac_update_flops(method: Method, obs: int, action: int) -> float:
     """Floating-point operations of one update of actor, twin critics and temperature."""
-    actor = _weights(obs, method.sac.hidden_dims, 2 * action)
-    critic = _weights(obs + action, method.sac.hidden_dims, 1)
+    hidden = method.sac.hidden_dims
+    actor, critic = _weights(obs, hidden, 2 * action), _weights(obs + action, hidden, 1)
     # In forward passes. Actor: 1 for the next action, 3 for its own step. Each critic: 1 as target, 3 for its own step,
-    # 2 for the actor's.
-    return 2 * method.sac.batch_size * (4 * actor + 2 * 6 * critic)
+    # 2 for the actor's. No step needs the gradient of what the first layer reads, but for the actor's of the critics.
+    spared = obs * hidden[0] + 2 * (obs + action) * hidden[0]
+    return 2 * method.sac.batch_size * (4 * actor + 2 * 6 * critic - spared)
 
 
 def model_update_flops(model: ModelConfig, obs: int, action: int) -> float:
     """Floating-point operations of one update of the whole ensemble: a forward pass and two backward ones."""
-    return 2 * model.batch_size * 3 * model.ensemble_size * _model_weights(model, obs, action)
+    spared = (obs + action) * model.hidden_dims[0]  # the first layer passes no gradient on
+    return 2 * model.batch_size * model.ensemble_size * (3 * _model_weights(model, obs, action) - spared)
+
+
+def rollout_flops(method: Method, obs: int, action: int, length: float = 1.0) -> float:
+    """Floating-point operations of the rollouts that fall on one env step: every member and the policy, forward."""
+    assert method.model is not None
+    model = method.model.ensemble_size * _model_weights(method.model, obs, action)
+    policy = _weights(obs, method.sac.hidden_dims, 2 * action)
+    return 2 * method.rollout.per_step * length * (model + policy)
+
+
+def env_step_flops(method: Method, obs: int, action: int) -> float:
+    """Floating-point operations of all learning that falls on one env step, fits of fixed length spread evenly."""
+    flops = method.utd * sac_update_flops(method, obs, action)
+    if method.model is not None:
+        per_step = method.model.updates / method.model.fit_every
+        flops += per_step * model_update_flops(method.model, obs, action) + rollout_flops(method, obs, action)
+    return flops
 
 
 def _seconds(group: Sequence[RunSpec], machine: Rates, suite: Suite) -> float:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -61,20 +61,64 @@ class Sample(NamedTuple):
         return min(1.0, len(self.bounds) * min(bound.opposite.p(self.x) for bound in self.bounds))
 
 
-def judge(criterion: Criterion, family: Mapping[str, Evidence]) -> dict[str, Outcome]:
-    """Outcome per task, in the order given; a counting criterion yields the one key `ALL`."""
-    early = {task: _unfit(criterion, evidence) for task, evidence in family.items()}
-    ready = {task: _sample(criterion, evidence) for task, evidence in family.items() if early[task] is None}
-    absent = [1.0] * (len(family) - len(ready))
-    confirm = dict(zip(ready, stats.holm([sample.inside for sample in ready.values()] + absent), strict=False))
-    refute = dict(zip(ready, stats.holm([sample.outside for sample in ready.values()] + absent), strict=False))
-    outcomes = {
-        task: out or _decide(criterion, family[task], ready[task], confirm[task], refute[task], len(family))
-        for task, out in early.items()
-    }
+def judge(criterion: Criterion, family: Mapping[str, Evidence], planned: int | None = None) -> dict[str, Outcome]:
+    """Outcome per task, in the order given; a counting criterion yields the one key `ALL`.
+
+    `planned` is the seeds per arm of the protocol, which a criterion with looks needs: look k judges the first
+    ``planned * looks[k].seeds`` seeds at its share of the level, and a task that is decided stays decided. The shares
+    add up to the level, so looking again after more seeds cannot exceed it.
+    """
+    outcomes = _at_looks(criterion, family, planned) if criterion.looks and planned else _tasks(criterion, family)
     if criterion.at_least is None:
         return outcomes
     return {ALL: _count(criterion, family, outcomes, criterion.at_least)}
+
+
+def _tasks(criterion: Criterion, family: Mapping[str, Evidence]) -> dict[str, Outcome]:
+    """Outcome per task from all scores there are."""
+    early = {task: _unfit(criterion, evidence) for task, evidence in family.items()}
+    ready = {task: _sample(criterion, evidence) for task, evidence in family.items() if early[task] is None}
+    absent = len(family) - len(ready)
+    confirm = dict(zip(ready, adjusted([sample.inside for sample in ready.values()], absent), strict=True))
+    refute = dict(zip(ready, adjusted([sample.outside for sample in ready.values()], absent), strict=True))
+    return {
+        task: out or _decide(criterion, family[task], ready[task], confirm[task], refute[task], len(family))
+        for task, out in early.items()
+    }
+
+
+def adjusted(p: Sequence[float], absent: int = 0) -> list[float]:
+    """Holm's p-values over a family in which `absent` further tasks have no data yet."""
+    return stats.holm([*p, *[1.0] * absent])[: len(p)]
+
+
+def _at_looks(criterion: Criterion, family: Mapping[str, Evidence], planned: int) -> dict[str, Outcome]:
+    """The outcomes of the last look whose seeds are all there; tasks that an earlier look decided keep its verdict."""
+    found: dict[str, Outcome] = {}
+    for number, look in enumerate(criterion.looks, start=1):
+        until = planned * look.seeds
+        seen = {task: _first(evidence, until) for task, evidence in family.items()}
+        if number > 1 and any(min(len(e.x), len(e.y)) < until for t, e in seen.items() if t in _open_tasks(found)):
+            break
+        rule = criterion.model_copy(update={"level": criterion.level * look.share, "looks": ()})
+        told = f"look {number} of {len(criterion.looks)}, at level {rule.level:g}"
+        for task, out in _tasks(rule, seen).items():
+            if number == 1 or task in _open_tasks(found):
+                judged = out.verdict in ("reproduced", "contradicted", "inconclusive")
+                found[task] = replace(out, reason=f"{out.reason} ({told})") if judged else out
+        if not _open_tasks(found):
+            break
+    return found
+
+
+def _open_tasks(outcomes: Mapping[str, Outcome]) -> set[str]:
+    return {task for task, out in outcomes.items() if out.verdict == "inconclusive"}
+
+
+def _first(evidence: Evidence, seeds: int) -> Evidence:
+    """The evidence less all but the first seeds of each arm; beyond the protocol's own, none is lacking."""
+    x, y = (tuple(sorted(scores, key=lambda s: s.seed)[:seeds]) for scores in (evidence.x, evidence.y))
+    return replace(evidence, x=x, y=y)
 
 
 def _unfit(criterion: Criterion, evidence: Evidence) -> Outcome | None:
@@ -82,7 +126,7 @@ def _unfit(criterion: Criterion, evidence: Evidence) -> Outcome | None:
     n = min(len(evidence.x), len(evidence.y))
     verdict: Verdict = "incomplete"
     undefined = {s.seed: s.undefined for s in (*evidence.x, *evidence.y) if s.undefined}
-    if reason := _fault(evidence):
+    if reason := fault(evidence):
         verdict = "invalid"
     elif undefined:
         seeds = ("seeds " if len(undefined) > 1 else "seed ") + ", ".join(map(str, sorted(undefined)))
@@ -97,8 +141,10 @@ def _unfit(criterion: Criterion, evidence: Evidence) -> Outcome | None:
     return Outcome(verdict, None, None, criterion.level, n, None, reason)
 
 
-def _fault(evidence: Evidence) -> str:
+def fault(evidence: Evidence) -> str:
     """Why these scores must not be compared, in one sentence; empty if they may."""
+    if evidence.fault:
+        return evidence.fault
     for name, scores in ((evidence.arm, evidence.x), (evidence.against, evidence.y)):
         twice = [seed for seed, count in Counter(score.seed for score in scores).items() if count > 1]
         if twice:

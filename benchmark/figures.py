@@ -138,8 +138,9 @@ def curves(
     methods: Sequence[str],
     width: float = WIDE,
     windows: Iterable[tuple[float, float]] = (),
+    measured: str = "return of an episode",
 ) -> Figure:
-    """Return against env steps: every seed a thin line, their mean a thick one, `windows` of the score shaded."""
+    """A measure against env steps: every seed a thin line, their mean a thick one, `windows` of the score shaded."""
     columns = min(len(tasks), 3 if width > 6 else 1)
     rows = math.ceil(len(tasks) / columns)
     height = 2.5 if columns == 1 else 1.9
@@ -166,7 +167,7 @@ def curves(
         axis.locator_params(nbins=5)
     for axis in axes[len(tasks) :]:
         axis.set_visible(False)
-    _outer_labels(axes, len(tasks), columns, "env steps", "return of an episode")
+    _outer_labels(axes, len(tasks), columns, "env steps", measured)
     legend(figure, methods, lines=True)
     return figure
 

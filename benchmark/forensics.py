@@ -39,17 +39,18 @@ class FitResult(NamedTuple):
 
 
 def random_transitions(
-    task: str, drop: Sequence[str], seed: int, n: int, purpose: str, cache: Path | None = None
+    task: str, drop: Sequence[str], seed: int, n: int, purpose: str, cache: Path | None = None, finite: bool = True
 ) -> np.ndarray:
     """``n`` packed rows ``(n, W)`` float32 of a uniformly random policy, from episodes of this seed and purpose.
 
-    With `cache` the rows are kept there, outside the results: they can always be made again.
+    With `cache` the rows are kept there, outside the results: they can always be made again. Raises `InputError` at the
+    first number that is not finite, unless `finite` is False.
     """
     name = f"{task}/{','.join(drop)}/{seed}/{n}/{purpose}"
     file = None if cache is None else cache / "data" / f"{stream_seed('random', name):016x}.npy"
     if file is not None and file.exists():
         return np.asarray(np.load(file))
-    rows = _collect(task, drop, name, n)
+    rows = _collect(task, drop, name, n, finite)
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
         draft = file.with_suffix(f".{os.getpid()}.tmp")
@@ -59,8 +60,8 @@ def random_transitions(
     return rows
 
 
-def _collect(task: str, drop: Sequence[str], name: str, n: int) -> np.ndarray:
-    envs = EnvBatch(task, 1, drop)
+def _collect(task: str, drop: Sequence[str], name: str, n: int, finite: bool = True) -> np.ndarray:
+    envs = EnvBatch(task, 1, drop, finite)
     layout = Layout(envs.info.obs_dim, envs.info.action_dim)
     rng = np.random.default_rng(stream_seed("actions", name))
     rows = np.empty((n, layout.width), np.float32)
@@ -99,12 +100,28 @@ def fit_job(
         _stack([random_transitions(s.task, s.drop, s.seed, n, purpose, cache) for s in specs], place)
         for purpose, n in (("heldout", first.fit.heldout), ("train", first.fit.transitions))
     )
-    layout = _layout(first, train_rows.shape[-1])
     runs = [Run(spec.constants, spec.seed) for spec in specs]
+    return fit_rows(runs, _layout(first, train_rows.shape[-1]), train_rows, held_rows, place, progress)
+
+
+def fit_rows(
+    runs: Sequence[Run],
+    layout: Layout,
+    train_rows: Tensor,
+    held_rows: Tensor,
+    place: Engine,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[FitResult]:
+    """Fit runs that share all constants but the target on packed ``train_rows (R, N, W)``.
+
+    They are measured on ``held_rows (R, M, W)``; `progress` as for `fit_job`.
+    """
+    model = runs[0].method.model
+    assert model is not None
     streams = Streams([run.entropy for run in runs], place.device, place.dtype)
-    ensemble = GaussianEnsemble(first.constants.model, [spec.constants.target for spec in specs], layout, streams)
-    notes = _Notes(len(specs))
-    total = first.constants.model.updates
+    ensemble = GaussianEnsemble(model, [run.method.target for run in runs], layout, streams)
+    notes = _Notes(len(runs))
+    total = model.updates
 
     def note(updates: Sequence[int]) -> None:
         prediction = diagnostics.predict(ensemble, held_rows)
@@ -114,12 +131,12 @@ def fit_job(
             progress(max(updates), max(total, *updates))
 
     def watch(update: int) -> None:
-        note([update] * len(specs))
+        note([update] * len(runs))
 
     with place.products():
         dynamics.fit(ensemble, train_rows, streams, watch, max(1, total // WATCHES))
         # With early stopping each run ended at an update of its own, else all at one.
-        done = ensemble.adam.steps.amax(1).long().expand(len(specs)).tolist()
+        done = ensemble.adam.steps.amax(1).long().expand(len(runs)).tolist()
         notes.forget(done)  # measured before the elites were chosen and the best weights restored
         note(done)
         notes.add(done, _final(ensemble, held_rows, train_rows))

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from benchmark import claims, scores, style
+from benchmark import aggregates, claims, scores, style
 from benchmark.claims import Judgement
 from benchmark.entries import Protocol
 from benchmark.ledger import Claim, Ledger, load_ledger
+from benchmark.pages import load_suite
 from benchmark.spec import RunSpec, unique
 from benchmark.store import Record, Store
 
@@ -25,6 +26,9 @@ class Data:
     scalars: pd.DataFrame
     bins: pd.DataFrame
     curves: pd.DataFrame
+    logvars: pd.DataFrame
+    biases: pd.DataFrame
+    matrices: aggregates.Matrices
 
     def rows(self, claim: Claim) -> list[Judgement]:
         """The verdicts of one claim."""
@@ -41,6 +45,8 @@ def gather(store: Store, protocol: Protocol) -> Data:
     wanted = unique(spec for claim in ledger.claims for spec in claims.runs(claim, protocol))
     records = tuple(claims.read(store, spec) for spec in sorted(wanted, key=_order) if store.has(spec))
     fits = [record for record in records if record.spec.kind == "fit"]
+    trains = [record for record in records if record.spec.kind == "train"]
+    curves = scores.curves(trains)
     return Data(
         ledger=ledger,
         protocol=protocol,
@@ -48,7 +54,10 @@ def gather(store: Store, protocol: Protocol) -> Data:
         records=records,
         scalars=scores.scalars(fits),
         bins=scores.reward_bins(fits),
-        curves=scores.curves(record for record in records if record.spec.kind == "train"),
+        curves=curves,
+        logvars=scores.traces(fits, ["logvar_target", "logvar_raw"]),
+        biases=scores.traces(trains, ["critic_bias"]),
+        matrices=aggregates.matrices(curves, load_suite()),
     )
 
 
@@ -58,4 +67,5 @@ def _order(spec: RunSpec) -> tuple[str, int, str, int]:
 
 def rank(method: str) -> int:
     """Place of the method in the palette, which is the order of legends and tables."""
-    return list(style.COLORS).index(method) if method in style.COLORS else len(style.COLORS)
+    whole = method.partition(" without ")[0]
+    return list(style.COLORS).index(whole) if whole in style.COLORS else len(style.COLORS)

@@ -9,9 +9,12 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from benchmark import claims, figures, style
+from benchmark import aggregates, claims, figures, panels, style
 from benchmark.gather import Data
 from benchmark.ledger import Claim
+from benchmark.pages import load_suite
+from benchmark.scores import RETURN
+from benchmark.spec import arm
 
 AXES = {"reward_r2": figures.R2, "reward_std_ratio": figures.RATIO}
 TARGET_UNITS = figures.Axis("mean log-variance, in target units")
@@ -43,10 +46,11 @@ def _claim_picture(data: Data, claim: Claim, folder: Path) -> list[Picture]:
     """The claim's two arms, every seed."""
     if not claims.runs(claim, data.protocol):
         return []
-    arms = list(dict.fromkeys([claim.arm, claim.against]))
+    arms = list(dict.fromkeys(arm(*side) for side in claim.arms))
     name = claim.id
     if claim.kind == "train":
-        frame = data.curves[data.curves["method"].isin(arms)]
+        frame, measured = _over_training(data, claim)
+        frame = frame[frame["method"].isin(arms)]
         tasks = _tasks(claim, frame)
         windows = [window for window in (claim.estimand.window, claim.reference.window) if window]
         caption = f"{_told(arms)} in training: a thin line is a seed, a thick one their mean."
@@ -54,11 +58,11 @@ def _claim_picture(data: Data, claim: Claim, folder: Path) -> list[Picture]:
             caption += " The score is the mean over the shaded part."
 
         def draw(width: float) -> Figure:
-            return figures.curves(frame, tasks, arms, width, windows)
+            return figures.curves(frame, tasks, arms, width, windows, measured)
 
     else:
         frame = data.values(claim.estimand.measure)
-        frame = frame[frame["method"].isin(arms)]
+        frame = frame[frame["method"].isin(arms) & frame["task"].isin(claim.tasks)]
         tasks = _tasks(claim, frame)
         axis = AXES.get(
             claim.estimand.measure, TARGET_UNITS if claim.estimand.measure == "logvar_target" else RAW_UNITS
@@ -71,34 +75,116 @@ def _claim_picture(data: Data, claim: Claim, folder: Path) -> list[Picture]:
     return [_picture(draw, name, caption, folder)] if tasks else []
 
 
+def _over_training(data: Data, claim: Claim) -> tuple[pd.DataFrame, str]:
+    """The claim's measure along training, in the columns of curves, and its name on the axis."""
+    if claim.estimand.measure == RETURN:
+        return data.curves, "return of an episode"
+    rows = data.biases[data.biases["measure"] == claim.estimand.measure]
+    return rows.rename(columns={"step": "env_steps", "value": RETURN}), claim.estimand.name
+
+
 def _chapter_picture(data: Data, figure: str, members: Sequence[Claim], folder: Path) -> list[Picture]:
-    tasks = list(dict.fromkeys(task for claim in members for task in claim.tasks if task in set(data.scalars["task"])))
-    if not tasks:
+    """A figure that several claims share; none where no record speaks of it."""
+    named = list(dict.fromkeys(task for claim in members for task in claim.tasks))
+    return CHAPTER[figure](data, figure, named, folder)
+
+
+def _reward_by_bin(data: Data, name: str, named: Sequence[str], folder: Path) -> list[Picture]:
+    arms = ["mbpo", "norm-only", "ftfl"]
+    tasks = [task for task in named if task in set(data.bins["task"])]
+
+    def draw(width: float) -> Figure:
+        return figures.bins(data.bins[data.bins["method"].isin(arms)], tasks, arms, width)
+
+    caption = (
+        "Held-out transitions, sorted by their true reward into ten equal parts (across): the mean true reward of "
+        "each part in grey, the mean predicted one (up) as a line per seed. A triangle at the edge is a prediction "
+        "beyond the panel."
+    )
+    return [_picture(draw, name, caption, folder)] if tasks else []
+
+
+def _logvar_units(data: Data, name: str, named: Sequence[str], folder: Path) -> list[Picture]:
+    both = [data.values("logvar_target"), data.values("logvar_raw")]
+    tasks = [task for task in named if task in set(both[0]["task"])]
+    frames = [frame[frame["task"].isin(tasks)] for frame in both]
+
+    def draw(width: float) -> Figure:
+        return figures.dots(list(zip(frames, (TARGET_UNITS, RAW_UNITS), strict=True)), tasks, FOUR, width)
+
+    caption = (
+        "The same predictions in two units: as the model puts them out, and with the scale of the targets "
+        "multiplied back in. Residual arms are mbpo and norm-only, direct ones direct-only and ftfl. A dot is a "
+        "seed, a bar the median."
+    )
+    return [_picture(draw, name, caption, folder)] if tasks else []
+
+
+def _logvar_training(data: Data, name: str, named: Sequence[str], folder: Path) -> list[Picture]:
+    units = {"logvar_target": "log-variance, target units", "logvar_raw": "log-variance, raw units"}
+    tasks = [task for task in named if task in set(data.logvars["task"])]
+
+    def draw(width: float) -> Figure:
+        return panels.progress(data.logvars, tasks, FOUR, units, width)
+
+    caption = (
+        "The mean log-variance on held-out transitions while the model is fitted, in both units, a pair of panels per "
+        "task. A thin line is a seed, a thick one their mean."
+    )
+    return [_picture(draw, name, caption, folder)] if tasks else []
+
+
+def _aggregates(data: Data, name: str, named: Sequence[str], folder: Path) -> list[Picture]:
+    told = {
+        "aggregates": "Final returns of all tasks that every method here has, normalized, with rliable's 95 % "
+        "bootstrap intervals. They describe; at so few seeds they are too narrow to decide.",
+        "profiles": "The share of runs, over seeds and tasks, that end above each normalized return; bands are "
+        "rliable's pointwise 95 %.",
+        "improvement": "The chance that a run of the first method ends above one of the second on a task drawn at "
+        "random, with rliable's 95 % interval.",
+    }
+    if not data.matrices:
         return []
-    if figure == "reward-by-bin":
-        arms = ["mbpo", "norm-only", "ftfl"]
+    make, frame = {
+        "aggregates": (panels.intervals, aggregates.intervals),
+        "profiles": (panels.profiles, aggregates.profiles),
+        "improvement": (panels.improvements, aggregates.improvements),
+    }[name]
+    made = frame(data.matrices)
+    return [_picture(lambda width: make(made, width), name, told[name], folder)] if len(made) else []
 
-        def draw(width: float) -> Figure:
-            return figures.bins(data.bins[data.bins["method"].isin(arms)], tasks, arms, width)
 
-        caption = (
-            "Held-out transitions, sorted by their true reward into ten equal parts (across): the mean true reward of "
-            "each part in grey, the mean predicted one (up) as a line per seed. A triangle at the edge is a prediction "
-            "beyond the panel."
-        )
-    else:
-        arms = ["mbpo", "direct-only", "norm-only", "ftfl"]
-        panels = [(data.values("logvar_target"), TARGET_UNITS), (data.values("logvar_raw"), RAW_UNITS)]
+def _sweep(data: Data, name: str, named: Sequence[str], folder: Path) -> list[Picture]:
+    """Final return by synthetic share, where at least two of the swept methods have runs beside SAC's."""
+    suite = load_suite()
+    swept = {m: 1 - float(suite.methods[m].constants["real_ratio"].value) for m in SWEPT}
+    shares = {"sac-utd20": 0.0, **swept, "mbpo": 0.95}
+    here = data.curves[data.curves["method"].isin(shares) & data.curves["task"].isin(named)]
+    if not set(SWEPT) & set(here["method"]):
+        return []
+    last = here.groupby("task")["env_steps"].transform("max")
+    final = here[here["env_steps"] >= aggregates.FINAL * last]
+    frame = final.groupby(["task", "method", "seed"], sort=False)[RETURN].mean().rename("value").reset_index()
+    frame["share"] = frame["method"].map(shares)
+    tasks = [task for task in named if task in set(frame["task"])]
+    caption = (
+        "Mean return over the last fifth of training by the share of each batch that is synthetic; zero is SAC with as "
+        "many updates. A dot is a seed, the line joins medians."
+    )
+    return [_picture(lambda width: panels.sweep(frame, tasks, width), name, caption, folder)]
 
-        def draw(width: float) -> Figure:
-            return figures.dots(panels, tasks, arms, width)
 
-        caption = (
-            "The same predictions in two units: as the model puts them out, and with the scale of the targets "
-            "multiplied back in. Residual arms are mbpo and norm-only, direct ones direct-only and ftfl. A dot is a "
-            "seed, a bar the median."
-        )
-    return [_picture(draw, figure, caption, folder)]
+FOUR = ["mbpo", "direct-only", "norm-only", "ftfl"]
+SWEPT = ("mbpo-ratio-50", "mbpo-ratio-75")
+CHAPTER: dict[str, Callable[[Data, str, Sequence[str], Path], list[Picture]]] = {
+    "reward-by-bin": _reward_by_bin,
+    "logvar-both-units": _logvar_units,
+    "logvar-over-training": _logvar_training,
+    "aggregates": _aggregates,
+    "profiles": _aggregates,
+    "improvement": _aggregates,
+    "ratio-sweep": _sweep,
+}
 
 
 def _picture(draw: Callable[[float], Figure], name: str, caption: str, folder: Path) -> Picture:

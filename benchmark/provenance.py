@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmark import registry
 from benchmark.spec import RunSpec
 from mbpo.config import NUMERICS_VERSION
 
@@ -32,6 +33,7 @@ def provenance(
     return {
         **code(),
         "numerics_version": NUMERICS_VERSION,
+        "claims": registry.served(spec),
         "versions": versions(),
         "engine": engine(spec.task, spec.drop),
         "device": device,

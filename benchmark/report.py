@@ -1,7 +1,7 @@
 """The report: records in, pages, tables and pictures out. The same records give the same bytes.
 
-Writes under the results folder `verdicts.json`, `report.html` (one file, nothing loaded from elsewhere), `report.md`,
-`tables/*.{csv,md}` and `figures/*.{png,svg}`. No date, host or path enters any of them.
+Writes under the results folder `verdicts.json`, `registry.json`, `report.html` (one file, nothing loaded from
+elsewhere), `report.md`, `tables/*.{csv,md,tex}` and `figures/*.{png,svg}`. No date, host or path enters any of them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import jinja2
 import pandas as pd
 
-from benchmark import claims, glyphs, pictures, style, tables
+from benchmark import aggregates, claims, glyphs, pictures, style, tables
 from benchmark.claims import Judgement
 from benchmark.entries import Protocol
 from benchmark.evidence import ALL, VERDICTS, Criterion
@@ -30,7 +30,7 @@ MEANINGS = {
     "reproduced": "exact tests place the effect inside what is claimed",
     "contradicted": "exact tests place it outside",
     "inconclusive": "the data allow both; the seeds that would settle it are named",
-    "incomplete": "runs are missing; named with their estimated cost",
+    "incomplete": "runs or machinery are missing; named with their estimated cost",
     "invalid": "the runs must not be compared",
 }
 
@@ -51,12 +51,16 @@ def build(results: Path, cache: Path, protocol: str | None = None) -> Path:
         "returns": tables.returns(data.curves),
         "constants": tables.constants(suite, page, {"train": "gym:InvertedPendulum-v5", "fit": "dmc:humanoid-run"}),
         "budgets": tables.budgets(suite, page),
+        "published": tables.beside(data.curves, page.name),
+        "aggregates": aggregates.intervals(data.matrices),
+        "improvement": aggregates.improvements(data.matrices),
+        "profiles": aggregates.profiles(data.matrices),
         "methods": tables.methods(suite, _methods(data.ledger)),
     }
     for name, frame in made.items():
         tables.write(frame, folder / "tables", name)
     drawn = pictures.draw_all(data, folder / "figures")
-    context = _context(data, made, drawn)
+    context = _context(data, made, drawn) | {"calibration": _calibration(folder)}
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=jinja2.select_autoescape(["html.j2"]),
@@ -74,7 +78,7 @@ def build(results: Path, cache: Path, protocol: str | None = None) -> Path:
 
 def _methods(ledger: Ledger) -> list[str]:
     """All arms of the ledger, in the order of the palette."""
-    named = {name for claim in ledger.claims for name in (claim.arm, claim.against)}
+    named = {name for claim in ledger.claims for name in (claim.arm, claim.against)} & set(load_suite().methods)
     return sorted(named, key=lambda name: (rank(name), name))
 
 
@@ -101,10 +105,12 @@ def _context(data: Data, made: dict[str, pd.DataFrame], drawn: dict[str, list[Pi
         "runs": len(data.records),
         "origins": _origins(data.records),
         "methods": made["methods"].to_dict("records"),
-        "colors": {name: style.color(name) for name in made["methods"]["method"]},
+        "colors": {name: style.color(name) for name in [*made["methods"]["method"], *made["returns"]["method"]]},
         "budgets": made["budgets"].to_dict("records"),
         "departures": differs.to_dict("records"),
         "constants": made["constants"].to_dict("records"),
+        "published": [_published_row(row) for row in made["published"].to_dict("records") if _shown(row)],
+        "edits": data.ledger.declared_edits,
         "returns": [_return_row(row) for row in made["returns"].to_dict("records")],
         "markdown": {name: tables.markdown(frame) for name, frame in made.items()}
         | {"departures": tables.markdown(differs)},
@@ -122,7 +128,7 @@ def _claim(data: Data, claim: Claim, drawn: list[Picture]) -> dict[str, Any]:
         "meaning": claim.meaning,
         "source": claim.source.words,
         "expected": claim.expected,
-        "compared": f"{claim.arm} against {claim.against_label}",
+        "compared": f"{claim.arm_label} against {claim.against_label}",
         "estimand": claim.estimand.words,
         "criterion": _criterion(claim.criterion, len(claim.tasks)),
         "confidence": f"{claim.criterion.confidence:.0%}",
@@ -131,6 +137,11 @@ def _claim(data: Data, claim: Claim, drawn: list[Picture]) -> dict[str, Any]:
         "rerun": f'pytest benchmark/ -m claims -k "{claim.id}[" --protocol {_judged_under(claim, data.protocol)}',
         "counting": claim.criterion.at_least is not None,
         "rows": [_row(row, scale) for row in rows],
+        "form": rows[0].registration.form,
+        "commit": (rows[0].registration.commit or "")[:12],
+        "edited": rows[0].registration.mark,
+        "needs": claim.needs,
+        "verdicts": " ".join(dict.fromkeys(row.outcome.verdict for row in rows)),
         "untouched": all(row.outcome.verdict == "incomplete" for row in rows),
     }
 
@@ -163,9 +174,12 @@ def _criterion(criterion: Criterion, tasks: int) -> str:
         "non-inferiority": f"not {worse}{by}",
         "equivalence": f"within {criterion.words} either way",
     }[criterion.kind]
-    family = f", Holm over {tasks} tasks" if tasks > 1 else ""
+    family = f", Holm over {tasks} tasks" if tasks > 1 and not criterion.aggregate else ""
+    family = f" of the mean over {tasks} tasks" if criterion.aggregate else family
     count = f", confirmed on at least {criterion.at_least} of {tasks} tasks" if criterion.at_least else ""
-    return f"{rule}; exact one-sided Mann-Whitney at {criterion.level:.0%}{family}{count}"
+    looks = ", ".join(f"{look.seeds} \N{MULTIPLICATION SIGN} the seeds at {look.share:.0%}" for look in criterion.looks)
+    planned = f"; looks planned at {looks} of the level" if looks else ""
+    return f"{rule}; exact one-sided Mann-Whitney at {criterion.level:.0%}{family}{count}{planned}"
 
 
 def _return_row(row: dict[str, Any]) -> dict[str, Any]:
@@ -177,7 +191,44 @@ def _return_row(row: dict[str, Any]) -> dict[str, Any]:
         "iqm": tables.number(row["iqm"]),
         "interval": tables.interval(bounds),
         "seeds": row["seeds"],
+        "steps": f"{row['agent_steps']:,}",
+        "frames": f"{row['frames']:,}",
     }
+
+
+SHOWN = ("sac", "sac-utd20", "mbpo", "ftfl")
+"""Methods whose published scores stand on the page; all are in ``tables/published.csv``."""
+
+
+def _shown(row: dict[str, Any]) -> bool:
+    return row["method"] in SHOWN
+
+
+def _calibration(folder: Path) -> dict[str, str] | None:
+    """What `calibrate` found, in the words of the page; None where it has not been run."""
+    path = folder / "tables" / "calibration.csv"
+    if not path.is_file():
+        return None
+    table = pd.read_csv(path)
+    level, boot = table[table["check"] == "level"], table[(table["check"] == "bootstrap") & (table["seeds"] >= 5)]
+    shift = table[table["family"].str.startswith("shift of a verdict")]
+    return {
+        "worst": f"{level['observed'].max():.1%}",
+        "level": f"{level['nominal'].max():.0%}",
+        "ways": str(level["family"].nunique()),
+        "shapes": ", ".join(level["scores"].unique()),
+        "seeds": ", ".join(map(str, sorted(level["seeds"].unique()))),
+        "bootstrap": f"{boot['observed'].max():.1%}",
+        "coverage": f"{shift['observed'].min():.1%}",
+    }
+
+
+def _published_row(row: dict[str, Any]) -> dict[str, Any]:
+    steps, frames = (tables.DASH if pd.isna(row[name]) else f"{row[name]:,.0f}" for name in ("agent_steps", "frames"))
+    told = {name: tables.number(row[name]) for name in ("mean", "sd")}
+    kept = {name: row[name] for name in ("whose", "method", "source", "licence")}
+    seeds = f"{row['seeds']:.0f}"
+    return {**kept, **told, "task": style.task_name(row["task"]), "seeds": seeds, "steps": steps, "frames": frames}
 
 
 def _origins(records: Sequence[Record]) -> list[dict[str, Any]]:

@@ -30,6 +30,7 @@ FIT_MEASURES = (
 TRAIN_MEASURES = (
     RETURN, "q_mean", "critic_loss", "actor_loss", "temperature", "entropy", "real_reward_mean", "real_reward_std",
     "synthetic_reward_mean", "synthetic_reward_std", "model_holdout_mse", "reward_r2", "logvar_target", "logvar_raw",
+    "critic_bias",
 )  # fmt: skip
 NEED_VARYING_REWARD = ("reward_r2", "reward_slope", "reward_std_ratio")
 """NaN where every held-out reward is the same."""
@@ -39,6 +40,7 @@ MEASURES = {"fit": FIT_MEASURES, "train": TRAIN_MEASURES}
 NAMES = {
     "reward_r2": "reward R\N{SUPERSCRIPT TWO}",
     "reward_std_ratio": "reward spread ratio",
+    "critic_bias": "critic less soft return",
     "logvar_target": "log-variance in target units",
     "logvar_raw": "log-variance in the environment's units",
 }
@@ -50,8 +52,8 @@ class Estimand(Config):
 
     measure: str = constant(RETURN, "episode_return, or a scalar of diagnostics.csv")
     window: tuple[float, float] | None = constant(None, "evaluations averaged, inclusive", unit="shares of training")
-    transform: Literal["none", "abs-log"] = constant(
-        "none", "applied to the mean; abs-log is the distance of a ratio from 1"
+    transform: Literal["none", "abs", "abs-log"] = constant(
+        "none", "applied to the mean; abs is the distance from 0, abs-log that of a ratio from 1"
     )
 
     @model_validator(mode="after")
@@ -70,10 +72,14 @@ class Estimand(Config):
             )
 
     @property
+    def name(self) -> str:
+        """The measure as a reader would call it."""
+        return NAMES.get(self.measure, self.measure.replace("_", " "))
+
+    @property
     def words(self) -> str:
         """The estimand as a reader would say it."""
-        name = NAMES.get(self.measure, self.measure.replace("_", " "))
-        name = f"|log {name}|" if self.transform == "abs-log" else name
+        name = {"none": self.name, "abs": f"|{self.name}|", "abs-log": f"|log {self.name}|"}[self.transform]
         if self.window is None:
             return f"{name}, held out"
         if self.window == (0.0, 0.0):
@@ -96,7 +102,9 @@ def score(record: Record, estimand: Estimand) -> Score:
     else:
         rows = rows[rows["step"] == rows["step"].max()]
     value = float(rows["value"].mean(skipna=False)) if len(rows) else math.nan
-    if estimand.transform == "abs-log":
+    if estimand.transform == "abs":
+        value = abs(value)
+    elif estimand.transform == "abs-log":
         value = abs(math.log(value)) if value > 0 else math.nan
     still = estimand.measure in NEED_VARYING_REWARD and math.isnan(value) and record.last("reward_true_std") == 0
     undefined = "the held-out rewards do not vary, so more transitions are needed" if still else ""
@@ -151,6 +159,17 @@ def curves(records: Iterable[Record]) -> pd.DataFrame:
     return _joined(frames, ["task", "method", "seed", "env_steps", RETURN])
 
 
+def traces(records: Iterable[Record], measures: Iterable[str]) -> pd.DataFrame:
+    """Scalars over the course of runs: ``task, method, seed, step, measure, value``."""
+    wanted = list(measures)
+    frames = []
+    for record in records:
+        table = record.diagnostics
+        rows = table[table["measure"].isin(wanted) & (table["dim"] == -1)]
+        frames.append(_tagged(record, rows[["step", "measure", "value"]]))
+    return _joined(frames, ["task", "method", "seed", "step", "measure", "value"])
+
+
 def matrix(frame: pd.DataFrame, value: str) -> np.ndarray:
     """(seeds, tasks) of the seeds that every task has; columns in order of first appearance."""
     wide = frame.pivot(index="seed", columns="task", values=value)[list(dict.fromkeys(frame["task"]))]
@@ -165,7 +184,7 @@ def _scalar_rows(record: Record, measure: str) -> pd.DataFrame:
 def _tagged(record: Record, rows: pd.DataFrame) -> pd.DataFrame:
     tagged = rows.copy()
     for position, (name, value) in enumerate(
-        (("task", record.spec.task), ("method", record.spec.method), ("seed", record.spec.seed))
+        (("task", record.spec.task), ("method", record.spec.arm), ("seed", record.spec.seed))
     ):
         tagged.insert(position, name, value)
     return tagged

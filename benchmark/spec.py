@@ -62,13 +62,13 @@ class RunSpec(Config):
     @cached_property
     def key(self) -> str:
         """16 hex digits that name this run: the hash of all fields but the method's name."""
-        return _digest(self._fields({"method"}))
+        return digest(self._fields({"method"}))
 
     @cached_property
     def job(self) -> str:
         """The hash of what runs must share to train in lockstep: all but target and seed."""
         shared = self.constants.shared().model_dump(mode="json", exclude_defaults=True)
-        return _digest({**self._fields({"method", "seed"}), "constants": shared})
+        return digest({**self._fields({"method", "seed"}), "constants": shared})
 
     @property
     def length(self) -> int:
@@ -83,9 +83,14 @@ class RunSpec(Config):
         return self.task.replace(":", "-").replace("/", "-")
 
     @property
+    def arm(self) -> str:
+        """The method, and what its observations lack: 'ftfl without touch'."""
+        return arm(self.method, self.drop)
+
+    @property
     def label(self) -> str:
         """How messages name this run."""
-        return f"{self.kind} {self.method} on {self.task} seed {self.seed}"
+        return f"{self.kind} {self.arm} on {self.task} seed {self.seed}"
 
     def to_json(self) -> dict[str, Any]:
         """All fields and the key, as `spec.json` holds them."""
@@ -105,6 +110,12 @@ class RunSpec(Config):
         return build(cls, {name: value for name, value in data.items() if name != "key"}, where)
 
 
+def arm(method: str, drop: Iterable[str] = ()) -> str:
+    """How tables and sentences name a method whose observations lack the groups in `drop`."""
+    groups = ", ".join(drop)
+    return f"{method} without {groups}" if groups else method
+
+
 def unique(specs: Iterable[RunSpec]) -> list[RunSpec]:
     """The specs less those whose key came earlier, in order."""
     first: dict[str, RunSpec] = {}
@@ -121,6 +132,7 @@ def lockstep(specs: Iterable[RunSpec], most: int) -> list[list[RunSpec]]:
     return [group[i : i + most] for group in groups.values() for i in range(0, len(group), most)]
 
 
-def _digest(data: Any) -> str:
+def digest(data: Any) -> str:
+    """16 hex digits of canonical JSON."""
     canonical = json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]

@@ -94,7 +94,7 @@ def _rank_sum_tail(doubled: tuple[int, ...], n: int) -> tuple[float, ...]:
 
 
 @lru_cache(maxsize=256)
-def _u_cdf(n: int, m: int) -> Array:
+def untied_cdf(n: int, m: int) -> Array:
     """P(U <= u) for u = 0 .. n m without ties: the Gaussian binomial coefficient, or its normal limit when large."""
     if n + m > EXACT_LIMIT:
         sd = math.sqrt(n * m * (n + m + 1) / 12)
@@ -127,7 +127,7 @@ def shift_interval(x: ArrayLike, y: ArrayLike, confidence: float = 0.90) -> Inte
     x, y = _sample(x), _sample(y)
     differences = np.sort(np.subtract.outer(x, y).ravel())
     estimate = float(np.median(differences))
-    rejected = int(np.searchsorted(_u_cdf(len(x), len(y)), (1 - confidence) / 2 + 1e-12, side="right"))
+    rejected = int(np.searchsorted(untied_cdf(len(x), len(y)), (1 - confidence) / 2 + 1e-12, side="right"))
     if rejected == 0:
         return Interval(estimate, -math.inf, math.inf)
     return Interval(estimate, float(differences[rejected - 1]), float(differences[-rejected]))
@@ -191,7 +191,7 @@ def power(
     for column in range(n):
         gap = a - b[:, column : column + 1]
         below += (gap < 0).sum(axis=1) + 0.5 * (gap == 0).sum(axis=1)
-    p = _u_cdf(n, n)[np.ceil(below).astype(int)]
+    p = untied_cdf(n, n)[np.ceil(below).astype(int)]
     return float((p <= level + 1e-12).mean())
 
 
@@ -269,4 +269,34 @@ def interval_estimates(
             for i, name in enumerate(aggregates)
         }
         for method in scores
+    }
+
+
+def performance_profiles(
+    scores: Mapping[str, NDArray[np.float64]], taus: Array, *, repetitions: int = 1_000, seed: int = 0
+) -> dict[str, tuple[Array, Array, Array]]:
+    """Rliable's share of runs above each of `taus`, with pointwise 95 % bootstrap bounds, per method."""
+    from rliable import library
+
+    with _global_rng(seed):
+        shares, bounds = library.create_performance_profile(dict(scores), taus, reps=repetitions)
+    return {method: (shares[method], bounds[method][0], bounds[method][1]) for method in scores}
+
+
+def improvement_intervals(
+    pairs: Mapping[tuple[str, str], tuple[Array, Array]], repetitions: int = 1_000, seed: int = 0
+) -> dict[tuple[str, str], Interval]:
+    """Rliable's chance that a run of the first method beats one of the second on a random task, with 95 % intervals.
+
+    Each value is a pair of (runs x tasks) matrices of the same tasks.
+    """
+    from rliable import library, metrics
+
+    named = {f"{x},{y}": matrices for (x, y), matrices in pairs.items()}
+    if not named:
+        return {}
+    with _global_rng(seed):
+        points, bounds = library.get_interval_estimates(named, metrics.probability_of_improvement, reps=repetitions)
+    return {
+        (x, y): Interval(float(points[f"{x},{y}"]), *(float(b) for b in np.ravel(bounds[f"{x},{y}"]))) for x, y in pairs
     }

@@ -34,6 +34,16 @@ COLORS = {
     "obs-norm-direct": "#d4a17f",
     "fitted": "#3f4d9b",
     "ftfl-tuned": "#67b7e1",
+    "mbpo-ratio-50": "#efb0a1",
+    "mbpo-ratio-75": "#e07a5f",
+    "fitted-only": "#8a94c9",
+    "reward-norm-fitted": "#5f6bb5",
+    "obs-norm-fitted": "#a3a8c4",
+    "mbpo-learned-bounds": "#6d597a",
+    "mbpo-wide-bounds": "#b56576",
+    "mbpo-bootstrap": "#9a8c98",
+    "mbpo-wide": "#c44569",
+    "mbpo-reward-head": "#3c8d5a",
     "mbpo-janner": "#8c1c2f",
     "ftfl-janner": "#0b4a75",
 }
@@ -76,8 +86,15 @@ styled = mpl.rc_context(STYLE)
 
 
 def color(method: str) -> str:
-    """The method's color; one that is on no palette gets a spare by its name."""
-    return COLORS.get(method) or SPARE[sum(map(ord, method)) % len(SPARE)]
+    """The arm's color: its method's, paler without some observations; one on no palette gets a spare by its name."""
+    whole, _, dropped = method.partition(" without ")
+    found = COLORS.get(whole) or SPARE[sum(map(ord, whole)) % len(SPARE)]
+    return _pale(found) if dropped else found
+
+
+def _pale(hue: str) -> str:
+    """Half way to white: an arm whose observations lack something."""
+    return "#" + "".join(f"{(int(hue[i : i + 2], 16) + 255) // 2:02x}" for i in (1, 3, 5))
 
 
 def minus(text: str) -> str:

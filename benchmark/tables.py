@@ -13,11 +13,17 @@ from benchmark import stats
 from benchmark.claims import Judgement
 from benchmark.entries import Protocol
 from benchmark.pages import Suite
+from benchmark.placing import published
 from benchmark.scores import FIT_MEASURES, RETURN, matrix
 from benchmark.spec import Kind
 from benchmark.style import minus
 
 DASH, TIMES = "\N{EN DASH}", "\N{MULTIPLICATION SIGN}"
+TEX: dict[str, str | int | None] = {
+    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+    **{"\N{MINUS SIGN}": "$-$", TIMES: "$\\times$", DASH: "--", "<": "$<$", ">": "$>$"},
+    **{"^": "\\textasciicircum{}", "~": "\\textasciitilde{}", "\N{SUPERSCRIPT TWO}": "$^2$"},
+}
 FINAL = 0.8
 """Share of training after which evaluations count as final in the table of returns."""
 
@@ -75,6 +81,9 @@ def verdicts(judgements: Iterable[Judgement]) -> pd.DataFrame:
             "level",
             "n",
             "seeds_needed",
+            "form",
+            "commit",
+            "edited",
             "reason",
         )
         rows.append({name: row[name] for name in kept} | {"interval_low": low, "interval_high": high})
@@ -91,7 +100,10 @@ def fits(scalars: pd.DataFrame) -> pd.DataFrame:
 
 
 def returns(curves: pd.DataFrame) -> pd.DataFrame:
-    """Returns per task and method: IQM over seeds with rliable's interval, of all evaluations and of the last fifth."""
+    """Returns per task and method: IQM over seeds with rliable's interval, of all evaluations and of the last fifth.
+
+    Agent steps and frames are both given: ours act at every frame, most published agents at every second.
+    """
     rows = []
     for task, here in curves.groupby("task", sort=False):
         last = here["env_steps"].max()
@@ -101,8 +113,31 @@ def returns(curves: pd.DataFrame) -> pd.DataFrame:
             scores = {method: matrix(rows_, RETURN) for method, rows_ in means.groupby("method", sort=False)}
             for method, found in stats.interval_estimates(scores, aggregates=["iqm"], repetitions=1_000).items():
                 iqm = found["iqm"]
-                rows.append((task, method, span, iqm.estimate, iqm.low, iqm.high, len(scores[method])))
-    return pd.DataFrame(rows, columns=["task", "method", "window", "iqm", "interval_low", "interval_high", "seeds"])
+                rows.append((task, method, span, iqm.estimate, iqm.low, iqm.high, len(scores[method]), last, last))
+    columns = ["task", "method", "window", "iqm", "interval_low", "interval_high", "seeds", "agent_steps", "frames"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def beside(curves: pd.DataFrame, protocol: str) -> pd.DataFrame:
+    """Published final returns, and ours of the last fifth of training, one row per source, task and method.
+
+    ``whose, task, method, seeds, mean, sd, min, max, agent_steps, frames, source, licence``.
+    """
+    columns = ["task", "method", "seeds", "mean", "sd", "min", "max", "agent_steps", "frames", "source", "licence"]
+    theirs = published()[columns].assign(whose="published")
+    rows = []
+    for (task, method), here in curves.groupby(["task", "method"], sort=False):
+        last = int(here["env_steps"].max())
+        final = here[here["env_steps"] >= FINAL * last].groupby("seed")[RETURN].mean()
+        spread = (final.mean(), final.std() if len(final) > 1 else math.nan, final.min(), final.max())
+        rows.append((task, method, len(final), *spread, last, last, f"{protocol} protocol", "", "ours"))
+    ours = pd.DataFrame(rows, columns=[*columns, "whose"])
+    parts = [frame.astype(object) for frame in (ours, theirs) if len(frame)]
+    whole = pd.concat(parts, ignore_index=True) if parts else ours
+    number_columns = ["seeds", "mean", "sd", "min", "max", "agent_steps", "frames"]
+    whole[number_columns] = whole[number_columns].astype(float)
+    whole = whole[whole["task"] != ""].sort_values(["task", "method", "whose", "source"], kind="stable")
+    return whole[["whose", *columns]].reset_index(drop=True)
 
 
 def constants(suite: Suite, protocol: Protocol, claims_kinds: dict[Kind, str]) -> pd.DataFrame:
@@ -134,7 +169,12 @@ def budgets(suite: Suite, protocol: Protocol) -> pd.DataFrame:
         for name in names:
             ours, theirs = getattr(getattr(protocol, kind), name), getattr(getattr(paper, kind), name)
             lines.append(
-                (f"{kind}: {name.replace('_', ' ')}", theirs, ours, "episodes" if "episodes" in name else "env steps")
+                (
+                    f"{kind}: {name.replace('_', ' ')}",
+                    theirs,
+                    ours,
+                    "episodes" if "episodes" in name else "agent steps = frames",
+                )
             )
     rows = [(name, plain(theirs), plain(ours), unit) for name, theirs, ours, unit in lines]
     return pd.DataFrame(rows, columns=["budget", "paper", "here", "unit"])
@@ -151,17 +191,39 @@ def methods(suite: Suite, names: Sequence[str]) -> pd.DataFrame:
 
 
 def write(frame: pd.DataFrame, folder: Path, name: str) -> list[Path]:
-    """Write ``name.csv`` at full precision and ``name.md`` rounded."""
+    """Write ``name.csv`` at full precision, ``name.md`` and ``name.tex`` rounded."""
     folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"{name}.csv", folder / f"{name}.md"]
+    paths = [folder / f"{name}{suffix}" for suffix in (".csv", ".md", ".tex")]
     frame.to_csv(paths[0], index=False, lineterminator="\n")
     paths[1].write_text(markdown(frame) + "\n", encoding="utf-8")
+    paths[2].write_text(latex(frame) + "\n", encoding="utf-8")
     return paths
+
+
+def latex(frame: pd.DataFrame) -> str:
+    """A `tabular` with booktabs rules; numbers to three digits and to the right."""
+    numeric = _numeric(frame)
+    lines = ["\\begin{tabular}{" + "".join("r" if right else "l" for right in numeric) + "}", "\\toprule"]
+    lines.append(" & ".join(_tex(str(column).replace("_", " ")) for column in frame) + " \\\\")
+    lines.append("\\midrule")
+    for row in frame.itertuples(index=False):
+        cells = [_tex(_cell(value, right)) for value, right in zip(row, numeric, strict=True)]
+        lines.append(" & ".join(cells) + " \\\\")
+    return "\n".join([*lines, "\\bottomrule", "\\end{tabular}"])
+
+
+def _tex(text: str) -> str:
+    """The text with what TeX would read as commands made plain."""
+    return text.replace("\\|", "|").translate(str.maketrans(TEX))
+
+
+def _numeric(frame: pd.DataFrame) -> list[bool]:
+    return [pd.api.types.is_numeric_dtype(frame[column]) and frame[column].dtype != bool for column in frame]
 
 
 def markdown(frame: pd.DataFrame) -> str:
     """A pipe table; numbers to three digits and to the right."""
-    numeric = [pd.api.types.is_numeric_dtype(frame[column]) and frame[column].dtype != bool for column in frame]
+    numeric = _numeric(frame)
     lines = ["| " + " | ".join(str(column).replace("_", " ") for column in frame) + " |"]
     lines.append("|" + "|".join("--:" if right else "---" for right in numeric) + "|")
     for row in frame.itertuples(index=False):

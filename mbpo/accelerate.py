@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 
@@ -64,4 +67,23 @@ def engine(device: str = "auto", precision: str = "fp32") -> Engine:
         raise InputError(f"device = {device!r}: only cpu and cuda are supported; use device = 'auto'")
     if precision == "tf32" and place.type != "cuda":
         raise InputError("precision = 'tf32': exists on a GPU alone; use 'fp32' or 'bf16' on a CPU")
+    if place.type == "cpu":
+        keep_freed_memory()
     return Engine(place, _DTYPES[precision], precision)
+
+
+@cache
+def keep_freed_memory() -> None:
+    """Let glibc keep what is freed: every update frees and takes the same large blocks again.
+
+    By default each of them comes fresh from the kernel, which zeroes it page by page at first touch.
+    Elsewhere than under glibc this does nothing.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        trim_threshold, top_pad, mmap_max = -1, -2, -4  # names and numbers of malloc.h
+        mallopt(mmap_max, 0)
+        mallopt(trim_threshold, 2**31 - 1)
+        mallopt(top_pad, 64 * 2**20)

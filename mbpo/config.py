@@ -69,6 +69,11 @@ class ModelConfig(Config):
         "weights: std 1/sqrt(E in) as JAX counts a stacked kernel, or truncated normal std 1/(2 sqrt(in))",
         source="[I] STFL; [C] jannerm",
     )
+    reward_head: Literal["shared", "separate"] = constant(
+        "shared",
+        "one network for all targets, or a second one of the same widths for the reward",
+        source="[C] STFL, jannerm shared; separate is ours",
+    )
     logvar_bounds: Literal["constant", "learned"] = constant(
         "constant", "soft bounds of the log-variance", source="[C] STFL constant; jannerm learned"
     )

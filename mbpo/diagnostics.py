@@ -127,17 +127,18 @@ def variance(p: Prediction) -> dict[str, Tensor]:
     return {
         "logvar_target": p.logvar.mean((1, 2, 3)),
         "logvar_raw": p.logvar_raw.mean((1, 2, 3)),
-        "at_floor": (p.logvar < p.lower + math.log(2.0)).float().mean((1, 2, 3)),
-        "at_ceiling": (p.logvar > p.upper - math.log(2.0)).float().mean((1, 2, 3)),
+        "at_floor": _at_floor(p).mean((1, 2, 3)),
+        "at_ceiling": _at_ceiling(p).mean((1, 2, 3)),
         "calibration_obs": per_dim[:, :-1].log().nanmean(1).exp(),
         "calibration_reward": per_dim[:, -1],
     }
 
 
 def dimensions(p: Prediction) -> dict[str, Tensor]:
-    """Per target dimension, ``(R, D)`` each: log-variance in both units, raw error std, calibration.
+    """Per target dimension, ``(R, D)`` each: log-variance in both units, raw error std, calibration, bounds.
 
-    A dimension predicted without error has calibration NaN.
+    ``dim_at_floor`` and ``dim_at_ceiling`` are shares of outputs, as in `variance`. A dimension predicted
+    without error has calibration NaN.
     """
     error = p.error.double().square().mean((1, 2)).sqrt()
     predicted = p.logvar_raw.double().exp().mean((1, 2)).sqrt()
@@ -146,7 +147,17 @@ def dimensions(p: Prediction) -> dict[str, Tensor]:
         "dim_logvar_raw": p.logvar_raw.mean((1, 2)),
         "dim_error_std": error,
         "dim_calibration": predicted / torch.where(error > 0, error, torch.full_like(error, math.nan)),
+        "dim_at_floor": _at_floor(p).mean((1, 2)),
+        "dim_at_ceiling": _at_ceiling(p).mean((1, 2)),
     }
+
+
+def _at_floor(p: Prediction) -> Tensor:
+    return (p.logvar < p.lower + math.log(2.0)).float()
+
+
+def _at_ceiling(p: Prediction) -> Tensor:
+    return (p.logvar > p.upper - math.log(2.0)).float()
 
 
 def model_error(p: Prediction) -> dict[str, Tensor]:

@@ -19,11 +19,30 @@ from torch.nn.functional import silu, softplus
 from mbpo import targets
 from mbpo.buffer import Layout, gather_rows
 from mbpo.config import ModelConfig, Target
-from mbpo.nn import Adam, gradients, stacked_mlp
+from mbpo.nn import Adam, StackedMLP, gradients, stacked_mlp
 from mbpo.streams import Streams
 
 _HOLDOUT_CHUNK = 4_096
 _BLOCK = 64
+
+
+class TwoHeads:
+    """A network for the observations and one for the reward that share inputs and nothing else."""
+
+    def __init__(self, obs: StackedMLP, reward: StackedMLP) -> None:
+        self._parts = (obs, reward)
+        self.weights = [*obs.weights, *reward.weights]
+        self.biases = [*obs.biases, *reward.biases]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """``x (*S, B, in) -> (*S, B, 2 D)``: all means, then all raw log-variances, the reward last in each."""
+        (obs_mean, obs_raw), (mean, raw) = (part(x).chunk(2, dim=-1) for part in self._parts)
+        return torch.cat([obs_mean, mean, obs_raw, raw], dim=-1)
+
+    @property
+    def parameters(self) -> list[Tensor]:
+        """Weights, then biases, the observations' network before the reward's."""
+        return [*self.weights, *self.biases]
 
 
 class GaussianEnsemble:
@@ -33,14 +52,13 @@ class GaussianEnsemble:
         runs, device, dtype = len(arms), streams.device, streams.dtype
         inputs, outputs = layout.obs_dim + layout.action_dim, layout.obs_dim + 1
         self.config, self.arms, self.layout = config, list(arms), layout
-        sizes = (inputs, *config.hidden_dims, 2 * outputs)
-        generators = streams.generators("init-dynamics", "cpu")
-        self.net = stacked_mlp(sizes, config.ensemble_size, config.init, silu, generators, device, dtype)
+        self.net = _network(config, inputs, outputs, streams)
         bound = torch.ones(runs, 1, 1, outputs, device=device, dtype=dtype)
         self.min_logvar, self.max_logvar = bound * config.min_logvar, bound * config.max_logvar
         learned = config.logvar_bounds == "learned"
         self.bounds = [self.min_logvar.requires_grad_(), self.max_logvar.requires_grad_()] if learned else []
-        decay = [*config.weight_decay, *[0.0] * len(self.net.biases), *[0.0] * len(self.bounds)]
+        heads = len(self.net.weights) // len(config.weight_decay)
+        decay = [*config.weight_decay * heads, *[0.0] * len(self.net.biases), *[0.0] * len(self.bounds)]
         self.adam = Adam(self.parameters, config.learning_rate, decay, per_run=config.stopping == "early")
         self.input_mean = torch.zeros(runs, 1, inputs, device=device, dtype=dtype)
         self.input_std = torch.ones_like(self.input_mean)
@@ -100,6 +118,18 @@ class GaussianEnsemble:
             "frozen": frozen,
             "map": affine,
         }
+
+
+def _network(config: ModelConfig, inputs: int, outputs: int, streams: Streams) -> StackedMLP | TwoHeads:
+    """The untrained network from `inputs` to mean and raw log-variance of `outputs` targets."""
+
+    def made(stream: str, targets_: int) -> StackedMLP:
+        sizes, generators = (inputs, *config.hidden_dims, 2 * targets_), streams.generators(stream, "cpu")
+        return stacked_mlp(sizes, config.ensemble_size, config.init, silu, generators, streams.device, streams.dtype)
+
+    if config.reward_head == "shared":
+        return made("init-dynamics", outputs)
+    return TwoHeads(made("init-dynamics", outputs - 1), made("init-dynamics-reward", 1))
 
 
 def nll(ensemble: GaussianEnsemble, inputs: Tensor, y: Tensor) -> Tensor:

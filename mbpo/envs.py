@@ -56,10 +56,11 @@ class FlatEnv(gymnasium.Wrapper[Array, Array, Any, Any]):
 
     Actions are rescaled to the environment's own bounds and clipped to them, which
     gymnasium.wrappers.RescaleAction leaves to rounding. Every observation and reward is checked to
-    be finite; `InputError` names the first that is not.
+    be finite; `InputError` names the first that is not. With `finite` False they pass as they are, for
+    whoever looks into what is wrong with a task.
     """
 
-    def __init__(self, task: str, drop: Sequence[str] = ()) -> None:
+    def __init__(self, task: str, drop: Sequence[str] = (), finite: bool = True) -> None:
         env = load(task)
         super().__init__(env)
         action = check_action_space(task, env.action_space)
@@ -75,7 +76,7 @@ class FlatEnv(gymnasium.Wrapper[Array, Array, Any, Any]):
         self._space, self._flatten = space, _flattener(space, whole, kept)
         self._low, self._high = action.low.ravel(), action.high.ravel()
         self._scale, self._shift = self._high / 2 - self._low / 2, self._high / 2 + self._low / 2
-        self._shape, self._steps = action.shape, 0
+        self._shape, self._steps, self._finite = action.shape, 0, finite
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
         """Start an episode, the same for the same `seed`. Returns (O,) and the environment's info."""
@@ -98,6 +99,8 @@ class FlatEnv(gymnasium.Wrapper[Array, Array, Any, Any]):
         return self._checked(self._flatten(obs), reward), reward, bool(terminated), bool(truncated), info
 
     def _checked(self, obs: Array, reward: float) -> Array:
+        if not self._finite:
+            return obs
         finite = np.isfinite(obs)
         if finite.all() and math.isfinite(reward):
             return obs
@@ -123,13 +126,13 @@ class FlatEnv(gymnasium.Wrapper[Array, Array, Any, Any]):
             raise InputError(f"task {self.info.id!r}: {what} has shape {shape} at reset, its space says {space.shape}")
 
 
-def make_env(task: str, drop: Sequence[str] = ()) -> FlatEnv:
-    """The environment of `task` less the observation groups in `drop`.
+def make_env(task: str, drop: Sequence[str] = (), finite: bool = True) -> FlatEnv:
+    """The environment of `task` less the observation groups in `drop`; `finite` as for `FlatEnv`.
 
     Flat float32 observations (O,) and actions (A,) in [-1, 1]. Raises `InputError` for an unknown
     task or group, and for spaces that do not fit.
     """
-    return FlatEnv(task, (drop,) if isinstance(drop, str) else tuple(drop))
+    return FlatEnv(task, (drop,) if isinstance(drop, str) else tuple(drop), finite)
 
 
 def task_info(task: str, drop: Sequence[str] = ()) -> TaskInfo:
@@ -150,10 +153,10 @@ class EnvBatch:
     `which` picks environments by index (all by default); rows of arguments and results follow it.
     """
 
-    def __init__(self, task: str, n: int, drop: Sequence[str] = ()) -> None:
+    def __init__(self, task: str, n: int, drop: Sequence[str] = (), finite: bool = True) -> None:
         if n < 1:
             raise InputError(f"a batch of {n} environments of {task!r}: at least 1 is needed")
-        self._envs = [make_env(task, drop) for _ in range(n)]
+        self._envs = [make_env(task, drop, finite) for _ in range(n)]
         self.info = self._envs[0].info
         self._seeds = [-1] * n
         self._actions: list[list[Array]] = [[] for _ in range(n)]  # since each episode's start

@@ -74,7 +74,7 @@ def train(
             yield _record(state)
         saved_at = told_at = time.monotonic()
         while state.env_steps < budget.env_steps:
-            _advance(state)
+            advance(state)
             if state.env_steps % budget.eval_every == 0 or state.env_steps == budget.env_steps:
                 yield _record(state)
             now = time.monotonic()
@@ -95,23 +95,24 @@ def _record(state: TrainState) -> Row:
     return row
 
 
-def _advance(state: TrainState) -> None:
+def advance(state: TrainState) -> None:
     """One env step of every run and all the learning that follows it."""
     method = state.method
-    _step_environments(state)
+    step_environments(state)
     learned = state.env_steps - method.random_steps
     if learned < 0:
         return
     with state.engine.products():
         if method.model is not None:
             if learned % method.model.fit_every == 0:
-                _fit(state)
+                fit_model(state)
             if learned % method.rollout.every == 0:
-                _branch(state)
-        _update(state)
+                branch_rollouts(state)
+        update_block(state)
 
 
-def _step_environments(state: TrainState) -> None:
+def step_environments(state: TrainState) -> None:
+    """One step of every run, at random before ``random_steps``, else by the stochastic policy."""
     runs, action_dim = len(state.runs), state.layout.action_dim
     obs = state.tensor(state.obs)
     if state.env_steps < state.method.random_steps:
@@ -133,12 +134,14 @@ def _step_environments(state: TrainState) -> None:
         state.reset(ended)
 
 
-def _fit(state: TrainState) -> None:
+def fit_model(state: TrainState) -> None:
+    """Fit target map, input statistics and weights to all real rows."""
     assert state.dynamics is not None
     state.split = dynamics.fit(state.dynamics, state.real.filled(), state.streams)
 
 
-def _branch(state: TrainState) -> None:
+def branch_rollouts(state: TrainState) -> None:
+    """Branch ``per_step * every`` rollouts into the synthetic buffer, in pieces that fit the memory."""
     assert state.dynamics is not None and state.synthetic is not None
     rollout, layout = state.method.rollout, state.layout
     length, left = rollout.length(state.env_steps), rollout.per_step * rollout.every
@@ -158,7 +161,7 @@ def _branch(state: TrainState) -> None:
         left -= n
 
 
-def _update(state: TrainState) -> None:
+def update_block(state: TrainState) -> None:
     """K updates on batches, indices and noise that are drawn beforehand."""
     method, streams = state.method, state.streams
     k, size, real = method.utd, method.sac.batch_size, method.real_rows

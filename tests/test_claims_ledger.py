@@ -199,7 +199,9 @@ def test_known_records_give_known_verdicts(filled):
 def test_an_empty_store_is_incomplete_with_its_price(store):
     judged = judge_all(store, QUICK)
     assert {row.outcome.verdict for row in judged} == {"incomplete"}
-    assert all("on two cores" in row.outcome.reason for row in judged)
+    priced, waiting = ([row for row in judged if bool(row.claim.needs) == flag] for flag in (False, True))
+    assert all("on two cores" in row.outcome.reason for row in priced)
+    assert waiting and all(row.outcome.reason.count(f"needs {row.claim.needs}") == 1 for row in waiting)
     assert verdict_of(store, "reward-collapse", "dmc:hopper-hop").reason.startswith(
         "missing mbpo seeds 0-4, norm-only seeds 0-4; about"
     )
@@ -276,3 +278,97 @@ def test_verdicts_file_has_the_promised_fields_and_the_same_bytes_from_any_reade
     assert [(row["claim"], row["task"]) for row in rows] == [(c.id, t) for c in load_ledger().claims for t in c.rows]
     another = Store(filled.results, tmp_path / "other-cache")
     assert claims.write_verdicts(another, judge_all(another, QUICK)).read_bytes() == first
+
+
+# Aggregates, dropped observations, later looks
+
+
+def aggregate(store, factor, **changed):
+    """The verdict on the aggregate claim where FTFL's returns are `factor` times MBPO's."""
+    claim, paper = load_ledger().claim("gym-preserved-aggregate"), load_suite().protocol("paper")
+    for spec in runs(claim, paper):
+        if (spec.task, spec.method, spec.seed) == changed.get("skip"):
+            continue
+        best = load_suite().task(spec.task).reference_score * (factor if spec.method == "ftfl" else 1.0)
+        write_train(store, spec, [best * (1 + 0.01 * spec.seed)] * 11, engine=f"engine of {spec.task}")
+    (row,) = judge_claim(claim, store, paper)
+    assert row.task == "all"
+    return row.outcome
+
+
+@pytest.mark.parametrize(("factor", "verdict"), [(0.95, "reproduced"), (0.6, "contradicted"), (0.905, "inconclusive")])
+def test_an_aggregate_is_judged_on_normalized_means(store, factor, verdict):
+    out = aggregate(store, factor)
+    assert (out.verdict, out.n) == (verdict, 6)
+    assert out.effect == pytest.approx(factor - 1, abs=0.03)
+
+
+def test_an_aggregate_lacks_what_any_task_lacks(store):
+    out = aggregate(store, 0.95, skip=("gym:Ant-v5", "mbpo", 4))
+    assert (out.verdict, out.n) == ("incomplete", 5)
+    assert out.reason.startswith("gym:Ant-v5: missing mbpo seed 4")
+
+
+def test_engines_are_never_pooled_in_an_aggregate_either(store):
+    claim, paper = load_ledger().claim("gym-preserved-aggregate"), load_suite().protocol("paper")
+    for spec in runs(claim, paper):
+        odd = (spec.task, spec.method, spec.seed) == ("gym:Ant-v5", "ftfl", 3)
+        write_train(store, spec, [100.0] * 11, engine="another" if odd else "e0")
+    (row,) = judge_claim(claim, store, paper)
+    assert row.outcome.verdict == "invalid"
+    assert row.outcome.reason.startswith("gym:Ant-v5: runs of 2 engines are mixed")
+
+
+def test_only_returns_with_a_common_scale_can_be_aggregated(tmp_path):
+    def edit(claim, data):
+        data["claims"]["critic-cure"]["criterion"] = {"kind": "difference", "aggregate": True}
+
+    with pytest.raises(InputError, match=r"critic-cure.criterion.aggregate: only episode_return has a scale"):
+        edited(tmp_path, edit)
+
+
+def test_dropped_observations_exist_and_are_other_runs(store):
+    from mbpo.envs import task_info
+
+    paper = load_suite().protocol("paper")
+    for claim in load_ledger().claims:
+        for _, drop in claim.arms:
+            assert all(task_info(task, drop).drop == drop for task in claim.tasks if drop)
+    touch = load_ledger().claim("hopper-hop-without-touch")
+    assert {(spec.method, spec.drop) for spec in runs(touch, paper)} == {("ftfl", ("touch",)), ("sac", ("touch",))}
+    control = load_ledger().claim("quadruped-force-control")
+    assert {spec.drop for spec in runs(control, paper)} == {("force_torque", "imu"), ()}
+    for spec in runs(control, paper):
+        write_train(store, spec, [(900.0 if spec.drop else 500.0) + spec.seed] * 11)
+    out = judge_claim(control, store, paper)[0].outcome
+    assert (out.verdict, out.effect) == ("reproduced", 400.0)
+    assert out.reason.startswith("ftfl without force_torque, imu is not worse than ftfl by more than 20%")
+
+
+def test_a_later_look_counts_seeds_beyond_the_protocol_and_only_with_a_plan(store):
+    paper = load_suite().protocol("paper")
+    claim = load_ledger().claim("ftfl-beats-mbpo")
+    task = claim.tasks[0]
+    twice = paper.model_copy(update={"seeds": 12})
+    for spec in runs(claim, twice, [task]):
+        lead = 50.0 if spec.seed >= 6 else 1.0 if spec.seed % 2 else -1.0
+        write_train(store, spec, [100.0 + spec.seed + (lead if spec.method == "ftfl" else 0.0)] * 11)
+    planned = next(row for row in judge_claim(claim, store, paper) if row.task == task).outcome
+    assert planned.n == 12 and "look 2 of 2" in planned.reason
+    unplanned = claim.model_copy(update={"criterion": claim.criterion.model_copy(update={"looks": ()})})
+    assert next(row for row in judge_claim(unplanned, store, paper) if row.task == task).outcome.n == 6
+
+
+def test_a_claim_without_its_machinery_is_listed_and_runs_nothing(store):
+    waiting = [claim for claim in load_ledger().claims if claim.needs]
+    assert {claim.id for claim in waiting} == {"perfect-model", "uncertainty-aware-inherits"}
+    for claim in waiting:
+        assert runs(claim, load_suite().protocol("paper")) == []
+        for row in judge_claim(claim, store, load_suite().protocol("paper")):
+            assert row.outcome.verdict == "incomplete" and "needs " + claim.needs in row.outcome.reason
+
+
+def test_critic_bias_is_asked_for_wherever_it_is_judged():
+    for name in ("reduced", "paper"):
+        assert load_suite().protocol(name).train.bias_episodes > 0
+    assert load_suite().protocol("quick").train.bias_episodes == 0

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from benchmark.criteria import judge
-from benchmark.evidence import ALL, Criterion, Evidence, Score
+from benchmark.evidence import ALL, Criterion, Evidence, Look, Score
 from mbpo.config import InputError, build
 
 LOW, HIGH = (0.1, 0.2, 0.3, 0.4, 0.5), (1.1, 1.2, 1.3, 1.4, 1.5)
@@ -218,5 +218,87 @@ def test_counting_is_invalid_with_any_invalid_task():
     ],
 )
 def test_an_impossible_criterion_is_refused(fields, sentence):
+    with pytest.raises(InputError, match=sentence):
+        build(Criterion, fields)
+
+
+# Looks
+
+
+LOOKS = Criterion(direction="higher", looks=(Look(seeds=1, share=0.6), Look(seeds=2, share=0.4)))
+UNDECIDED = (0.0, 0.25, 0.35, 0.45, 0.52)
+TIED = (0.3,) * 5
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "verdict", "told"),
+    [
+        (HIGH, LOW, "reproduced", "look 1 of 2, at level 0.03"),
+        (LOW, HIGH, "contradicted", "look 1 of 2"),
+        (UNDECIDED, LOW, "inconclusive", "look 1 of 2"),
+        (UNDECIDED + UNDECIDED, LOW + LOW, "inconclusive", "look 2 of 2, at level 0.02"),
+        (UNDECIDED + tuple(v + 1 for v in HIGH), LOW + (0.0,) * 5, "reproduced", "look 2 of 2"),
+        (HIGH + tuple(-v for v in HIGH), LOW + HIGH, "reproduced", "look 1 of 2"),  # decided stays decided
+        (UNDECIDED + HIGH[:3], LOW + LOW[:3], "inconclusive", "look 1 of 2"),  # the second waits for all its seeds
+        (TIED + TIED, TIED + TIED, "inconclusive", "look 2 of 2"),
+        (HIGH[:4], LOW[:4], "incomplete", "4 seeds per arm"),
+        (HIGH[:1], LOW[:1], "incomplete", "1 seed per arm"),
+        ((*HIGH[:4], math.nan), LOW, "invalid", "seed 4"),
+    ],
+)
+def test_looks_are_taken_in_order_at_their_share_of_the_level(x, y, verdict, told):
+    out = judge(LOOKS, {"task": evidence(x, y)}, planned=5)["task"]
+    assert (out.verdict, told in out.reason) == (verdict, True), out.reason
+
+
+def test_a_first_look_spends_only_its_share():
+    x, y = (0.6, 0.7, 0.8, 0.9, 0.35), LOW
+    assert judge(HIGHER, {"task": evidence(x, y)})["task"].p == pytest.approx(4 / 252)  # 0.0159, of a level of 0.05
+    strict = Criterion(direction="higher", looks=(Look(seeds=1, share=0.3), Look(seeds=2, share=0.7)))
+    assert judge(HIGHER, {"task": evidence(x, y)})["task"].verdict == "reproduced"
+    assert judge(strict, {"task": evidence(x, y)}, planned=5)["task"].verdict == "inconclusive"
+
+
+def test_a_fault_from_outside_is_invalid_and_outranks_all():
+    found = judge(LOWER, {"t": replace(evidence(LOW, HIGH), fault="the baseline is not theirs", lacking="missing x")})
+    assert (found["t"].verdict, found["t"].reason) == ("invalid", "the baseline is not theirs")
+    counting = judge(Criterion(at_least=1), {"a": evidence(HIGH, LOW), "b": replace(evidence(HIGH, LOW), fault="x")})
+    assert counting[ALL].verdict == "invalid"
+
+
+@pytest.mark.parametrize(
+    ("x", "y"), [(TIED, TIED), ((math.nan,) * 5, LOW), (HIGH[:1], LOW[:1]), ((), LOW), (LOW, ())], ids=str
+)
+@pytest.mark.parametrize(
+    "criterion",
+    [
+        LOWER,
+        LOOKS,
+        Criterion(margin=0.5),
+        Criterion(kind="non-inferiority", margin=0.5),
+        Criterion(kind="non-inferiority", margin=0.2, relative=True),
+        Criterion(kind="equivalence", margin=1e-9),
+        Criterion(at_least=1),
+    ],
+    ids=lambda c: f"{c.kind} {c.margin:g} {c.at_least} {len(c.looks)}",
+)
+def test_no_criterion_confirms_or_denies_on_nothing(criterion, x, y):
+    (out,) = judge(criterion, {"task": evidence(x, y)}, planned=5).values()
+    expected = {"inconclusive"} if x == TIED else {"invalid"} if x and math.isnan(x[0]) else {"incomplete"}
+    if x == TIED and criterion.margin:
+        expected = {"reproduced", "contradicted", "inconclusive"}  # ties, but a margin away from its bound
+    assert out.verdict in expected
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"looks": [{"seeds": 1, "share": 0.6}]}, "add up to 0.6"),
+        ({"looks": [{"seeds": 2, "share": 1.0}]}, "the first at 1 times"),
+        ({"looks": [{"seeds": 1, "share": 0.5}, {"seeds": 1, "share": 0.5}]}, "in order"),
+        ({"aggregate": True, "at_least": 2}, "give aggregate or at_least"),
+    ],
+)
+def test_an_impossible_plan_is_refused(fields, sentence):
     with pytest.raises(InputError, match=sentence):
         build(Criterion, fields)

@@ -26,7 +26,10 @@ SCALARS = {
     *("reward_noise_std", "reward_std_ratio", "logvar_target", "logvar_raw", "at_floor", "at_ceiling"),
     *("calibration_obs", "calibration_reward", "error_over_delta", "error_over_next_obs"),
 }
-PER_TARGET = {"dim_logvar_target", "dim_logvar_raw", "dim_calibration", "dim_error_std", "dim_carry", "dim_scale"}
+PER_TARGET = {
+    *("dim_logvar_target", "dim_logvar_raw", "dim_calibration", "dim_error_std", "dim_carry", "dim_scale"),
+    *("dim_at_floor", "dim_at_ceiling"),
+}
 PER_BIN = {"reward_true_bin", "reward_pred_bin"}
 GEOMETRY = {"increment_ratio", "fitted_carry", "increment_kurtosis", "zero_increments"}
 GEOMETRY_SCALARS = {"reward_share_delta", "reward_share_next_obs"}

@@ -83,16 +83,16 @@ def test_the_model_is_fitted_when_learning_starts_and_then_periodically(
 
         monkeypatch.setattr(loop, name, wrapped)
 
-    for name in ("_fit", "_branch", "_update"):
+    for name in ("fit_model", "branch_rollouts", "update_block"):
         spy(name)
     method = small(model={"fit_every": every, "updates": 2}, utd=1)
     drive(DRIFT, [Run(method, 0)], Budget(env_steps=130, eval_every=130, eval_episodes=1))
     assert all(step == size for _, step, size in events)
-    assert [step for name, step, _ in events if name == "_fit"] == expected
-    for name in ("_branch", "_update"):
+    assert [step for name, step, _ in events if name == "fit_model"] == expected
+    for name in ("branch_rollouts", "update_block"):
         assert [step for kind, step, _ in events if kind == name] == list(range(40, 131))
     at_70 = [name for name, step, _ in events if step == expected[1]]
-    assert at_70 == ["_fit", "_branch", "_update"]
+    assert at_70 == ["fit_model", "branch_rollouts", "update_block"]
 
 
 # What enters the buffers and the batches

@@ -1,6 +1,7 @@
 """The report: the same bytes from the same records, everything on the page, nothing loaded from elsewhere."""
 
 import hashlib
+import json
 import re
 import shutil
 from html.parser import HTMLParser
@@ -9,9 +10,9 @@ from xml.etree import ElementTree
 import numpy as np
 import pandas as pd
 import pytest
-from synthetic import fill
+from synthetic import fill, needed, write_train
 
-from benchmark import figures, glyphs, report, scores, style, tables
+from benchmark import aggregates, cli, figures, glyphs, panels, report, scores, style, tables
 from benchmark.claims import judge_claim
 from benchmark.ledger import load_ledger
 from benchmark.pages import load_suite
@@ -74,6 +75,8 @@ def test_the_same_records_give_the_same_bytes(built, tmp_path):
     first, second = digests(built), digests(again)
     first.pop("store.json"), second.pop("store.json")
     assert first == second
+    assert {f"tables/aggregates{suffix}" for suffix in (".csv", ".md", ".tex")} <= first.keys()
+    assert {f"figures/{name}.svg" for name in ("logvar-over-training", "aggregates", "profiles")} <= first.keys()
     assert {"report.html", "report.md", "verdicts.json", "tables/verdicts.csv", "tables/verdicts.md"} <= first.keys()
     assert {"figures/variance-inflation.png", "figures/variance-inflation.svg"} <= first.keys()
 
@@ -81,7 +84,7 @@ def test_the_same_records_give_the_same_bytes(built, tmp_path):
 def test_the_page_is_whole_and_self_contained(built):
     text = (built / "report.html").read_text()
     page = Page(text)
-    assert page.loads == []
+    assert page.loads == [("script", {})]
     assert not re.search(r"url\((?!#)|@import|src=", text)
     assert not re.search(r"https?://(?!www\.w3\.org/)", text)
     assert len(page.ids) == len(set(page.ids))
@@ -104,7 +107,9 @@ def test_every_claim_and_verdict_is_told(built):
     for claim in load_ledger().claims:
         assert " ".join(claim.statement.split()).replace("'", "’") in text  # noqa: RUF001
         assert claim.statement in markdown
-        assert f'-k "{claim.id}["' in text
+        assert claim.needs in text
+        assert claim.needs or f'-k "{claim.id}["' in text
+        assert f"form {claim.form}" in text
     assert "outside the quick protocol; needs 12 runs of the paper protocol" in text
     assert "model.updates" in text
     assert "InvertedPendulum (Gym)" in text
@@ -275,3 +280,122 @@ def test_returns_table_agrees_with_the_records(built):
 def test_markdown_tables_keep_their_columns():
     text = tables.markdown(pd.DataFrame({"a_b": ["x|y"], "n": [3]}))
     assert text.splitlines() == ["| a b | n |", "|---|--:|", r"| x\|y | 3 |"]
+
+
+# Up to date or not
+
+
+def test_a_stale_page_is_told_and_left_alone(tmp_path, capsys):
+    folder, cache = tmp_path / "results", tmp_path / "cache"
+    fill(Store(folder, cache), claims=("reward-collapse-control",))
+    report.build(folder, cache, "quick")
+    given = ["report", "--check", "--results", str(folder), "--cache", str(cache)]
+    before = digests(folder)
+    assert cli.main(given) == 0
+    assert digests(folder) == before
+    (folder / "tables" / "methods.tex").write_text("old")
+    (folder / "figures" / "reward-collapse-control.png").unlink()
+    capsys.readouterr()
+    assert cli.main([*given, "--json"]) == 1
+    stale = json.loads(capsys.readouterr().out)["stale"]
+    assert stale == ["figures/reward-collapse-control.png", "tables/methods.tex"]
+    report.build(folder, cache, "quick")
+    assert cli.main(given) == 0
+    fill(Store(folder, cache), claims=("pendulum-mbpo-beats-sac",))
+    assert cli.main(given) == 1
+
+
+def test_latex_tables_escape_what_tex_would_read():
+    frame = pd.DataFrame({"a_b": ["50 % of x_y", "~"], "n": [-1.5, 2000.0]})
+    lines = tables.latex(frame).splitlines()
+    assert lines[0] == r"\begin{tabular}{lr}" and lines[-1] == r"\end{tabular}"
+    assert lines[2] == r"a b & n \\"
+    assert lines[4] == r"50 \% of x\_y & $-$1.5 \\"
+    assert lines[5] == r"\textasciitilde{} & 2,000 \\"
+
+
+# All tasks together
+
+
+def curves_of(finals, seeds=5):
+    rows = [
+        (task, method, seed, step, (value + 10 * seed) * step / 10)
+        for (task, method), value in finals.items()
+        for seed in range(seeds)
+        for step in range(11)
+    ]
+    return pd.DataFrame(rows, columns=["task", "method", "seed", "env_steps", "episode_return"])
+
+
+def test_aggregates_are_of_normalized_returns_on_shared_tasks():
+    finals = {("dmc:hopper-hop", m): v for m, v in (("sac", 100.0), ("ftfl", 500.0))}
+    finals |= {("dmc:hopper-stand", m): v for m, v in (("sac", 200.0), ("ftfl", 600.0))}
+    finals |= {("dmc:humanoid-run", "sac"): 900.0, ("gym:Hopper-v5", "mbpo"): 2562.0}
+    found = aggregates.matrices(curves_of(finals), load_suite())
+    assert {suite: {m: s.shape for m, s in made.items()} for suite, made in found.items()} == {
+        "dmc": {"sac": (5, 2), "ftfl": (5, 2)},
+        "gym": {"mbpo": (5, 1)},
+    }
+    last = (100.0 + 20) * 0.9  # seed 2, mean over the last fifth
+    assert found["dmc"]["sac"][2, 0] == pytest.approx(load_suite().task("dmc:hopper-hop").normalize(last))
+    improved = aggregates.improvements(found).iloc[0]
+    assert (improved["method"], improved["over"], improved["probability"]) == ("ftfl", "sac", 1.0)
+    shares = aggregates.profiles(found)
+    assert shares[shares["score"] == 0]["share"].min() == 1.0
+    table = aggregates.intervals(found).set_index(["suite", "method", "aggregate"])
+    assert table.loc[("dmc", "ftfl", "iqm"), "estimate"] == pytest.approx(
+        np.sort(found["dmc"]["ftfl"].ravel())[2:8].mean(), rel=0.02
+    )
+
+
+def test_numpys_global_generator_is_left_as_it_was(monkeypatch):
+    monkeypatch.setattr(aggregates, "REPETITIONS", 50)
+    np.random.seed(7)
+    expected = np.random.RandomState(7).rand(3)
+    found = {"dmc": {"sac": np.random.RandomState(0).rand(5, 2), "ftfl": np.random.RandomState(1).rand(5, 2)}}
+    first = [frame(found) for frame in (aggregates.profiles, aggregates.improvements, aggregates.intervals)]
+    assert np.random.rand(3).tolist() == expected.tolist()
+    for mine, frame in zip(first, (aggregates.profiles, aggregates.improvements, aggregates.intervals), strict=True):
+        pd.testing.assert_frame_equal(mine, frame(found))
+
+
+def test_published_scores_stand_beside_ours_in_both_counts():
+    frame = tables.beside(curves_of({("dmc:hopper-hop", "sac"): 100.0}), "quick")
+    here = frame[(frame["task"] == "dmc:hopper-hop") & (frame["method"] == "sac")]
+    assert here["whose"].iloc[0] == "ours" and set(here["whose"]) == {"ours", "published"}
+    ours = here.iloc[0]
+    assert (ours["agent_steps"], ours["frames"], ours["seeds"]) == (10, 10, 5)
+    theirs = here[(here["whose"] == "published") & here["frames"].notna()]
+    assert set(theirs["frames"]) == {500_000} and set(theirs["agent_steps"]) == {250_000}
+
+
+def test_the_sweep_is_drawn_from_nought_to_ninety_five():
+    rows = [
+        ("dmc:hopper-hop", share, m, s, 10.0 - share)
+        for share, m in ((0.0, "sac-utd20"), (0.5, "mbpo-ratio-50"), (0.95, "mbpo"))
+        for s in range(5)
+    ]
+    frame = pd.DataFrame(rows, columns=["task", "share", "method", "seed", "value"])
+    axis = panels.sweep(frame, ["dmc:hopper-hop"]).axes[0]
+    assert list(axis.lines[0].get_xdata()) == [0.0, 50.0, 95.0]
+    assert [len(line.get_xdata()) for line in axis.lines[1:]] == [5, 5, 5]
+
+
+def test_an_arm_without_some_observations_is_paler():
+    assert style.color("ftfl without touch") not in (style.color("ftfl"), style.color("sac without touch"))
+
+
+def test_a_filled_paper_protocol_draws_every_figure(tmp_path, monkeypatch):
+    monkeypatch.setattr(aggregates, "REPETITIONS", 50)
+    folder = tmp_path / "results"
+    tasks = {"dmc:hopper-stand", "dmc:humanoid-stand"}
+    store = Store(folder, tmp_path / "cache")
+    chosen = ("synthetic-share-half", "synthetic-share-amplifies", "hopper-stand-without-touch", "critic-cure")
+    for spec in needed(load_suite().protocol("paper"), chosen):
+        if spec.task in tasks:
+            write_train(store, spec, [100.0 + spec.seed] * 11, {"critic_bias": -1.0 * spec.seed})
+    drawn = report.build(folder, tmp_path / "cache", "paper").parent / "figures"
+    names = {path.stem for path in drawn.glob("*.svg")}
+    assert {"ratio-sweep", "hopper-stand-without-touch", "critic-cure", "aggregates", "improvement"} <= names
+    assert "ftfl without touch" in (drawn / "hopper-stand-without-touch.svg").read_text()
+    assert "critic less soft return" in (drawn / "critic-cure.svg").read_text()

@@ -114,7 +114,7 @@ def branched(state: TrainState) -> list[Tensor]:
     """The rows ``(n, W)`` that one call of the loop's branching adds to each run."""
     assert state.synthetic is not None
     before = state.synthetic.added.tolist()
-    loop._branch(state)
+    loop.branch_rollouts(state)
     newest = (
         torch.arange(a, int(b)) % state.synthetic.capacity for a, b in zip(before, state.synthetic.added, strict=True)
     )
@@ -197,7 +197,7 @@ def test_batches_come_from_the_retained_rollouts_alone(monkeypatch: pytest.Monke
     state.real.add(rows)
     seen: list[Tensor] = []
     monkeypatch.setattr(loop.sac, "update", lambda _, batch, noise: seen.append(batch[..., -2]) or {})
-    loop._update(state)
+    loop.update_block(state)
     drawn = torch.stack(seen, dim=1)
     assert drawn.shape == (2, 40, 32)
     real = state.method.real_rows

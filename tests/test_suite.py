@@ -34,6 +34,16 @@ TARGETS = {
     "reward-norm-direct": ("reward", "next_obs"),
     "obs-norm-direct": ("obs", "next_obs"),
     "fitted": ("both", "fitted"),
+    "fitted-only": ("none", "fitted"),
+    "reward-norm-fitted": ("reward", "fitted"),
+    "obs-norm-fitted": ("obs", "fitted"),
+}
+RIVALS = {
+    "mbpo-learned-bounds": {"logvar_bounds": "learned"},
+    "mbpo-wide-bounds": {"min_logvar": -20.0, "max_logvar": 5.0},
+    "mbpo-bootstrap": {"bootstrap": "per-member"},
+    "mbpo-wide": {"hidden_dims": (400,) * 4},
+    "mbpo-reward-head": {"reward_head": "separate"},
 }
 
 
@@ -91,9 +101,16 @@ def test_arms_are_their_targets(name: str) -> None:
 
 def test_every_arm_of_the_least_grid_has_a_name() -> None:
     grid = {
-        (normalize, predict) for normalize in ("none", "reward", "obs", "both") for predict in ("delta", "next_obs")
+        (normalize, predict)
+        for normalize in ("none", "reward", "obs", "both")
+        for predict in ("delta", "next_obs", "fitted")
     }
     assert grid <= set(TARGETS.values()) and set(TARGETS) <= set(SUITE_.methods)
+
+
+@pytest.mark.parametrize("name", RIVALS)
+def test_a_rival_explanation_is_mbpo_but_for_one_thing(name: str) -> None:
+    assert SUITE_.method(name, HOPPER) == Method(model=ModelConfig(**RIVALS[name]))
 
 
 def test_what_is_not_an_arm_of_one_job() -> None:
@@ -135,7 +152,7 @@ def test_a_registered_task_off_the_page_is_taken_as_it_is() -> None:
 def test_paper_budgets() -> None:
     paper = SUITE_.protocol("paper")
     assert paper.seeds == 6 and paper.train.overrides == {} and paper.fit.overrides == {}
-    assert paper.train.budget(HOPPER) == Budget(env_steps=500_000, eval_every=5_000, eval_episodes=10)
+    assert paper.train.budget(HOPPER) == Budget(env_steps=500_000, eval_every=5_000, eval_episodes=10, bias_episodes=2)
     assert paper.train.budget("gym:Ant-v5").env_steps == 300_000
     assert paper.carries("train", "gym:Ant-v5")
 

@@ -1,0 +1,210 @@
+"""Would MBPO break on a task, why, and which arm to use: the instruments of the suite on anyone's environment.
+
+Transitions of a random policy; the main arms fitted on them in lockstep; signatures with severities; a recommendation
+with its evidence. Nothing here has a verdict on how well an agent would do: that takes training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmark import forensics
+from benchmark.advice import recommend
+from benchmark.pages import load_suite
+from benchmark.samples import Sample, collect
+from benchmark.signatures import SIGNATURES, Measured, judge, measured
+from mbpo import diagnostics
+from mbpo.accelerate import engine
+from mbpo.config import Method
+from mbpo.state import Run
+
+ARMS = ("mbpo", "reward-norm", "norm-only", "direct-only", "fitted", "ftfl")
+"""From the fewest changes to the most; the signatures of a task are those of the first."""
+STEPS, SEEDS = 6_000, 3
+MODEL: Mapping[str, Any] = {
+    "ensemble_size": 1,
+    "num_elites": 1,
+    "updates": 1_500,
+    "batch_size": 128,
+    "learning_rate": 1e-3,
+}
+"""The paper's layers, but one member (seeds give the spread), fewer updates of half a batch, and jannerm's step size:
+minutes on two cores."""
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What was found, ready for JSON, and what pictures are drawn from."""
+
+    found: dict[str, Any]
+    sample: Sample
+    measured: Measured
+
+
+def diagnose(
+    task: str,
+    steps: int = STEPS,
+    drop: Sequence[str] = (),
+    seeds: int = SEEDS,
+    *,
+    cache: Path | None = None,
+    device: str = "auto",
+    model: Mapping[str, Any] = MODEL,
+    say: Say | None = None,
+) -> Diagnosis:
+    """Collect, fit, measure, judge and recommend.
+
+    Args:
+        task: any task id, such as `dmc:hopper-hop` or `gym:my_package:MyEnv-v0`.
+        steps: transitions a seed, a third of them held out.
+        drop: observation groups to leave out.
+        seeds: data sets and fits a seed, from 0.
+        cache: where data of the suite's own tasks are kept.
+        device: as for `mbpo.train`.
+        model: constants of the model that replace the paper's.
+        say: told what goes on, a line at a time.
+
+    Raises `InputError` for a task that cannot be made, too few steps, and data of which too little is finite.
+    """
+    say = say or (lambda line: None)
+    say(f"collecting {seeds} times {steps} transitions of {task} with random actions")
+    sample = collect(task, tuple(drop), steps, seeds, cache)
+    for line in (*(f"left out: {line}" for line in sample.left_out), *sample.notes):
+        say(line)
+    say(f"fitting {len(ARMS)} arms, {seeds} seeds each, in lockstep")
+    return judged(sample, fit(sample, model, device, say), seeds)
+
+
+def fit(sample: Sample, model: Mapping[str, Any], device: str, say: Say) -> dict[str, list[forensics.FitResult]]:
+    """Every arm on every seed's rows: ``{arm: [a result a seed]}``."""
+    place, seeds = engine(device, "fp32"), len(sample.train)
+    runs = [Run(_method(sample, arm, model), seed) for arm in ARMS for seed in range(seeds)]
+    train, held = (
+        torch.as_tensor(np.concatenate([rows] * len(ARMS))).to(place.device, place.dtype)
+        for rows in (sample.train, sample.held)
+    )
+
+    def progress(done: int, of: int) -> None:
+        if done < of:
+            say(f"{done} of {of} updates")
+
+    results = forensics.fit_rows(runs, sample.layout, train, held, place, progress)
+    return {arm: results[i * seeds : (i + 1) * seeds] for i, arm in enumerate(ARMS)}
+
+
+def _method(sample: Sample, arm: str, model: Mapping[str, Any]) -> Method:
+    method = load_suite().method(arm, sample.info.id, kind="fit")
+    assert method.model is not None
+    changed = type(method.model).model_validate({**method.model.model_dump(), **model})
+    return method.model_copy(update={"model": changed})
+
+
+def judged(sample: Sample, results: Mapping[str, Sequence[forensics.FitResult]], seeds: int) -> Diagnosis:
+    """Signatures and recommendation of finished fits."""
+    train, layout = torch.as_tensor(sample.train), sample.layout
+    geometry = {name: value.numpy() for name, value in diagnostics.target_geometry(train, layout).items()}
+    obs, target = (part.double().numpy() for part in (layout.obs(train), layout.targets(train)))
+    spread = {"value": target.std(1), "increment": (target[..., :-1] - obs).std(1)}
+    m = measured(results, spread["value"], _signal(spread), geometry, sample.varies)
+    arms = {arm: {sign.id: judge(sign, m, arm) for sign in SIGNATURES} for arm in results}
+    found = {
+        "task": sample.info.id,
+        "geometry": _geometry(sample, geometry, spread),
+        "arms": {arm: _arm(sample, m, arm, arms[arm]) for arm in arms},
+        "signatures": {
+            sign.id: {
+                **{name: getattr(sign, name) for name in ("title", "meaning", "mild", "severe", "decides")},
+                "arm": ARMS[0],
+                **arms[ARMS[0]][sign.id],
+                "by_arm": {arm: arms[arm][sign.id]["severity"] for arm in arms},
+            }
+            for sign in SIGNATURES
+        },
+        "recommendation": recommend(sample, m, arms),
+    }
+    return Diagnosis(_plain(found), sample, m)
+
+
+def summary(diagnosis: Diagnosis) -> list[str]:
+    """The diagnosis in lines for a terminal."""
+    found = diagnosis.found
+    lines = [f"{sign['severity'] or 'not judged':<10}  {sign['title']}" for sign in found["signatures"].values()]
+    advice = found["recommendation"]
+    lines.append(f"recommended: {advice['arm']} (normalize = {advice['normalize']}, predict = {advice['predict']})")
+    return [*lines, *(f"  {line}" for line in advice["evidence"])]
+
+
+def _signal(spread: Mapping[str, np.ndarray]) -> np.ndarray:
+    """What there is to predict, ``(S, D)``: the lesser of the value's and the increment's standard deviation."""
+    value, increment = spread["value"], spread["increment"]
+    padded = np.concatenate([increment, value[:, -1:]], axis=1)
+    return np.where(padded > 0, np.minimum(padded, value), value)
+
+
+def _arm(sample: Sample, m: Measured, arm: str, signs: Mapping[str, Any]) -> dict[str, Any]:
+    """Medians over seeds of one arm, and its signatures."""
+    scalars = {name: float(np.median(v)) for name, v in m.values[arm].items() if v.ndim == 1}
+    dims = {name: np.median(m.of(arm, name), axis=0).tolist() for name in m.values[arm] if name.startswith("dim_")}
+    target = _method(sample, arm, {}).target
+    return {
+        "normalize": target.normalize,
+        "predict": target.predict,
+        "signatures": {name: sign["severity"] for name, sign in signs.items()},
+        "values": {name: sign["value"] for name, sign in signs.items()},
+        "measures": {name: value for name, value in scalars.items() if name not in m.geometry},
+        "dimensions": dims,
+    }
+
+
+def _geometry(sample: Sample, geometry: Mapping[str, np.ndarray], spread: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """The data in numbers: sizes, groups, dimensions, the reward, and what a reader must know. Means over seeds."""
+    info, reward = sample.info, sample.train[..., -2].astype(np.float64)
+    per_dim = {name: geometry[name].mean(0) for name in _PER_DIM}
+    stds = {f"{name}_std": value.mean(0)[: len(sample.columns)] for name, value in spread.items()}
+    dimensions = [
+        {"name": name, "varies": bool(sample.varies[i]), **{key: float(v[i]) for key, v in (per_dim | stds).items()}}
+        for i, name in enumerate(sample.names)
+    ]
+    groups = {}
+    for name, members in sample.groups.items():
+        varying = [i for i in members if sample.varies[i]]
+        medians = {key: float(np.median(v[varying])) if varying else None for key, v in per_dim.items()}
+        groups[name] = {"dimensions": len(members), "varying": len(varying), **medians}
+    return {
+        "policy": "random",
+        "seeds": len(sample.train),
+        "train_rows": sample.train.shape[1],
+        "heldout_rows": sample.held.shape[1],
+        "obs_dim": info.obs_dim,
+        "action_dim": info.action_dim,
+        "time_limit": info.time_limit,
+        "termination": info.termination,
+        "terminated_share": float((sample.train[..., -1] == 0).mean()),
+        "groups": groups,
+        "dimensions": dimensions,
+        "reward": {
+            **{"mean": float(reward.mean()), "std": float(reward.std(1).mean()), "varies": bool(sample.varies[-1])},
+            **{name: float(geometry[name].mean()) for name in ("reward_share_delta", "reward_share_next_obs")},
+        },
+        "left_out": list(sample.left_out),
+        "notes": list(sample.notes),
+    }
+
+
+_PER_DIM = ("increment_ratio", "fitted_carry", "increment_kurtosis", "zero_increments")
+
+
+def _plain(data: Any) -> Any:
+    """The same in values that JSON has: what is not finite becomes None."""
+    if isinstance(data, dict):
+        return {name: _plain(value) for name, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [_plain(value) for value in data]
+    return None if isinstance(data, float) and not np.isfinite(data) else data

@@ -1,0 +1,113 @@
+"""One diagnosis as one self-contained HTML page in the style of the report."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from matplotlib.figure import Figure
+
+from benchmark import diagnosis_figures as figures
+from benchmark import style, tables
+from benchmark.diagnose import MODEL, Diagnosis
+from benchmark.signatures import SIGNATURES
+from mbpo.config import InputError, ModelConfig
+
+TEMPLATES = Path(__file__).parent / "templates"
+SYMBOLS = {"none": "✓", "mild": "≈", "severe": "✕", None: "○"}
+LOOKS = {"none": "reproduced", "mild": "inconclusive", "severe": "contradicted", None: "incomplete"}
+"""Severities wear the colors of the report's verdicts."""
+
+
+def default_path(results: Path, found: Diagnosis) -> Path:
+    """Where the page of a task goes unless told otherwise."""
+    slug = found.sample.info.id.replace(":", "-").replace("/", "-")
+    return results / "diagnosis" / ("-without-".join([slug, *found.sample.info.drop]) + ".html")
+
+
+def write(diagnosis: Diagnosis, path: Path) -> None:
+    """Render the page to `path`. Raises `InputError` where that cannot be written."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=jinja2.select_autoescape(["html.j2"]),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["prose"] = _prose
+    environment.filters["number"] = tables.number
+    environment.filters["interval"] = tables.interval
+    environment.filters["percent"] = lambda value: f"{value:.0%}"
+    text = environment.get_template("diagnose.html.j2").render(_context(diagnosis))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise InputError(f"the page {str(path)!r} cannot be written ({reason}); give another --out") from None
+
+
+def _prose(text: str) -> str:
+    """The text with the signs of a typesetter."""
+    signed = re.sub(r"(?<![\w-])-(?=\d)", "\N{MINUS SIGN}", text)
+    return signed.replace("'", "\N{RIGHT SINGLE QUOTATION MARK}").replace("R2", "R²")
+
+
+def _context(diagnosis: Diagnosis) -> dict[str, Any]:
+    found = diagnosis.found
+    severities = [found["signatures"][sign.id]["severity"] for sign in SIGNATURES]
+    return {
+        "task": style.task_name(found["task"]),
+        "found": found,
+        "geometry": found["geometry"],
+        "signatures": [{"id": sign.id, **found["signatures"][sign.id]} for sign in SIGNATURES],
+        "advice": found["recommendation"],
+        "counts": {level: severities.count(level) for level in SYMBOLS},
+        "symbols": SYMBOLS,
+        "looks": LOOKS,
+        "colors": {arm: style.color(arm) for arm in found["arms"]},
+        "pictures": _pictures(diagnosis),
+        "model": {name: tables.plain(value) for name, value in MODEL.items()},
+    }
+
+
+def _pictures(diagnosis: Diagnosis) -> dict[str, dict[str, str]]:
+    """Name -> caption and the figure in the two widths of the page; none where nothing varies."""
+    m, groups = diagnosis.measured, diagnosis.sample.groups
+    config = ModelConfig(**MODEL)
+    drawn: dict[str, tuple[str, Callable[[float], Figure]]] = {}
+    if m.varies[-1]:
+        drawn["rewards"] = (
+            "Held-out transitions sorted by their true reward into ten equal parts: the mean prediction of each part "
+            "(up) against its mean true reward (across). A line is a seed; right is the grey line.",
+            lambda width: figures.rewards(m, width),
+        )
+    if m.varies[:-1].any():
+        drawn["variances"] = (
+            "The same predicted variances in two units, by observation and group; medians over seeds. The upper panel "
+            "is what the paper plots: dividing a target by a larger scale lowers it for free. The lower one compares.",
+            lambda width: figures.variances(m, groups, (config.min_logvar, config.max_logvar), width),
+        )
+        drawn["calibration"] = (
+            "Predicted standard deviation over actual error, by observation. Between the dashed lines they agree to a "
+            "factor of two; above, variance is inflated.",
+            lambda width: figures.calibration(m, groups, width),
+        )
+        drawn["increments"] = (
+            "How much an observation's increment varies, against the observation itself; a dot is a dimension of one "
+            "seed. Left of the line residual targets are the smaller ones, right of it direct ones. White noise "
+            "lies at 2.",
+            lambda width: figures.increments(m, groups, width),
+        )
+    return {
+        name: {
+            "caption": caption,
+            "wide": style.svg(draw(style.WIDE), f"{name}-w", caption),
+            "narrow": style.svg(draw(style.NARROW), f"{name}-n", caption),
+        }
+        for name, (caption, draw) in drawn.items()
+    }

@@ -1,0 +1,103 @@
+"""Published scores, and whether a baseline of ours lies where they lie.
+
+Sources disagree by orders of magnitude, so the gate is wide: our mean has to lie inside the hull of the intervals in
+which each source's own seeds would predict it. Nothing that outruns a broken baseline counts as a victory.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+from scipy import stats as sps
+
+from benchmark.evidence import Score
+from benchmark.stats import Interval
+from mbpo.config import InputError
+
+PUBLISHED = Path(__file__).parents[1] / "results" / "published"
+COLUMNS = [
+    *("task", "published_env", "method", "seeds", "mean", "sd", "median", "min", "max", "steps_as_published"),
+    *("action_repeat", "agent_steps", "frames", "source", "licence"),
+]
+CONFIDENCE = 0.95
+
+
+class Placing(NamedTuple):
+    """Why a baseline could not be placed, or why it lies outside; both empty where it lies inside."""
+
+    unplaced: str
+    outside: str
+
+
+@cache
+def published(folder: Path = PUBLISHED) -> pd.DataFrame:
+    """All published scores, a row per source, task and method. Raises `InputError` for a file with other columns."""
+    frames = []
+    for path in sorted(folder.glob("*.csv")):
+        frame = pd.read_csv(path)
+        if list(frame.columns) != COLUMNS:
+            odd = sorted(set(COLUMNS) ^ set(frame.columns))
+            raise InputError(f"{path.name}: its columns are not those of published scores; look at {', '.join(odd)}")
+        frames.append(frame.assign(**{name: frame[name].fillna("") for name in ("task", "source", "licence")}))
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=COLUMNS)
+
+
+def prediction_interval(mean: float, sd: float, seeds: int, more: int, confidence: float = CONFIDENCE) -> Interval:
+    """Where the mean of `more` further seeds would lie, were they drawn as the `seeds` of a normal sample were."""
+    if seeds < 2:
+        return Interval(mean, -math.inf, math.inf)
+    reach = float(sps.t.ppf((1 + confidence) / 2, seeds - 1)) * sd * math.sqrt(1 / seeds + 1 / more)
+    return Interval(mean, mean - reach, mean + reach)
+
+
+def hull(method: str, task: str, frames: int, seeds: int) -> tuple[Interval, int] | None:
+    """The least and largest mean of `seeds` runs that any source predicts after so many `frames`, and how many sources.
+
+    None where no source has the method on the task at that length, or none that says what its steps count.
+    """
+    table = published()
+    rows = table[(table["method"] == method) & (table["task"] == task) & (table["frames"] == frames)]
+    rows = rows.dropna(subset=["mean", "sd", "seeds"])
+    if rows.empty:
+        return None
+    spans = [prediction_interval(row.mean_, row.sd, row.seeds, seeds) for row in _rows(rows)]
+    middle = float(rows["mean"].astype(float).median())
+    return Interval(middle, min(span.low for span in spans), max(span.high for span in spans)), len(rows)
+
+
+def place(method: str, task: str, env_steps: int, scores: Sequence[Score]) -> Placing:
+    """Our `scores` of a baseline after `env_steps` at action repeat 1, against those published after as many frames."""
+    found = hull(method, task, env_steps, max(len(scores), 1))
+    if found is None:
+        told = f"no published {method} on {task} at {env_steps:,} frames, so the baseline gate is not yet measurable"
+        return Placing(told, "")
+    span, sources = found
+    values = [score.value for score in scores if math.isfinite(score.value)]
+    if not values or len(values) < len(scores):
+        return Placing("", "")  # what is wrong with them is told by the criteria
+    mean = sum(values) / len(values)
+    if span.low <= mean <= span.high:
+        return Placing("", "")
+    where = "below" if mean < span.low else "above"
+    return Placing(
+        "",
+        f"{method} scores {mean:.4g}, {where} what {sources} published sources predict after {env_steps:,} frames "
+        f"([{span.low:.4g}, {span.high:.4g}]): the baseline is not theirs",
+    )
+
+
+class _Row(NamedTuple):
+    mean_: float
+    sd: float
+    seeds: int
+
+
+def _rows(frame: pd.DataFrame) -> list[_Row]:
+    return [
+        _Row(float(a), float(b), int(c)) for a, b, c in zip(frame["mean"], frame["sd"], frame["seeds"], strict=True)
+    ]

@@ -1,0 +1,145 @@
+"""Gymnasium tasks with known optima and one knob for each thing that is said to break a learned model.
+
+Point masses on springs, pushed by bounded forces under a quadratic cost. scipy's Riccati solver gives the optimum in
+closed form, whatever scale the learner is shown. Importing the module registers the ids, so a task is named
+`gym:benchmark.toys:LQR-v0`; `variant` registers other settings of the knobs for this process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from types import MappingProxyType
+from typing import Any
+
+import gymnasium
+import numpy as np
+import scipy.linalg
+from gymnasium import spaces
+
+from mbpo.config import InputError
+
+MASSES = 2
+STIFFNESS, FRICTION, EFFORT = 1.0, 0.5, 1.0
+START = 0.5
+"""Each coordinate starts uniformly in +-START."""
+DURATION = 10.0
+"""Length of an episode in seconds."""
+VARIANTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        "LQR-v0": {},
+        "TinyRewardLQR-v0": {"reward_scale": 1e-4},
+        "NoisySensorsLQR-v0": {"noise_dims": 4},
+        "CeilingLQR-v0": {"noise_dims": 4, "noise_scale": 30.0},
+        "LargeLQR-v0": {"obs_scale": 100.0},
+        "SmoothLQR-v0": {"dt": 0.02, "reward_scale": 20.0},
+        "ContactLQR-v0": {"wall": 0.25},
+    }
+)
+"""Registered ids and their knobs. SmoothLQR is the stress test of direct prediction: steps of a fiftieth of a second, a
+reward per second twenty times the cost."""
+
+
+class Lqr(gymnasium.Env[np.ndarray, np.ndarray]):
+    """Masses on springs: ``x' = x + dt v, v' = v + dt (a - k x - c v)``, cost ``dt (|x|^2 + |v|^2 + |a|^2)`` a step.
+
+    Args:
+        obs_scale: factor of the observed state. The reward does not see it.
+        reward_scale: factor of the reward.
+        dt: seconds per step. Small steps make increments small beside the state.
+        noise_dims: further observations of white noise, in the group `noise`, which nothing depends on.
+        noise_scale: their standard deviation.
+        wall: distance at which a mass bounces and loses half of its speed; None for none. It takes the formula for the
+            optimum away.
+    """
+
+    def __init__(
+        self,
+        obs_scale: float = 1.0,
+        reward_scale: float = 1.0,
+        dt: float = 0.1,
+        noise_dims: int = 0,
+        noise_scale: float = 1.0,
+        wall: float | None = None,
+    ) -> None:
+        for name, value in (("obs_scale", obs_scale), ("reward_scale", reward_scale), ("noise_scale", noise_scale)):
+            if not 0 < value < np.inf:
+                raise InputError(f"{name} = {value}: a positive number is needed")
+        if not 0 < dt <= 0.5:
+            raise InputError(f"dt = {dt}: seconds per step lie in (0, 0.5]")
+        if noise_dims < 0 or (wall is not None and wall <= 0):
+            raise InputError(f"noise_dims = {noise_dims}, wall = {wall}: neither may be negative, nor the wall at 0")
+        self.obs_scale, self.reward_scale, self.dt, self.wall = obs_scale, reward_scale, dt, wall
+        self.noise_dims, self.noise_scale = noise_dims, noise_scale
+        self.observation_structure = {"position": MASSES, "velocity": MASSES, "noise": noise_dims}
+        self.observation_space = spaces.Box(-np.inf, np.inf, (2 * MASSES + noise_dims,), np.float64)
+        self.action_space = spaces.Box(-1.0, 1.0, (MASSES,), np.float32)
+        eye = np.eye(MASSES)
+        self.A = np.block([[eye, dt * eye], [-dt * STIFFNESS * eye, (1 - dt * FRICTION) * eye]])
+        self.B = np.vstack([0 * eye, dt * eye])
+        self.state = np.zeros(2 * MASSES)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Start anywhere within +-START."""
+        super().reset(seed=seed)
+        self.state = self.np_random.uniform(-START, START, 2 * MASSES)
+        return self._observe(), {}
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        """One step of forces ``(MASSES,)``."""
+        force = np.asarray(action, np.float64)
+        cost = self.dt * (self.state @ self.state + EFFORT * force @ force)
+        self.state = self.A @ self.state + self.B @ force
+        if self.wall is not None:
+            place, speed = self.state[:MASSES], self.state[MASSES:]
+            hit = np.abs(place) > self.wall
+            place[hit] = np.sign(place[hit]) * self.wall
+            speed[hit] *= -0.5
+        return self._observe(), -self.reward_scale * float(cost), False, False, {}
+
+    @cached_property
+    def value(self) -> np.ndarray:
+        """P of the optimal cost-to-go ``s' P s`` before `reward_scale`, from scipy. Raises `InputError` with a wall."""
+        if self.wall is not None:
+            raise InputError("a task with a wall has no Riccati solution; set wall to None")
+        states, forces = np.eye(2 * MASSES), EFFORT * np.eye(MASSES)
+        return np.asarray(scipy.linalg.solve_discrete_are(self.A, self.B, self.dt * states, self.dt * forces))
+
+    def optimal_action(self, obs: np.ndarray) -> np.ndarray:
+        """The optimal forces ``(MASSES,)`` at an observation, noise or not."""
+        state = np.asarray(obs, np.float64)[: 2 * MASSES] / self.obs_scale
+        weighted = self.B.T @ self.value
+        gain = np.linalg.solve(self.dt * EFFORT * np.eye(MASSES) + weighted @ self.B, weighted @ self.A)
+        return np.asarray(-gain @ state)
+
+    def _observe(self) -> np.ndarray:
+        noise = self.np_random.normal(0.0, self.noise_scale, self.noise_dims)
+        return np.concatenate([self.obs_scale * self.state, noise])
+
+
+def optimal_return(env: Lqr, state: np.ndarray | None = None) -> float:
+    """The largest possible return of an episode from `state`, or its mean over starts; what follows its end is nil.
+
+    An episode lasts `DURATION` seconds, in which the optimal policy brings the masses to rest.
+    """
+    if state is None:
+        return -env.reward_scale * float(np.trace(env.value)) * START**2 / 3
+    return -env.reward_scale * float(state @ env.value @ state)
+
+
+def variant(**knobs: Any) -> str:
+    """The task id of these knobs, registered in this process. Raises `InputError` for an impossible value."""
+    dt = Lqr(**knobs).dt
+    parts = [f"{name}{value}" for name, value in sorted(knobs.items()) if value is not None]
+    name = "-".join(["LQR", *parts]).replace(".", "p").replace("_", "").replace("+", "") + "-v0"
+    if name not in gymnasium.registry:
+        gymnasium.register(name, "benchmark.toys:Lqr", max_episode_steps=round(DURATION / dt), kwargs=knobs)
+    return f"gym:benchmark.toys:{name}"
+
+
+for _name, _knobs in VARIANTS.items():
+    if _name not in gymnasium.registry:
+        _steps = round(DURATION / float(_knobs.get("dt", 0.1)))
+        gymnasium.register(_name, "benchmark.toys:Lqr", max_episode_steps=_steps, kwargs=dict(_knobs))

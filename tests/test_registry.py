@@ -1,0 +1,212 @@
+"""Registration: what moves a claim's form, and which runs vouch for it."""
+
+import json
+import shutil
+import subprocess
+
+import pytest
+import yaml
+from synthetic import PROVENANCE, fill, needed, write_fit
+
+from benchmark import claims, provenance, registry
+from benchmark.ledger import load_ledger
+from benchmark.pages import SUITE, load_suite
+from benchmark.store import Store
+from mbpo.config import InputError
+
+QUICK = load_suite().protocol("quick")
+NAME = "reward-collapse-control"
+
+
+def page(tmp_path, edit=lambda claim, data: None):
+    for path in SUITE.glob("*.yaml"):
+        shutil.copy(path, tmp_path)
+    data = yaml.safe_load((tmp_path / "claims.yaml").read_text())
+    edit(data["claims"][NAME], data)
+    (tmp_path / "claims.yaml").write_text(yaml.safe_dump(data, sort_keys=False))
+    return load_ledger(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "moves"),
+    [
+        ("title", "Another title", False),
+        ("meaning", "Told otherwise", False),
+        ("source", {"section": "9", "sure": "I"}, False),
+        ("chapter", "variance", False),
+        ("protocols", ["quick"], False),
+        ("statement", "Another statement", True),
+        ("tasks", ["gym:Hopper-v5"], True),
+        ("arm", "direct-only", True),
+        ("criterion", {"kind": "non-inferiority", "direction": "higher", "margin": 0.3}, True),
+        ("estimand", {"measure": "reward_slope"}, True),
+        ("expected", "contradicted", True),
+        ("drop", ["touch"], True),
+    ],
+)
+def test_a_form_is_moved_by_what_decides_and_by_nothing_else(tmp_path, field, value, moves):
+    edited = page(tmp_path, lambda claim, _: claim.update({field: value})).claim(NAME)
+    assert (edited.form != load_ledger().claim(NAME).form) is moves
+
+
+def test_spelling_out_a_default_moves_no_form(tmp_path):
+    edited = page(tmp_path, lambda claim, _: (claim["criterion"].update(level=0.05), claim.update(drop=[])))
+    assert edited.claim(NAME).form == load_ledger().claim(NAME).form
+
+
+def test_a_run_carries_the_forms_of_the_claims_it_serves():
+    spec = next(s for s in needed(QUICK, [NAME]) if s.method == "mbpo" and s.task == "gym:Hopper-v5")
+    served = registry.served(spec)
+    assert served[NAME] == load_ledger().claim(NAME).form
+    assert all(spec.task in load_ledger().claim(name).tasks for name in served)
+    assert all(load_ledger().claim(name).kind == "fit" for name in served)
+    assert provenance.provenance(spec, [], "cpu", 1.0, resumed=False)["claims"] == served
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "results", tmp_path / "cache")
+
+
+def marks(store):
+    judged = claims.judge_claim(load_ledger().claim(NAME), store, QUICK)
+    return {row.registration.mark for row in judged}
+
+
+def runs(store, **changed):
+    for spec in needed(QUICK, [NAME]):
+        write_fit(store, spec, {"reward_r2": 0.5, "reward_true_std": 1.0}, **changed)
+
+
+def test_runs_that_carry_the_present_form_vouch_for_it(store):
+    runs(store, claims={NAME: load_ledger().claim(NAME).form})
+    assert marks(store) == {""}
+
+
+@pytest.mark.parametrize(
+    ("carried", "told"),
+    [({NAME: "0123456789abcdef"}, "trained under 0123456789abcdef"), ({}, "its runs were trained before it")],
+)
+def test_runs_of_another_form_mark_the_claim(store, carried, told):
+    runs(store, claims=carried)
+    (mark,) = marks(store)
+    assert mark.startswith("edited after its runs: the present form is ") and told in mark
+    row = claims.judge_claim(load_ledger().claim(NAME), store, QUICK)[0].to_json()
+    assert row["edited"] == mark
+
+
+def test_one_run_of_another_form_is_enough(store):
+    for index, spec in enumerate(needed(QUICK, [NAME])):
+        form = "0123456789abcdef" if index == 7 else load_ledger().claim(NAME).form
+        write_fit(store, spec, {"reward_r2": 0.5, "reward_true_std": 1.0}, claims={NAME: form})
+    (mark,) = marks(store)
+    assert "0123456789abcdef" in mark
+
+
+def test_runs_without_forms_are_vouched_for_by_the_first_form_judged(store):
+    runs(store)
+    assert marks(store) == {""}
+    claims.write_verdicts(store, claims.judge_claim(load_ledger().claim(NAME), store, QUICK))
+    path = store.results / "registry.json"
+    assert json.loads(path.read_text()) == [{"claim": NAME, "form": load_ledger().claim(NAME).form}]
+    path.write_text(json.dumps([{"claim": NAME, "form": "f" * 16}]))
+    (mark,) = marks(store)
+    assert "trained under ffffffffffffffff" in mark
+
+
+def test_the_registry_is_only_added_to(store):
+    store.results.mkdir()
+    first = [{"claim": NAME, "form": "f" * 16}]
+    (store.results / "registry.json").write_text(json.dumps(first))
+    for _ in range(2):
+        registry.note(store.results, [load_ledger().claim(NAME)])
+    entries = json.loads((store.results / "registry.json").read_text())
+    assert entries == [*first, {"claim": NAME, "form": load_ledger().claim(NAME).form}]
+
+
+def test_a_claim_without_runs_is_not_noted(store):
+    claims.write_verdicts(store, claims.judge_all(store, QUICK))
+    assert json.loads((store.results / "registry.json").read_text()) == []
+
+
+def test_a_spoilt_registry_is_told(store):
+    store.results.mkdir()
+    (store.results / "registry.json").write_text("{}x")
+    with pytest.raises(InputError, match="is not a list of claims and forms; restore it"):
+        claims.judge_all(store, QUICK)
+
+
+def test_a_declared_edit_replaces_the_mark_for_that_form_alone(tmp_path, store):
+    def declare(form):
+        entry = {"claim": NAME, "form": form, "date": "2030-01-31", "reason": "the margin was a slip"}
+        return page(tmp_path, lambda _, data: data.update(declared_edits=[entry]))
+
+    runs(store, claims={})
+    records = [store.read(spec) for spec in needed(QUICK, [NAME])]
+    claim = load_ledger().claim(NAME)
+    told = registry.mark(claim, records, {}, declare(claim.form))
+    assert told == "edited after its runs, declared on 2030-01-31: the margin was a slip"
+    load_ledger.cache_clear()
+    assert "declared" not in registry.mark(claim, records, {}, declare("a" * 16))
+
+
+@pytest.mark.parametrize(
+    ("edit", "sentence"),
+    [
+        ({"claim": "reward-colapse"}, "did you mean 'reward-collapse'"),
+        ({"form": "xyz"}, "form"),
+        ({"reason": ""}, "reason"),
+        ({"why": "x"}, "why"),
+    ],
+)
+def test_a_faulty_declaration_is_refused(tmp_path, edit, sentence):
+    entry = {"claim": NAME, "form": "a" * 16, "date": "2030-01-31", "reason": "why"} | edit
+    with pytest.raises(InputError, match=sentence):
+        page(tmp_path, lambda _, data: data.update(declared_edits=[entry]))
+
+
+# Commits
+
+
+def git(folder, *arguments):
+    me = ("-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false")
+    done = subprocess.run(["git", *me, *arguments], cwd=folder, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def test_the_commit_is_that_of_the_last_touch_and_none_before_it_is_committed(tmp_path):
+    text = "groups:\n  a: [x]\nclaims:\n\n  # about one\n  one:\n    title: 1\n  two:\n    title: 2\n"
+    path = tmp_path / "claims.yaml"
+    git(tmp_path, "init", "-q")
+    heads = []
+    for old, new in (("", ""), ("title: 2", "title: 3"), ("a: [x]", "a: [y]")):
+        text = text.replace(old, new) if old else text
+        path.write_text(text)
+        git(tmp_path, "add", "-A")
+        git(tmp_path, "commit", "-qm", "c", "--date=2030-01-01")
+        heads.append(git(tmp_path, "rev-parse", "HEAD"))
+    registry._blamed.cache_clear()
+    found = registry._blamed(path)
+    assert found["one"] == heads[0]
+    assert found["two"] in heads[:2] and set(found) == {"one", "two"}
+    path.write_text(text.replace("title: 1", "title: 9"))
+    registry._blamed.cache_clear()
+    assert set(registry._blamed(path)) == {"two"}
+
+
+def test_a_commit_that_git_cannot_tell_is_kept_from_the_last_verdicts(store, monkeypatch):
+    monkeypatch.setattr(registry, "_blamed", dict)
+    fill(store, claims=[NAME])
+    path = claims.write_verdicts(store, claims.judge_all(store, QUICK))
+    rows = json.loads(path.read_text())
+    assert {row["commit"] for row in rows} == {None}
+    for row in rows:
+        row["commit"] = "c" * 40 if row["claim"] == NAME else None
+    path.write_text(json.dumps(rows))
+    assert registry.commits(store.results)[NAME] == "c" * 40
+    rows[0]["form"] = "another"
+    assert registry.commits(store.results)["reward-cure"] is None
+
+
+def test_synthetic_provenance_carries_no_forms():
+    assert registry.CARRIED not in PROVENANCE
