@@ -123,8 +123,10 @@ def _evidence(
     for sign in SIGNATURES:
         before, after = arms[first][sign.id], arms[arm][sign.id]
         if before["severity"] not in (None, "none") and sign.decides:
-            line = f"{sign.title}: {before['severity']} for {first} ({before['value']:.3g})"
-            lines.append(line + (f", {after['severity']} for {arm} ({after['value']:.3g})." if arm != first else "."))
+            line = f"{sign.title}: {before['severity']} for {first} ({_told(before['value'])})"
+            lines.append(
+                line + (f", {after['severity']} for {arm} ({_told(after['value'])})." if arm != first else ".")
+            )
     if arm == first and burden[first] == 0:
         lines.append(f"No signature of {first} that decides is mild or severe: nothing has to be switched on.")
     elif burden[arm]:
@@ -137,8 +139,12 @@ def _evidence(
     if all(better.values()):
         lines.append("No single carry suits all groups: predict = 'fitted' finds one for each dimension.")
     if m.varies[-1] and arms[first]["reward-collapse"]["severity"] in (None, "none"):
-        lines.append(
-            f"Held-out reward R2: {np.median(m.of(first, 'reward_r2')):.3g} for {first}, "
-            f"{np.median(m.of(arm, 'reward_r2')):.3g} for {arm}."
-        )
+        told = [
+            f"{_told(float(np.median(m.of(name, 'reward_r2'))))} for {name}" for name in dict.fromkeys([first, arm])
+        ]
+        lines.append(f"Held-out reward R2: {', '.join(told)}.")
     return lines
+
+
+def _told(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1_000 else f"{value:.3g}"

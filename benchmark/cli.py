@@ -187,6 +187,8 @@ def diagnose(
     """Would MBPO break on this task, why, and which arm to use? Writes one HTML page."""
     if policy != "random":
         raise InputError(f"unknown policy {policy!r}; known: random")
+    # Threads that spin while they wait cost a busy machine ten times the run; torch reads this when it is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     doctor, pages = import_module("benchmark.diagnose"), import_module("benchmark.diagnosis_page")
     asked = {"steps": steps or doctor.STEPS, "seeds": seeds or doctor.SEEDS, "drop": tuple(drop or ())}
     found = doctor.diagnose(task, **asked, cache=cache, device=device, say=_say)

@@ -36,7 +36,8 @@ def rewards(m: Measured, width: float = WIDE) -> Figure:
             _inside(axis, x, y, low - margin, high + margin, arm)
         axis.set_ylim(low - margin, high + margin)
         axis.set_xlim(low - 0.06 * (high - low + 1e-12), high + 0.06 * (high - low + 1e-12))
-        axis.locator_params(nbins=4)
+        axis.locator_params(axis="y", nbins=4)
+        axis.locator_params(axis="x", nbins=4 if width > 6 else 1)
         axis.grid(axis="y", zorder=0)
         for side in (axis.xaxis, axis.yaxis):
             side.set_major_formatter(lambda v, _: minus(f"{v:.3g}"))
@@ -66,7 +67,7 @@ def variances(m: Measured, groups: Groups, bounds: tuple[float, float], width: f
     """Mean log-variance of each observation in target space, above, and in the environment's units, below."""
     figure, axes = canvas(width, 2, 1, 1.75, left=0.62, gap=0.3, title=0.3, foot=_foot(groups), below=0.25)
     for axis, measure, title in (
-        (axes[0], "dim_logvar_target", "log-variance in target space, as the models put it out"),
+        (axes[0], "dim_logvar_target", "log-variance in target space"),
         (axes[1], "dim_logvar_raw", "log-variance in the environment's units"),
     ):
         axis.set_title(title, pad=5)
