@@ -21,7 +21,7 @@ from benchmark.signatures import SIGNATURES, Measured, judge
 from mbpo.config import InputError
 from mbpo.tasks import TaskInfo
 
-SMALL = {**doctor.MODEL, "updates": 500, "hidden_dims": (64, 64, 64, 64)}
+SMALL = {**doctor.MODEL, "ensemble_size": 2, "num_elites": 2, "updates": 450, "hidden_dims": (64, 64, 64, 64)}
 
 
 @cache
