@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from benchmark.style import BAND, INK, SOFT, WIDE, canvas, styled
+from benchmark.style import INK, SOFT, WIDE, canvas, striped_rows, styled
 
 HUES = {"normal": "#2a7fc0", "bimodal": "#d1495b", "heavy-tailed": "#e6a117"}
 
@@ -35,7 +34,7 @@ def _rows(table: pd.DataFrame, words: str) -> Figure:
     figure, axes = canvas(WIDE, 1, len(seeds), 0.3 * len(families), left=3.25, gap=0.4, title=0.26)
     for index, (axis, n) in enumerate(zip(axes, seeds, strict=True)):
         axis.set_title(f"{n} seeds", pad=4)
-        _labels(axis, families if index == 0 else [""] * len(families))
+        striped_rows(axis, families if index == 0 else [""] * len(families))
         for y, family in enumerate(families):
             here = table[(table["family"] == family) & (table["seeds"] == n)]
             for row in here.itertuples(index=False):
@@ -69,12 +68,3 @@ def _power(table: pd.DataFrame) -> Figure:
     axis.grid(zorder=0)
     figure.legend(loc="upper left", ncol=3, frameon=False, handletextpad=0.3, borderaxespad=0.2)
     return figure
-
-
-def _labels(axis: Axes, labels: list[str]) -> None:
-    axis.set_ylim(len(labels) - 0.5, -0.5)
-    axis.set_yticks(range(len(labels)), labels)
-    axis.tick_params(axis="y", length=0, pad=6, labelcolor=INK)
-    axis.spines["left"].set_visible(False)
-    for position in range(1, len(labels), 2):
-        axis.axhspan(position - 0.5, position + 0.5, color=BAND, linewidth=0, zorder=0)

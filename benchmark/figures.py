@@ -17,7 +17,20 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from benchmark.style import BAND, INK, MARKERS, SOFT, TRUE, WIDE, canvas, color, legend, minus, styled, task_name
+from benchmark.style import (
+    BAND,
+    MARKERS,
+    SOFT,
+    TRUE,
+    WIDE,
+    canvas,
+    color,
+    legend,
+    minus,
+    striped_rows,
+    styled,
+    task_name,
+)
 
 
 @dataclass(frozen=True)
@@ -71,7 +84,7 @@ def dots(
     values = np.concatenate([frame["value"].to_numpy(float) for frame, _ in panels])
     for axis, (frame, scale) in zip(axes, panels, strict=True):
         labels = [_label(task, frame) for task in tasks]
-        _rows(axis, labels if axis is axes[0] or not beside else [""] * len(tasks))
+        striped_rows(axis, labels if axis is axes[0] or not beside else [""] * len(tasks))
         for position, task in enumerate(tasks):
             for index, method in enumerate(methods):
                 y = position + (index - (len(methods) - 1) / 2) * 0.72 / len(methods)
@@ -170,15 +183,6 @@ def curves(
     _outer_labels(axes, len(tasks), columns, "env steps", measured)
     legend(figure, methods, lines=True)
     return figure
-
-
-def _rows(axis: Axes, labels: Sequence[str]) -> None:
-    axis.set_ylim(len(labels) - 0.5, -0.5)
-    axis.set_yticks(range(len(labels)), labels)
-    axis.tick_params(axis="y", length=0, pad=6, labelcolor=INK)
-    axis.spines["left"].set_visible(False)
-    for position in range(1, len(labels), 2):
-        axis.axhspan(position - 0.5, position + 0.5, color=BAND, linewidth=0, zorder=0)
 
 
 def _seeds(axis: Axes, positions: np.ndarray, y: float, method: str) -> None:

@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmark.style import BAND, INK, SOFT, WIDE, canvas, color, legend, minus, styled, task_name
+from benchmark.style import SOFT, WIDE, canvas, color, legend, minus, striped_rows, styled, task_name
 
 SUITES = {"dmc": "DeepMind Control", "gym": "Gym"}
 AGGREGATES = {"iqm": "interquartile mean", "median": "median", "optimality_gap": "optimality gap (less is better)"}
@@ -55,7 +55,7 @@ def intervals(frame: pd.DataFrame, width: float = WIDE) -> Figure:
     for index, (axis, (name, words)) in enumerate(zip(axes, AGGREGATES.items(), strict=True)):
         axis.set_title(words, pad=4)
         labels = [f"{method} ({SUITES[suite]})" if len(set(frame["suite"])) > 1 else method for suite, method in lines]
-        _lines(axis, labels if index == 0 or not beside else [""] * len(lines))
+        striped_rows(axis, labels if index == 0 or not beside else [""] * len(lines))
         for y, (suite, method) in enumerate(lines):
             row = frame[(frame["suite"] == suite) & (frame["method"] == method) & (frame["aggregate"] == name)].iloc[0]
             _interval(axis, row["estimate"], row["interval_low"], row["interval_high"], y, color(method))
@@ -98,7 +98,7 @@ def improvements(frame: pd.DataFrame, width: float = WIDE) -> Figure:
     ]
     figure, axes = canvas(width, 1, 1, 0.32 * len(frame) + 0.1, left=1.75, gap=0, head=0.1, foot=0.65)
     axis = axes[0]
-    _lines(axis, labels)
+    striped_rows(axis, labels)
     for y, row in enumerate(frame.itertuples(index=False)):
         _interval(axis, row.probability, row.interval_low, row.interval_high, y, color(row.method))
     axis.axvline(0.5, color=SOFT, linewidth=0.9, zorder=1)
@@ -139,15 +139,6 @@ def _seeds_and_mean(axis: Axes, here: pd.DataFrame, x: str, y: str, method: str)
         axis.plot(wide.index, wide[seed], color=color(method), linewidth=0.6, alpha=0.4, zorder=2)
     if len(wide):
         axis.plot(wide.index, wide.mean(axis=1), color=color(method), linewidth=1.7, zorder=3)
-
-
-def _lines(axis: Axes, labels: Sequence[str]) -> None:
-    axis.set_ylim(len(labels) - 0.5, -0.5)
-    axis.set_yticks(range(len(labels)), labels)
-    axis.tick_params(axis="y", length=0, pad=6, labelcolor=INK)
-    axis.spines["left"].set_visible(False)
-    for position in range(1, len(labels), 2):
-        axis.axhspan(position - 0.5, position + 0.5, color=BAND, linewidth=0, zorder=0)
 
 
 def _interval(axis: Axes, middle: float, low: float, high: float, y: float, hue: str) -> None:

@@ -191,3 +191,13 @@ def legend(
         handles, labels, loc="upper left", bbox_to_anchor=(0.0, 1.0), ncol=columns, frameon=False, handlelength=1.1,
         handletextpad=0.5, columnspacing=1.4, borderaxespad=0.2,
     )  # fmt: skip
+
+
+def striped_rows(axis: Axes, labels: Sequence[str]) -> None:
+    """One row per label from the top down, every second one on a band."""
+    axis.set_ylim(len(labels) - 0.5, -0.5)
+    axis.set_yticks(range(len(labels)), labels)
+    axis.tick_params(axis="y", length=0, pad=6, labelcolor=INK)
+    axis.spines["left"].set_visible(False)
+    for position in range(1, len(labels), 2):
+        axis.axhspan(position - 0.5, position + 0.5, color=BAND, linewidth=0, zorder=0)
