@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.workers import worker_device
+from benchmark.running.workers import worker_device
 
 TORCH_CAME_FIRST = "torch" in sys.modules
 BENCHMARK = Path(__file__).parent / "benchmark"

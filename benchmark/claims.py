@@ -15,16 +15,18 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmark import cost, criteria, placing, registry
-from benchmark.entries import Protocol
-from benchmark.evidence import ALL, Evidence, Outcome, Score
-from benchmark.ledger import Claim, Ledger, load_ledger
-from benchmark.pages import load_suite, specs
-from benchmark.progress import in_hours
-from benchmark.registry import Registration
+from benchmark import criteria
+from benchmark.judging import placing, registry
+from benchmark.judging.evidence import ALL, Evidence, Outcome, Score
+from benchmark.judging.ledger import Claim, Ledger, load_ledger
+from benchmark.judging.registry import Registration
+from benchmark.running import cost
+from benchmark.running.progress import in_hours
 from benchmark.scores import Estimand, score
 from benchmark.spec import RunSpec, unique
 from benchmark.store import Record, Store
+from benchmark.suite.entries import Protocol
+from benchmark.suite.pages import load_suite, specs
 
 MACHINE = cost.rates(cpus=2)
 """Hours in verdicts are for two cores, wherever they are judged: equal records give equal sentences."""

@@ -19,14 +19,15 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmark import runner, status
-from benchmark.cost import hours, rates
-from benchmark.entries import Protocol
-from benchmark.pages import load_suite, specs
-from benchmark.progress import Watch, count, duration, sentence
+from benchmark import runner
+from benchmark.running import status
+from benchmark.running.cost import hours, rates
+from benchmark.running.progress import Watch, count, duration, sentence
+from benchmark.running.workers import visible_gpus
 from benchmark.spec import Kind
 from benchmark.store import Store
-from benchmark.workers import visible_gpus
+from benchmark.suite.entries import Protocol
+from benchmark.suite.pages import load_suite, specs
 from mbpo.config import InputError, nearest
 
 RESULTS, CACHE = Path("results"), Path(".cache")
@@ -116,7 +117,7 @@ def report(
     """Judge every claim from the records and write tables, figures and one HTML page."""
     page = load_suite().protocol(protocol)
     if check:
-        stale = import_module("benchmark.staleness").stale(results, cache, page.name)
+        stale = import_module("benchmark.drawing.staleness").stale(results, cache, page.name)
         if as_json:
             _print_json({"protocol": page.name, "stale": stale})
         else:
@@ -138,7 +139,9 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Write all learning curves of a protocol as suite, task, method, seed, env_steps, return."""
-    runs = import_module("benchmark.exchange").export(Store(results, cache), load_suite().protocol(protocol), path)
+    runs = import_module("benchmark.judging.exchange").export(
+        Store(results, cache), load_suite().protocol(protocol), path
+    )
     if as_json:
         _print_json({"runs": runs, "path": str(path)})
     else:
@@ -152,7 +155,7 @@ def judge(
     as_json: Json = False,
 ) -> None:
     """Judge someone else's runs against the ledger."""
-    exchange = import_module("benchmark.exchange")
+    exchange = import_module("benchmark.judging.exchange")
     rows = exchange.judge(exchange.read_runs(path), [name.strip() for name in claims.split(",") if name.strip()])
     if as_json:
         _print_json(rows)
@@ -164,7 +167,7 @@ def judge(
 @app.command()
 def calibrate(results: Results = RESULTS, as_json: Json = False) -> None:
     """Simulate how often each family of claims errs, what it can see, and how wide its intervals are."""
-    table = import_module("benchmark.calibration").build(results, _say)
+    table = import_module("benchmark.judging.calibration").build(results, _say)
     if as_json:
         _print_json(json.loads(table.to_json(orient="records")))
     else:
@@ -189,7 +192,7 @@ def diagnose(
         raise InputError(f"unknown policy {policy!r}; known: random")
     # Threads that spin while they wait cost a busy machine ten times the run; torch reads this when it is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    doctor, pages = import_module("benchmark.diagnose"), import_module("benchmark.diagnosis_page")
+    doctor, pages = import_module("benchmark.diagnosis.diagnose"), import_module("benchmark.diagnosis.page")
     asked = {"steps": steps or doctor.STEPS, "seeds": seeds or doctor.SEEDS, "drop": tuple(drop or ())}
     found = doctor.diagnose(task, **asked, cache=cache, device=device, say=_say)
     path = out or pages.default_path(results, found)

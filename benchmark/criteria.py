@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark import stats
-from benchmark.evidence import ALL, VERDICTS, Criterion, Evidence, Outcome, Verdict
-from benchmark.progress import in_hours
+from benchmark.judging.evidence import ALL, VERDICTS, Criterion, Evidence, Outcome, Verdict
+from benchmark.running.progress import in_hours
 
 MIN_SEEDS = 5
 """Seeds per arm below which no verdict is given: 5 are the least that can confirm one of seven tasks at 5 %."""

@@ -14,15 +14,17 @@ from typing import Any
 import jinja2
 import pandas as pd
 
-from benchmark import aggregates, claims, glyphs, pictures, style, tables
+from benchmark import claims
 from benchmark.claims import Judgement
-from benchmark.entries import Protocol
-from benchmark.evidence import ALL, VERDICTS, Criterion
-from benchmark.gather import Data, gather, rank
-from benchmark.ledger import Claim, Ledger
-from benchmark.pages import load_suite
-from benchmark.pictures import Picture
+from benchmark.drawing import glyphs, pictures, style, tables
+from benchmark.drawing.gather import Data, gather, rank
+from benchmark.drawing.pictures import Picture
+from benchmark.judging import aggregates
+from benchmark.judging.evidence import ALL, VERDICTS, Criterion
+from benchmark.judging.ledger import Claim, Ledger
 from benchmark.store import Record, Store
+from benchmark.suite.entries import Protocol
+from benchmark.suite.pages import load_suite
 
 TEMPLATES = Path(__file__).parent / "templates"
 SYMBOLS = {"reproduced": "✓", "contradicted": "✕", "inconclusive": "≈", "incomplete": "○", "invalid": "!"}

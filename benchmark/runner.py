@@ -21,10 +21,10 @@ from typing import NamedTuple, Self
 
 import pandas as pd
 
-from benchmark.cost import MAX_LOCKSTEP
-from benchmark.leases import Leases
-from benchmark.progress import Progress, count, duration
-from benchmark.provenance import device_name, provenance
+from benchmark.running.cost import MAX_LOCKSTEP
+from benchmark.running.leases import Leases
+from benchmark.running.progress import Progress, count, duration
+from benchmark.running.provenance import device_name, provenance
 from benchmark.spec import RunSpec, lockstep, unique
 from benchmark.store import COLUMNS, DIAGNOSTICS, Store
 from mbpo.config import InputError

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from pydantic import model_validator
 
-from benchmark.evidence import Score
+from benchmark.judging.evidence import Score
 from benchmark.store import Record
 from mbpo.config import Config, InputError, constant, nearest
 

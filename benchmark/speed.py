@@ -2,7 +2,7 @@
 
 Medians after a warm-up; machines are shared and noisy, so quote ratios of one run with the peak beside them. `seconds`
 of a part are for all runs in lockstep together and for one execution of it; `total_per_env_step_per_run` weighs the
-parts as the method's constants do. The arithmetic is counted by `benchmark.cost`, not timed.
+parts as the method's constants do. The arithmetic is counted by `benchmark.running.cost`, not timed.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmark import cost
-from benchmark.pages import load_suite
+from benchmark.running import cost
+from benchmark.suite.pages import load_suite
 from mbpo import dynamics, loop, sac
 from mbpo.accelerate import Engine, engine
 from mbpo.config import Budget, InputError, Method

@@ -10,9 +10,9 @@ import pytest
 from filelock import FileLock
 
 from benchmark import claims, runner
-from benchmark.entries import Protocol
-from benchmark.ledger import Claim, load_ledger
+from benchmark.judging.ledger import Claim, load_ledger
 from benchmark.store import Store
+from benchmark.suite.entries import Protocol
 from mbpo.config import InputError
 
 CASES = [(claim, task) for claim in load_ledger().claims for task in claim.rows]

@@ -11,11 +11,11 @@ import pandas as pd
 import pytest
 
 from benchmark import cli, runner
-from benchmark.entries import Protocol
-from benchmark.pages import load_suite, specs
 from benchmark.scores import FIT_MEASURES
 from benchmark.spec import RunSpec
 from benchmark.store import COLUMNS, Record, Store
+from benchmark.suite.entries import Protocol
+from benchmark.suite.pages import load_suite, specs
 
 pytestmark = pytest.mark.smoke
 

@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 
 from benchmark.claims import runs
-from benchmark.ledger import load_ledger
-from benchmark.pages import load_suite
+from benchmark.judging.ledger import load_ledger
 from benchmark.spec import RunSpec, unique
 from benchmark.store import Store
+from benchmark.suite.pages import load_suite
 
 PROVENANCE = {
     "engine": "e0",

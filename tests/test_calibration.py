@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from benchmark import calibration, stats
+from benchmark import stats
 from benchmark.criteria import judge
-from benchmark.evidence import ALL, Criterion, Evidence, Look, Score
+from benchmark.judging import calibration
+from benchmark.judging.evidence import ALL, Criterion, Evidence, Look, Score
 
 
 def scored(values):

@@ -9,10 +9,10 @@ from synthetic import fill, needed, write_fit, write_train
 
 from benchmark import claims, scores
 from benchmark.claims import judge_all, judge_claim, runs
-from benchmark.ledger import load_ledger
-from benchmark.pages import SUITE, load_suite
+from benchmark.judging.ledger import load_ledger
 from benchmark.scores import Estimand, score
 from benchmark.store import Store
+from benchmark.suite.pages import SUITE, load_suite
 from mbpo.config import InputError
 
 QUICK = load_suite().protocol("quick")

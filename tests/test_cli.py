@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 from fake_trainer import Fake
 
-from benchmark import cli, provenance, runner
-from benchmark.leases import Leases
-from benchmark.pages import load_suite, specs
-from benchmark.progress import Progress
-from benchmark.status import wanted
+from benchmark import cli, runner
+from benchmark.running import provenance
+from benchmark.running.leases import Leases
+from benchmark.running.progress import Progress
+from benchmark.running.status import wanted
 from benchmark.store import Store
+from benchmark.suite.pages import load_suite, specs
 from mbpo.config import InputError
 
 ROOT = Path(__file__).parents[1]

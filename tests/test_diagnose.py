@@ -12,12 +12,14 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from benchmark import cli, diagnosis_page, samples, toys
-from benchmark import diagnose as doctor
-from benchmark.advice import recommend
-from benchmark.diagnose import ARMS, Diagnosis
-from benchmark.samples import clean
-from benchmark.signatures import SIGNATURES, Measured, judge
+from benchmark import cli, toys
+from benchmark.diagnosis import diagnose as doctor
+from benchmark.diagnosis import page as diagnosis_page
+from benchmark.diagnosis import samples
+from benchmark.diagnosis.advice import recommend
+from benchmark.diagnosis.diagnose import ARMS, Diagnosis
+from benchmark.diagnosis.samples import clean
+from benchmark.diagnosis.signatures import SIGNATURES, Measured, judge
 from mbpo.config import InputError
 from mbpo.tasks import TaskInfo
 

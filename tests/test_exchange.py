@@ -8,10 +8,11 @@ import pandas as pd
 import pytest
 from synthetic import fill
 
-from benchmark import cli, exchange
-from benchmark.ledger import load_ledger
-from benchmark.pages import load_suite
+from benchmark import cli
+from benchmark.judging import exchange
+from benchmark.judging.ledger import load_ledger
 from benchmark.store import Store
+from benchmark.suite.pages import load_suite
 from mbpo.config import InputError
 
 QUICK = load_suite().protocol("quick")

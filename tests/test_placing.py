@@ -5,12 +5,12 @@ import math
 import pytest
 from synthetic import write_train
 
-from benchmark import placing
 from benchmark.claims import judge_claim, runs
-from benchmark.evidence import Score
-from benchmark.ledger import load_ledger
-from benchmark.pages import load_suite
+from benchmark.judging import placing
+from benchmark.judging.evidence import Score
+from benchmark.judging.ledger import load_ledger
 from benchmark.store import Store
+from benchmark.suite.pages import load_suite
 
 PAPER = load_suite().protocol("paper")
 

@@ -8,10 +8,12 @@ import pytest
 import yaml
 from synthetic import PROVENANCE, fill, needed, write_fit
 
-from benchmark import claims, provenance, registry
-from benchmark.ledger import load_ledger
-from benchmark.pages import SUITE, load_suite
+from benchmark import claims
+from benchmark.judging import registry
+from benchmark.judging.ledger import load_ledger
+from benchmark.running import provenance
 from benchmark.store import Store
+from benchmark.suite.pages import SUITE, load_suite
 from mbpo.config import InputError
 
 QUICK = load_suite().protocol("quick")

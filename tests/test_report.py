@@ -12,11 +12,13 @@ import pandas as pd
 import pytest
 from synthetic import fill, needed, write_train
 
-from benchmark import aggregates, cli, figures, glyphs, panels, report, scores, style, tables
+from benchmark import cli, report, scores
 from benchmark.claims import judge_claim
-from benchmark.ledger import load_ledger
-from benchmark.pages import load_suite
+from benchmark.drawing import figures, glyphs, panels, style, tables
+from benchmark.judging import aggregates
+from benchmark.judging.ledger import load_ledger
 from benchmark.store import Store
+from benchmark.suite.pages import load_suite
 from mbpo.config import InputError
 
 SOME = ("reward-collapse-control", "variance-inflation", "pendulum-ftfl-preserved")

@@ -18,12 +18,13 @@ import numpy as np
 import pytest
 from fake_trainer import Fake, result
 
-from benchmark import cost, progress, provenance, runner
-from benchmark.leases import Leases
-from benchmark.pages import specs
+from benchmark import runner
 from benchmark.runner import JobsFailed, Place, ensure
+from benchmark.running import cost, progress, provenance
+from benchmark.running.leases import Leases
 from benchmark.spec import RunSpec
 from benchmark.store import Store
+from benchmark.suite.pages import specs
 from mbpo.config import InputError, Method, ModelConfig, SacConfig
 
 PENDULUM, HOPPER = "gym:InvertedPendulum-v5", "gym:Hopper-v5"
@@ -190,8 +191,9 @@ import sys
 from pathlib import Path
 sys.path[:0] = [{tests!r}, {root!r}]
 from fake_trainer import Fake, slow_and_logged
-from benchmark import provenance, runner
-from benchmark.pages import specs
+from benchmark.running import provenance
+from benchmark import runner
+from benchmark.suite.pages import specs
 from benchmark.store import Store
 runner.device_name = lambda device: "cpu"
 provenance.engine = lambda task, drop: "e0"

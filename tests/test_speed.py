@@ -9,8 +9,9 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmark import cli, cost, speed
-from benchmark.pages import load_suite
+from benchmark import cli, speed
+from benchmark.running import cost
+from benchmark.suite.pages import load_suite
 from mbpo import dynamics, loop, sac
 from mbpo.accelerate import engine
 from mbpo.config import Budget, InputError

@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from benchmark import conftest, workers
-from benchmark.ledger import load_ledger
-from benchmark.workers import cpu_count, visible_gpus, worker_device
+from benchmark import conftest
+from benchmark.judging.ledger import load_ledger
+from benchmark.running import workers
+from benchmark.running.workers import cpu_count, visible_gpus, worker_device
 
 ROOT = Path(__file__).parents[1]
 
@@ -145,7 +146,7 @@ def test_a_plugin_that_imports_torch_first_is_told_off(project: Path) -> None:
 
 VERDICTS = """
 import pytest
-from benchmark.ledger import load_ledger
+from benchmark.judging.ledger import load_ledger
 ROWS = [(claim.id, task) for claim in load_ledger().claims for task in claim.rows][:6]
 @pytest.mark.parametrize("i", [5, 1, 3, 0, 2, 4])
 def test_claim(i, record_property):

@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from benchmark.style import INK, SOFT, WIDE, canvas, striped_rows, styled
+from benchmark.drawing.style import INK, SOFT, WIDE, canvas, striped_rows, styled
 
 HUES = {"normal": "#2a7fc0", "bimodal": "#d1495b", "heavy-tailed": "#e6a117"}
 

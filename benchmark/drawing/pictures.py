@@ -9,12 +9,14 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from benchmark import aggregates, claims, figures, panels, style
-from benchmark.gather import Data
-from benchmark.ledger import Claim
-from benchmark.pages import load_suite
+from benchmark import claims
+from benchmark.drawing import figures, panels, style
+from benchmark.drawing.gather import Data
+from benchmark.judging import aggregates
+from benchmark.judging.ledger import Claim
 from benchmark.scores import RETURN
 from benchmark.spec import arm
+from benchmark.suite.pages import load_suite
 
 AXES = {"reward_r2": figures.R2, "reward_std_ratio": figures.RATIO}
 TARGET_UNITS = figures.Axis("mean log-variance, in target units")

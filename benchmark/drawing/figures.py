@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from benchmark.style import (
+from benchmark.drawing.style import (
     BAND,
     MARKERS,
     SOFT,

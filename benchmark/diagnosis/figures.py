@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from benchmark.signatures import Measured
-from benchmark.style import BAND, INK, MARKERS, SOFT, TRUE, WIDE, canvas, color, legend, minus, styled
+from benchmark.diagnosis.signatures import Measured
+from benchmark.drawing.style import BAND, INK, MARKERS, SOFT, TRUE, WIDE, canvas, color, legend, minus, styled
 
 SHOWN = ("mbpo", "norm-only", "direct-only", "ftfl")
 """Arms of the pictures by dimension: all corners of the paper's two changes."""

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from benchmark.claims import Judgement
-from benchmark.evidence import Criterion, Outcome
+from benchmark.judging.evidence import Criterion, Outcome
 
 WIDTH, HEIGHT, PAD = 150.0, 18.0, 6.0
 

@@ -6,13 +6,15 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from benchmark import aggregates, claims, scores, style
+from benchmark import claims, scores
 from benchmark.claims import Judgement
-from benchmark.entries import Protocol
-from benchmark.ledger import Claim, Ledger, load_ledger
-from benchmark.pages import load_suite
+from benchmark.drawing import style
+from benchmark.judging import aggregates
+from benchmark.judging.ledger import Claim, Ledger, load_ledger
 from benchmark.spec import RunSpec, unique
 from benchmark.store import Record, Store
+from benchmark.suite.entries import Protocol
+from benchmark.suite.pages import load_suite
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,12 @@ import pandas as pd
 
 from benchmark import stats
 from benchmark.claims import Judgement
-from benchmark.entries import Protocol
-from benchmark.pages import Suite
-from benchmark.placing import published
+from benchmark.drawing.style import minus
+from benchmark.judging.placing import published
 from benchmark.scores import FIT_MEASURES, RETURN, matrix
 from benchmark.spec import Kind
-from benchmark.style import minus
+from benchmark.suite.entries import Protocol
+from benchmark.suite.pages import Suite
 
 DASH, TIMES = "\N{EN DASH}", "\N{MULTIPLICATION SIGN}"
 TEX: dict[str, str | int | None] = {

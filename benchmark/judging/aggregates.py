@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 
 from benchmark import stats
-from benchmark.pages import Suite
 from benchmark.scores import RETURN, matrix
+from benchmark.suite.pages import Suite
 
 METHODS = ("sac", "sac-utd20", "mbpo", "ftfl")
 """Those compared over all tasks; every other arm is run on some tasks only."""

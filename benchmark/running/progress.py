@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from benchmark.leases import Leases
+from benchmark.running.leases import Leases
 from benchmark.spec import RunSpec
 
 WINDOW_SECONDS = 60.0

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmark import registry
+from benchmark.judging import registry
 from benchmark.spec import RunSpec
 from mbpo.config import NUMERICS_VERSION
 
@@ -85,7 +85,7 @@ def device_name(device: str) -> str:
 def _git(*arguments: str) -> str | None:
     try:
         done = subprocess.run(
-            ["git", *arguments], cwd=Path(__file__).parents[1], capture_output=True, text=True, timeout=30
+            ["git", *arguments], cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=30
         )
     except (OSError, subprocess.TimeoutExpired):
         return None

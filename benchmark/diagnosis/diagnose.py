@@ -15,10 +15,10 @@ import numpy as np
 import torch
 
 from benchmark import forensics
-from benchmark.advice import recommend
-from benchmark.pages import load_suite
-from benchmark.samples import Sample, collect
-from benchmark.signatures import SIGNATURES, Measured, judge, measured
+from benchmark.diagnosis.advice import recommend
+from benchmark.diagnosis.samples import Sample, collect
+from benchmark.diagnosis.signatures import SIGNATURES, Measured, judge, measured
+from benchmark.suite.pages import load_suite
 from mbpo import diagnostics
 from mbpo.accelerate import engine
 from mbpo.config import Method

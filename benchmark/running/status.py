@@ -7,13 +7,13 @@ from dataclasses import asdict
 from typing import Any, NamedTuple
 
 from benchmark.claims import runs
-from benchmark.cost import hours, rates
-from benchmark.entries import Protocol
-from benchmark.ledger import load_ledger
-from benchmark.progress import running
+from benchmark.judging.ledger import load_ledger
+from benchmark.running.cost import hours, rates
+from benchmark.running.progress import running
+from benchmark.running.workers import visible_gpus
 from benchmark.spec import RunSpec, unique
 from benchmark.store import Store
-from benchmark.workers import visible_gpus
+from benchmark.suite.entries import Protocol
 
 
 class Line(NamedTuple):

@@ -17,13 +17,13 @@ from typing import Any, NamedTuple, TypeVar
 import yaml
 from pydantic import BaseModel
 
-from benchmark.entries import Constant, Family, MethodEntry, Protocol, TaskEntry
 from benchmark.spec import Kind, Precision, RunSpec
+from benchmark.suite.entries import Constant, Family, MethodEntry, Protocol, TaskEntry
 from mbpo.config import Config, InputError, Method, build, nearest
 
 __all__ = ["SUITE", "Protocol", "Suite", "TaskEntry", "load_page", "load_suite", "specs"]
 
-SUITE = Path(__file__).parent / "suite"
+SUITE = Path(__file__).parent
 READ_WITHOUT_MODEL = ("model", "sac", "utd", "random_steps", "real_capacity")
 """What SAC reads of a method. The rest stays at its default, so that it cannot give equal runs unequal keys."""
 READ_BY_FIT = ("model", "target")

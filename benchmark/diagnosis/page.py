@@ -10,13 +10,13 @@ from typing import Any
 import jinja2
 from matplotlib.figure import Figure
 
-from benchmark import diagnosis_figures as figures
-from benchmark import style, tables
-from benchmark.diagnose import MODEL, Diagnosis
-from benchmark.signatures import SIGNATURES
+from benchmark.diagnosis import figures
+from benchmark.diagnosis.diagnose import MODEL, Diagnosis
+from benchmark.diagnosis.signatures import SIGNATURES
+from benchmark.drawing import style, tables
 from mbpo.config import InputError, ModelConfig
 
-TEMPLATES = Path(__file__).parent / "templates"
+TEMPLATES = Path(__file__).parents[1] / "templates"
 SYMBOLS = {"none": "✓", "mild": "≈", "severe": "✕", None: "○"}
 LOOKS = {"none": "reproduced", "mild": "inconclusive", "severe": "contradicted", None: "incomplete"}
 """Severities wear the colors of the report's verdicts."""

@@ -17,9 +17,9 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from benchmark.ledger import Claim, Ledger, load_ledger
-from benchmark.pages import SUITE
+from benchmark.judging.ledger import Claim, Ledger, load_ledger
 from benchmark.spec import RunSpec
+from benchmark.suite.pages import SUITE
 from mbpo.config import InputError
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmark.style import SOFT, WIDE, canvas, color, legend, minus, striped_rows, styled, task_name
+from benchmark.drawing.style import SOFT, WIDE, canvas, color, legend, minus, striped_rows, styled, task_name
 
 SUITES = {"dmc": "DeepMind Control", "gym": "Gym"}
 AGGREGATES = {"iqm": "interquartile mean", "median": "median", "optimality_gap": "optimality gap (less is better)"}

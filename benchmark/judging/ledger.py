@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 from pydantic import Field, field_validator
 
-from benchmark.evidence import ALL, Criterion, Verdict
-from benchmark.pages import SUITE, Suite, load_page, load_suite
+from benchmark.judging.evidence import ALL, Criterion, Verdict
 from benchmark.scores import RETURN, Estimand
 from benchmark.spec import Kind, arm, digest
+from benchmark.suite.pages import SUITE, Suite, load_page, load_suite
 from mbpo.config import Config, InputError, build, nearest
 
 FIGURES = (

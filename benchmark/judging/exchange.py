@@ -14,14 +14,15 @@ from typing import Any
 
 import pandas as pd
 
-from benchmark import claims, placing
-from benchmark.entries import Protocol
-from benchmark.evidence import Evidence, Outcome, Score
-from benchmark.ledger import Claim, load_ledger
-from benchmark.pages import load_suite, specs
+from benchmark import claims
+from benchmark.judging import placing
+from benchmark.judging.evidence import Evidence, Outcome, Score
+from benchmark.judging.ledger import Claim, load_ledger
 from benchmark.scores import RETURN, Estimand
 from benchmark.spec import arm
 from benchmark.store import Record, Store
+from benchmark.suite.entries import Protocol
+from benchmark.suite.pages import load_suite, specs
 from mbpo.config import InputError, nearest
 
 COLUMNS = ("suite", "task", "method", "seed", "env_steps", "return")

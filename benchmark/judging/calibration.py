@@ -22,9 +22,11 @@ import numpy as np
 import pandas as pd
 from scipy import stats as sps
 
-from benchmark import calibration_figures, placing, stats, style, tables
-from benchmark.evidence import Criterion, Look
-from benchmark.ledger import Ledger, load_ledger
+from benchmark import stats
+from benchmark.drawing import style, tables
+from benchmark.judging import calibration_figures, placing
+from benchmark.judging.evidence import Criterion, Look
+from benchmark.judging.ledger import Ledger, load_ledger
 from mbpo.config import InputError
 
 SEEDS = (5, 6, 10)

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from importlib import import_module
 from itertools import pairwise
 
-from benchmark.pages import Suite, load_suite
+from benchmark.running.workers import cpu_count
 from benchmark.spec import RunSpec, lockstep
-from benchmark.workers import cpu_count
+from benchmark.suite.pages import Suite, load_suite
 from mbpo.config import Method, ModelConfig
 
 EARLY_STOPPING_EPOCHS = 20

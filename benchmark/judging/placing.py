@@ -15,11 +15,11 @@ from typing import NamedTuple
 import pandas as pd
 from scipy import stats as sps
 
-from benchmark.evidence import Score
+from benchmark.judging.evidence import Score
 from benchmark.stats import Interval
 from mbpo.config import InputError
 
-PUBLISHED = Path(__file__).parents[1] / "results" / "published"
+PUBLISHED = Path(__file__).parents[2] / "results" / "published"
 COLUMNS = [
     *("task", "published_env", "method", "seeds", "mean", "sd", "median", "min", "max", "steps_as_published"),
     *("action_repeat", "agent_steps", "frames", "source", "licence"),

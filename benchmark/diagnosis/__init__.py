@@ -1,0 +1,1 @@
+"""`diagnose`: what a task's data look like, which signatures its arms show, and what to switch on."""

@@ -1,0 +1,1 @@
+"""From records to verdicts: evidence, the ledger, registration, the baseline gate, calibration, exchange."""

@@ -1,0 +1,1 @@
+"""All experiments on a few pages of YAML, and the code that validates them."""
