@@ -17,7 +17,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from benchmark.spec import RunSpec
+from benchmark.running import replays
+from benchmark.spec import Replay, RunSpec
 from mbpo import diagnostics, dynamics
 from mbpo.accelerate import Engine, engine
 from mbpo.buffer import Layout
@@ -96,12 +97,27 @@ def fit_job(
     first = specs[0]
     assert first.fit is not None and first.constants.model is not None
     place = engine(device, first.precision)
-    held_rows, train_rows = (
-        _stack([random_transitions(s.task, s.drop, s.seed, n, purpose, cache) for s in specs], place)
-        for purpose, n in (("heldout", first.fit.heldout), ("train", first.fit.transitions))
-    )
+    layout = task_layout(first)
+    data = {seed: data_set(spec, layout, cache) for seed, spec in {spec.seed: spec for spec in specs}.items()}
+    train_rows, held_rows = (_stack([data[spec.seed][part] for spec in specs], place) for part in (0, 1))
     runs = [Run(spec.constants, spec.seed) for spec in specs]
-    return fit_rows(runs, _layout(first, train_rows.shape[-1]), train_rows, held_rows, place, progress)
+    return fit_rows(runs, layout, train_rows, held_rows, place, progress)
+
+
+def data_set(spec: RunSpec, layout: Layout, cache: Path | None) -> tuple[np.ndarray, np.ndarray]:
+    """Training and held-out rows ``(N, W), (M, W)`` of a `fit` run, as its source says.
+
+    A replay must have been kept under `cache`: `runner.ensure` sees to that.
+    """
+    assert spec.fit is not None
+    if isinstance(spec.fit.source, Replay):
+        assert cache is not None, "replays are read from the cache"
+        return replays.transitions(cache, spec, layout)
+    train, held = (
+        random_transitions(spec.task, spec.drop, spec.seed, n, purpose, cache)
+        for purpose, n in (("train", spec.fit.transitions), ("heldout", spec.fit.heldout))
+    )
+    return train, held
 
 
 def fit_rows(
@@ -143,11 +159,10 @@ def fit_rows(
     return notes.results()
 
 
-def _layout(spec: RunSpec, width: int) -> Layout:
+def task_layout(spec: RunSpec) -> Layout:
+    """Where the fields of the task's packed rows lie."""
     info = task_info(spec.task, spec.drop)
-    layout = Layout(info.obs_dim, info.action_dim)
-    assert layout.width == width, "packed rows of another task"
-    return layout
+    return Layout(info.obs_dim, info.action_dim)
 
 
 def _stack(rows: Sequence[np.ndarray], place: Engine) -> Tensor:

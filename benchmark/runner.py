@@ -13,12 +13,13 @@ import logging
 import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
 
+import numpy as np
 import pandas as pd
 
 from benchmark.running.cost import MAX_LOCKSTEP
@@ -48,6 +49,7 @@ class Place:
     progress: Callable[[int, int], None]
     device: str = "auto"
     checkpoint_seconds: float = 300.0
+    keep_replay: bool = False
 
 
 Trainer = Callable[[Sequence[RunSpec], Place], Sequence[Result]]
@@ -128,27 +130,55 @@ def ensure(
     store.prepare()
     if trainers is None:
         _check(missing, device)
-    leases, failed = Leases(store.cache), _Failures()
-    waiting = False
-    while todo := [spec for spec in store.missing(wanted) if spec.key not in failed.keys]:
-        progressed = False
-        for group in _groups(todo, store.cache, max_lockstep):
-            with leases.take(spec.key for spec in group) as keys:
-                held = [spec for spec in group if spec.key in keys]
-                mine = store.missing(held)  # another process may have finished them since
-                progressed = progressed or bool(held)
-                if mine:
-                    job = Job(tuple(mine))
-                    with failed.of(job):
-                        _run(job, store, device, checkpoint_seconds, trainers or TRAINERS)
-        if not progressed:
-            if not waiting:
-                log.info("waiting for %s that other processes train", count(len(todo), "run"))
-            waiting = True
-            time.sleep(poll_seconds)
-    if failed.found:
-        raise JobsFailed(failed.found) from failed.found[0][1]
+    work = _Work(store, device, max_lockstep, checkpoint_seconds, poll_seconds, trainers or TRAINERS)
+    sources = {run.key: run for spec in missing if (run := spec.source_run) is not None}
+    # What others are fitted on comes first; what they need of it is a kept replay, be there a record or not.
+    work.until_none(lambda: _without_replay(sources.values(), store.cache), keep_replay=True)
+    lost = work.failed.keys
+    work.until_none(lambda: [s for s in store.missing(wanted) if s.source_run is None or s.source_run.key not in lost])
+    if work.failed.found:
+        raise JobsFailed(work.failed.found) from work.failed.found[0][1]
     return []
+
+
+def _without_replay(sources: Iterable[RunSpec], cache: Path) -> list[RunSpec]:
+    has = import_module("benchmark.running.replays").has
+    return [run for run in sources if not has(cache, run)]
+
+
+@dataclass
+class _Work:
+    """Jobs shared with every other process on the same cache, done until nothing is left."""
+
+    store: Store
+    device: str
+    max_lockstep: int
+    checkpoint_seconds: float
+    poll_seconds: float
+    trainers: Mapping[str, Trainer]
+    failed: _Failures = field(default_factory=lambda: _Failures())
+
+    def until_none(self, missing: Callable[[], list[RunSpec]], keep_replay: bool = False) -> None:
+        """Take, train and store jobs of what `missing` names, until it names nothing but what failed."""
+        leases, waiting = Leases(self.store.cache), False
+        while todo := [spec for spec in missing() if spec.key not in self.failed.keys]:
+            progressed = False
+            for group in _groups(todo, self.store.cache, self.max_lockstep):
+                with leases.take(spec.key for spec in group) as keys:
+                    progressed = progressed or bool(keys)
+                    left = {spec.key for spec in missing()}  # another process may have finished some since
+                    mine = [spec for spec in group if spec.key in keys and spec.key in left]
+                    if mine:
+                        self._run(Job(tuple(mine)), keep_replay)
+            if not progressed:
+                if not waiting:
+                    log.info("waiting for %s that other processes train", count(len(todo), "run"))
+                waiting = True
+                time.sleep(self.poll_seconds)
+
+    def _run(self, job: Job, keep_replay: bool) -> None:
+        with self.failed.of(job):
+            _run(job, self.store, self.device, self.checkpoint_seconds, self.trainers, keep_replay)
 
 
 def _check(specs: Sequence[RunSpec], device: str) -> None:
@@ -200,8 +230,15 @@ def _groups(todo: Sequence[RunSpec], cache: Path, most: int) -> list[list[RunSpe
     return begun + lockstep(left.values(), most)
 
 
-def _run(job: Job, store: Store, device: str, checkpoint_seconds: float, trainers: Mapping[str, Trainer]) -> None:
-    """Train one job and write its records."""
+def _run(
+    job: Job,
+    store: Store,
+    device: str,
+    checkpoint_seconds: float,
+    trainers: Mapping[str, Trainer],
+    keep_replay: bool = False,
+) -> None:
+    """Train one job and write the records that are not there yet."""
     first = job.specs[0]
     checkpoint = store.cache / "checkpoints" / job.name
     resumed = checkpoint.exists()
@@ -212,17 +249,30 @@ def _run(job: Job, store: Store, device: str, checkpoint_seconds: float, trainer
     log.info("%s %s", "resuming" if resumed else "training", job.label)
     start = time.monotonic()
     with Progress(store.cache, job.name, job.specs, first.length) as progress:
-        results = trainers[first.kind](job.specs, Place(store.cache, checkpoint, progress, device, checkpoint_seconds))
+        place = Place(store.cache, checkpoint, progress, device, checkpoint_seconds, keep_replay)
+        results = trainers[first.kind](job.specs, place)
         seconds, name = time.monotonic() - start, device_name(device)
         for spec, result in zip(job.specs, results, strict=True):
-            store.write(spec, *result, provenance(spec, job.specs, name, seconds, resumed))
+            if store.has(spec):  # trained again for its replay
+                _compare(store.read(spec).curve, result.curve, spec)
+            else:
+                store.write(spec, *result, provenance(spec, job.specs, name, seconds, resumed))
     shutil.rmtree(checkpoint)
     log.info("finished %s in %s", job.label, duration(seconds))
+
+
+def _compare(stored: pd.DataFrame, curve: pd.DataFrame, spec: RunSpec) -> None:
+    """Say so where a run that was trained again did not return what its record says."""
+    if not (stored.shape == curve.shape and np.allclose(stored, curve, rtol=1e-6)):
+        log.warning(
+            "%s (%s) was trained again and returned otherwise: another machine's arithmetic", spec.label, spec.key
+        )
 
 
 def train_job(specs: Sequence[RunSpec], place: Place) -> list[Result]:
     """Train online: the rows of `mbpo.train`, one pair of tables per run."""
     loop = import_module("mbpo.loop")
+    keep = import_module("benchmark.running.replays").keeper(specs, place.cache) if place.keep_replay else None
     first = specs[0]
     assert first.budget is not None
     total = first.budget.env_steps
@@ -236,6 +286,7 @@ def train_job(specs: Sequence[RunSpec], place: Place) -> list[Result]:
         checkpoint=place.checkpoint,
         checkpoint_seconds=place.checkpoint_seconds,
         progress=lambda step: place.progress(step, total),
+        keep=keep,
     )
     curves: list[list[tuple[int, int, float, int]]] = [[] for _ in specs]
     diagnostics: list[list[tuple[int, str, int, float]]] = [[] for _ in specs]

@@ -18,16 +18,69 @@ from pydantic import Field, field_validator, model_validator
 
 from mbpo.config import NUMERICS_VERSION, Budget, Config, Method, build, constant
 
-Kind = Literal["train", "fit"]
+Kind = Literal["train", "fit", "probe"]
 Precision = Literal["fp32", "bf16", "tf32", "fp64"]
+TAKES = {"train": ("budget",), "fit": ("fit",), "probe": ("fit", "probe")}
+"""The fields that say how long a run of each kind is."""
+
+
+class Replay(Config):
+    """A data set that another run collected: the first `step` rows of its replay, in the order they were lived.
+
+    It names the whole run but for task, groups left out and seed, which are those of the run that uses it, so that the
+    rows can always be made again from the key.
+    """
+
+    method: str = Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")
+    constants: Method
+    budget: Budget
+    precision: Precision = "fp32"
+    step: int = constant(..., "rows of its replay that are used, one an env step", unit="env steps", ge=20)
+
+    @model_validator(mode="after")
+    def _within_the_run(self) -> Self:
+        if self.step > self.budget.env_steps:
+            raise ValueError(f"step = {self.step}: the run has {self.budget.env_steps} env steps; give at most that")
+        if self.constants.real_capacity < self.step:
+            raise ValueError(f"step = {self.step}: its buffer keeps {self.constants.real_capacity} rows only")
+        return self
 
 
 class FitBudget(Config):
-    """The fixed data set of a `fit` run, from a policy that acts uniformly at random."""
+    """The fixed data set of a `fit` run: of a policy that acts uniformly at random, or another run's replay."""
 
     transitions: int = constant(10_000, "rows the model is fitted on", unit="env steps", ge=10, le=10_000_000)
     heldout: int = constant(5_000, "further rows it is judged on", unit="env steps", ge=10, le=10_000_000)
-    source: Literal["random"] = constant("random", "policy that collects both")
+    source: Literal["random"] | Replay = constant("random", "policy that collects both")
+
+    @model_validator(mode="after")
+    def _enough_rows(self) -> Self:
+        if isinstance(self.source, Replay) and self.transitions + self.heldout > self.source.step:
+            raise ValueError(
+                f"transitions + heldout = {self.transitions + self.heldout}: the replay has {self.source.step} rows"
+            )
+        return self
+
+    @property
+    def source_name(self) -> str:
+        """'random', or 'sac replay at 100,000'."""
+        if not isinstance(self.source, Replay):
+            return self.source
+        return f"{self.source.method} replay at {self.source.step:,}"
+
+
+class ProbeBudget(Config):
+    """What a `probe` does from a fixed policy, its replay and a fitted model, without any new env step.
+
+    Critics are trained on mixed batches and held against Monte-Carlo soft returns of the policy; then actor and critic
+    go on together, and the policy that they reach is played. The share of synthetic rows is the method's `real_ratio`.
+    """
+
+    critic_updates: int = constant(2_000, "updates of the critics alone", unit="updates", ge=1, le=10_000_000)
+    policy_updates: int = constant(2_000, "further updates of actor and critics", unit="updates", ge=0, le=10_000_000)
+    synthetic: int = constant(50_000, "branched transitions, drawn anew for each part", unit="rows", ge=1)
+    bias_episodes: int = constant(4, "episodes of the fixed policy that critics are held against", ge=1, le=1_000)
+    eval_episodes: int = constant(4, "episodes of the policy before and after", ge=1, le=1_000)
 
 
 class RunSpec(Config):
@@ -41,6 +94,7 @@ class RunSpec(Config):
     constants: Method
     budget: Budget | None = None
     fit: FitBudget | None = None
+    probe: ProbeBudget | None = None
     precision: Precision = "fp32"
     numerics_version: int = NUMERICS_VERSION
 
@@ -51,12 +105,13 @@ class RunSpec(Config):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if (self.budget is not None, self.fit is not None) != (self.kind == "train", self.kind == "fit"):
-            raise ValueError(
-                f"a {self.kind!r} run takes {'budget' if self.kind == 'train' else 'fit'} and nothing else"
-            )
-        if self.kind == "fit" and self.constants.model is None:
+        given = tuple(name for name in ("budget", "fit", "probe") if getattr(self, name) is not None)
+        if given != TAKES[self.kind]:
+            raise ValueError(f"a {self.kind!r} run takes {' and '.join(TAKES[self.kind])} and nothing else")
+        if self.kind != "train" and self.constants.model is None:
             raise ValueError(f"method {self.method!r} has no model to fit")
+        if self.kind == "probe" and self.source_run is None:
+            raise ValueError("a 'probe' run starts from a policy: its fit.source must be a replay")
         return self
 
     @cached_property
@@ -71,10 +126,29 @@ class RunSpec(Config):
         return digest({**self._fields({"method", "seed"}), "constants": shared})
 
     @property
+    def source_run(self) -> RunSpec | None:
+        """The training run whose replay this one is fitted on; None where nobody's is."""
+        if self.fit is None or not isinstance(source := self.fit.source, Replay):
+            return None
+        return RunSpec(
+            kind="train",
+            task=self.task,
+            drop=self.drop,
+            method=source.method,
+            seed=self.seed,
+            constants=source.constants,
+            budget=source.budget,
+            precision=source.precision,
+            numerics_version=self.numerics_version,
+        )
+
+    @property
     def length(self) -> int:
-        """Steps that progress is counted in: env steps of training, updates of a fit."""
+        """Steps that progress is counted in: env steps of training, updates of a fit or probe."""
         if self.budget is not None:
             return self.budget.env_steps
+        if self.probe is not None:
+            return self.probe.critic_updates + self.probe.policy_updates
         return self.constants.model.updates if self.constants.model is not None else 0
 
     @property

@@ -46,6 +46,7 @@ def train(
     checkpoint: Path | None = None,
     checkpoint_seconds: float = 300.0,
     progress: Callable[[int], None] | None = None,
+    keep: Callable[[TrainState], None] | None = None,
 ) -> Iterator[Row]:
     """Train R runs in lockstep; yield one `Row` untrained and one every ``budget.eval_every`` steps.
 
@@ -60,6 +61,8 @@ def train(
             are yielded again first, so that the caller sees one uninterrupted job.
         checkpoint_seconds: least time between two snapshots.
         progress: called with env_steps about once a second.
+        keep: called with the live state at each evaluation, before its row is yielded; it may read, not change. After a
+            resume it is not called again for the rows that are only repeated.
 
     Raises:
         InputError: unusable task, runs, device or checkpoint, before anything trains.
@@ -71,12 +74,12 @@ def train(
             state.restore(saved)
             yield from state.rows
         else:
-            yield _record(state)
+            yield _record(state, keep)
         saved_at = told_at = time.monotonic()
         while state.env_steps < budget.env_steps:
             advance(state)
             if state.env_steps % budget.eval_every == 0 or state.env_steps == budget.env_steps:
-                yield _record(state)
+                yield _record(state, keep)
             now = time.monotonic()
             if checkpoint is not None and now - saved_at >= checkpoint_seconds:
                 snapshots.save(checkpoint, state.env_steps, state.state())
@@ -88,10 +91,12 @@ def train(
         state.close()
 
 
-def _record(state: TrainState) -> Row:
+def _record(state: TrainState, keep: Callable[[TrainState], None] | None) -> Row:
     with state.engine.products():
         row = evaluate(state)
     state.rows.append(row)
+    if keep is not None:
+        keep(state)
     return row
 
 

@@ -6,7 +6,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from benchmark.spec import FitBudget, Kind
+from benchmark.spec import FitBudget, Kind, Precision, ProbeBudget
 from mbpo.config import Budget, Config, InputError, build, nearest
 
 
@@ -113,6 +113,26 @@ class FitPlan(FitBudget):
         return FitBudget(**{name: getattr(self, name) for name in FitBudget.model_fields})
 
 
+class ReplayPlan(TrainPlan):
+    """Whose replay fits and probes may start from, instead of the rows of a random policy, and how it is split."""
+
+    method: str
+    step: int
+    transitions: int
+    heldout: int
+    precision: Precision = "fp32"
+
+
+class ProbePlan(ProbeBudget):
+    """How a protocol probes critics and policies: constants on top of those of its fits."""
+
+    overrides: dict[str, Any] = Field(default_factory=dict)
+
+    def budget(self) -> ProbeBudget:
+        """The budget alone."""
+        return ProbeBudget(**{name: getattr(self, name) for name in ProbeBudget.model_fields})
+
+
 class Protocol(Entry):
     """How much evidence to collect, and by which networks."""
 
@@ -123,12 +143,18 @@ class Protocol(Entry):
     notes: str
     train: TrainPlan
     fit: FitPlan
+    replay: ReplayPlan | None = None
+    probe: ProbePlan | None = None
 
     def carries(self, kind: Kind, task: str) -> bool:
         """Whether this protocol runs the task itself; what it does not carry is listed as incomplete."""
         tasks = self.train.tasks if kind == "train" else self.fit.tasks
+        if kind == "probe" and self.probe is None:
+            return False
         return tasks is None or task in tasks
 
     def overrides(self, kind: Kind) -> dict[str, Any]:
         """Constants that replace a family's, by dotted path."""
+        if kind == "probe":
+            return {**self.fit.overrides, **(self.probe.overrides if self.probe is not None else {})}
         return self.train.overrides if kind == "train" else self.fit.overrides

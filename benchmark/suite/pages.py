@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import yaml
 from pydantic import BaseModel
 
-from benchmark.spec import Kind, Precision, RunSpec
+from benchmark.spec import FitBudget, Kind, Precision, Replay, RunSpec
 from benchmark.suite.entries import Constant, Family, MethodEntry, Protocol, TaskEntry
 from mbpo.config import Config, InputError, Method, build, nearest
 
@@ -26,8 +26,14 @@ __all__ = ["SUITE", "Protocol", "Suite", "TaskEntry", "load_page", "load_suite",
 SUITE = Path(__file__).parent
 READ_WITHOUT_MODEL = ("model", "sac", "utd", "random_steps", "real_capacity")
 """What SAC reads of a method. The rest stays at its default, so that it cannot give equal runs unequal keys."""
-READ_BY_FIT = ("model", "target")
-"""What a `fit` run reads of a method."""
+READ = {
+    "train": tuple(Method.model_fields),
+    "fit": ("model", "target"),
+    "probe": ("model", "target", "sac", "rollout", "real_ratio"),
+}
+"""What a run of each kind reads of a method that has a model."""
+Source = Literal["random", "replay"]
+"""Whose data a fit is made on: a uniformly random policy's, or those of the protocol's `replay` plan."""
 C = TypeVar("C", bound=Config)
 
 
@@ -73,7 +79,7 @@ class Suite:
         a model where a model is to be fitted, or constants that do not fit together.
         """
         flat = {row.constant: row.value for row in self.constants(name, task, protocol, kind)}
-        if kind == "fit" and "model" in flat:
+        if kind != "train" and "model" in flat:
             raise InputError(f"method {name!r} has no model to fit; give one that has, such as 'mbpo'")
         where = f"method {name!r} on {task!r}"
         if protocol is not None:
@@ -116,11 +122,13 @@ def specs(
     *,
     drop: Sequence[str] = (),
     precision: Precision = "fp32",
+    source: Source = "random",
     suite: Suite | None = None,
 ) -> list[RunSpec]:
     """The runs of every method on every task, ordered by task, method, seed.
 
-    `seeds` is a count, the seeds themselves, or None for the protocol's own number. Raises `InputError`.
+    `seeds` is a count, the seeds themselves, or None for the protocol's own number; `source` says whose data
+    fits are made on. Raises `InputError`.
     """
     suite = suite or load_suite()
     page = suite.protocol(protocol) if isinstance(protocol, str) else protocol
@@ -130,12 +138,34 @@ def specs(
     found = []
     for task in tasks:
         suite.task(task)  # before the budget, which would blame the page for a task that does not exist
-        plan = {"budget": page.train.budget(task)} if kind == "train" else {"fit": page.fit.budget()}
+        plan = _plan(kind, task, page, source, suite)
         for name in methods:
             common = {"kind": kind, "task": task, "drop": tuple(drop), "method": name, "precision": precision, **plan}
             common["constants"] = suite.method(name, task, page, kind)
             found += [build(RunSpec, {**common, "seed": seed}, f"run of {name!r} on {task!r}") for seed in numbers]
     return found
+
+
+def _plan(kind: Kind, task: str, page: Protocol, source: Source, suite: Suite) -> dict[str, Config]:
+    """The fields that say how long a run of `kind` is."""
+    if kind == "train":
+        return {"budget": page.train.budget(task)}
+    if source == "random" and kind == "fit":
+        return {"fit": page.fit.budget()}
+    replay = page.replay
+    if replay is None or (kind == "probe" and page.probe is None):
+        missing = "replay" if replay is None else "probe"
+        raise InputError(f"protocol {page.name!r} has no `{missing}` plan; give one that has, such as 'quick'")
+    whose = page.model_copy(update={"train": replay})
+    collector = Replay(
+        method=replay.method,
+        constants=suite.method(replay.method, task, whose),
+        budget=replay.budget(task),
+        precision=replay.precision,
+        step=replay.step,
+    )
+    fit = FitBudget(transitions=replay.transitions, heldout=replay.heldout, source=collector)
+    return {"fit": fit} if page.probe is None or kind == "fit" else {"fit": fit, "probe": page.probe.budget()}
 
 
 @cache
@@ -208,7 +238,7 @@ def _resolve(layers: Sequence[tuple[str, Mapping[str, Constant]]], task: str, ki
         read: tuple[str, ...] = READ_WITHOUT_MODEL
         rows = {path: row for path, row in rows.items() if not path.startswith("model.")}
     else:
-        read = READ_BY_FIT if kind == "fit" else tuple(Method.model_fields)
+        read = READ[kind]
     return [row for path, row in rows.items() if path.split(".")[0] in read]
 
 
@@ -239,9 +269,12 @@ def _check(suite: Suite) -> None:
             if odd:
                 raise InputError(f"methods.yaml: {name}.constants.{path}: {sorted(odd)[0]!r} is not in every by_task")
     for name, protocol in suite.protocols.items():
-        for kind, plan in (("train", protocol.train), ("fit", protocol.fit)):
+        plans = {kind: getattr(protocol, kind) for kind in ("train", "fit", "replay", "probe")}
+        for kind, plan in plans.items():
+            if plan is None:
+                continue
             _check_paths(plan.overrides, f"protocols.yaml: {name}.{kind}.overrides")
-            for task in plan.tasks or ():
+            for task in getattr(plan, "tasks", None) or ():
                 if task not in suite.tasks:
                     raise InputError(f"protocols.yaml: {name}.{kind}.tasks: {task!r}; {nearest(task, suite.tasks)}")
         steps = protocol.train.env_steps

@@ -1,0 +1,138 @@
+"""Replays of training runs, kept under the cache so that fits and probes can start from them.
+
+A kept run is a folder ``cache/replays/<key>``: ``rows.npy``, all packed rows ``(N, W)`` in the order they were lived,
+written last, and ``policy-<env_steps>.pt``, the whole learner at each evaluation. Both can be made again from the run's
+key, so they stay out of the results.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmark.spec import Replay, RunSpec
+from mbpo.buffer import Layout
+from mbpo.checkpoint import copy_into
+from mbpo.config import InputError
+from mbpo.sac import Sac
+from mbpo.state import TrainState
+
+
+def folder(cache: Path, run: RunSpec) -> Path:
+    """Where the replay of `run` is kept."""
+    return cache / "replays" / run.key
+
+
+def has(cache: Path, run: RunSpec) -> bool:
+    """Whether the replay of `run` is there, whole."""
+    return (folder(cache, run) / "rows.npy").is_file()
+
+
+def keeper(specs: Sequence[RunSpec], cache: Path) -> Callable[[TrainState], None]:
+    """What `mbpo.train` calls at each evaluation to keep learners and, at the end, all rows of the runs `specs`."""
+
+    def keep(state: TrainState) -> None:
+        for r, spec in enumerate(specs):
+            place = folder(cache, spec)
+            place.mkdir(parents=True, exist_ok=True)
+            policy = {"sac": _own(_of_run(state.sac.state(), r)), "env_steps": state.env_steps}
+            _write(place / f"policy-{state.env_steps}.pt", partial(torch.save, policy))
+            if state.env_steps == state.budget.env_steps:
+                rows = state.real.rows[r, : int(state.real.size[r])].float().cpu().numpy()
+                _write(place / "rows.npy", partial(_save_rows, rows))
+
+    return keep
+
+
+def transitions(cache: Path, spec: RunSpec, layout: Layout) -> tuple[np.ndarray, np.ndarray]:
+    """Training and held-out rows ``(N, W), (M, W)`` of the replay that `spec` names, from different episodes.
+
+    Whole episodes, evenly spread over the replay's life, are held out; training takes rows evenly from all others, so
+    both span everything that the policy did. Raises `InputError` where the episodes do not give that many rows.
+    """
+    run, budget = spec.source_run, spec.fit
+    assert run is not None and budget is not None and isinstance(budget.source, Replay)
+    rows = np.load(folder(cache, run) / "rows.npy", mmap_mode="r")[: budget.source.step]
+    held = held_out(rows, layout, budget.heldout)
+    left, kept = np.flatnonzero(~held), np.flatnonzero(held)
+    if len(left) < budget.transitions:
+        raise InputError(
+            f"transitions = {budget.transitions}: {len(left)} of the {len(rows)} rows of the {budget.source_name} "
+            f"remain when whole episodes with {budget.heldout} rows are held out; give at most that"
+        )
+    return _evenly(rows, left, budget.transitions), _evenly(rows, kept, budget.heldout)
+
+
+def held_out(rows: np.ndarray, layout: Layout, n: int) -> np.ndarray:
+    """Which of ``rows (N, W)`` belong to episodes that are held out, at least `n` rows in all: ``(N,)`` bool.
+
+    Episodes are taken at even distances, the more the shorter they are. An episode ends where the next row does not
+    start from the state that this one reached.
+    """
+    obs, after = rows[1:, : layout.obs_dim], rows[:-1, -2 - layout.obs_dim : -2]
+    episode = np.concatenate([[0], np.cumsum((obs != after).any(1))])
+    count, lengths = int(episode[-1]) + 1, np.bincount(episode)
+    for wanted in range(1, count + 1):
+        chosen = np.unique(np.linspace(0, count - 1, wanted + 2).round().astype(int)[1:-1])
+        if lengths[chosen].sum() >= n:
+            return np.isin(episode, chosen)
+    raise InputError(f"heldout = {n}: the replay has {len(rows)} rows in {count} episodes; give fewer")
+
+
+def load_policy(cache: Path, specs: Sequence[RunSpec], sac: Sac) -> None:
+    """Put into run r of `sac` the learner that ``specs[r]`` starts from, optimizers included.
+
+    Raises `InputError` if the learner was not kept at that step.
+    """
+    for r, spec in enumerate(specs):
+        run = spec.source_run
+        assert run is not None and spec.fit is not None and isinstance(spec.fit.source, Replay)
+        path = folder(cache, run) / f"policy-{spec.fit.source.step}.pt"
+        if not path.is_file():
+            kept = sorted(int(p.stem.removeprefix("policy-")) for p in path.parent.glob("policy-*.pt"))
+            raise InputError(f"fit.source.step = {spec.fit.source.step}: no policy was kept then; there are {kept}")
+        saved = torch.load(path, weights_only=True)
+        copy_into(_of_run(sac.state(), r), saved["sac"])
+
+
+def _of_run(tree: Any, run: int) -> Any:
+    """The part of a learner's state that belongs to one run: views ``(1, ...)`` of tensors ``(R, ...)``.
+
+    Adam's step counts ``(1, n)`` are common to all runs.
+    """
+    if isinstance(tree, dict):
+        return {name: value if name == "steps" else _of_run(value, run) for name, value in tree.items()}
+    if isinstance(tree, list):
+        return [_of_run(value, run) for value in tree]
+    assert isinstance(tree, Tensor)
+    return tree[run : run + 1]
+
+
+def _own(tree: Any) -> Any:
+    """The same tree with storage of its own: a saved view would drag along all runs."""
+    if isinstance(tree, dict):
+        return {name: _own(value) for name, value in tree.items()}
+    return [_own(value) for value in tree] if isinstance(tree, list) else tree.detach().cpu().clone()
+
+
+def _evenly(rows: np.ndarray, index: np.ndarray, n: int) -> np.ndarray:
+    """`n` of the rows at `index`, evenly spread, in order."""
+    return np.ascontiguousarray(rows[index[np.linspace(0, len(index) - 1, n).round().astype(int)]])
+
+
+def _save_rows(rows: np.ndarray, draft: Path) -> None:
+    with open(draft, "wb") as file:  # given a name, numpy would append its own ending
+        np.save(file, rows)
+
+
+def _write(path: Path, save: Callable[[Path], object]) -> None:
+    draft = path.with_suffix(f".{os.getpid()}.tmp")
+    save(draft)
+    draft.replace(path)
