@@ -68,7 +68,7 @@ class Judgement(NamedTuple):
 
 def runs(claim: Claim, protocol: Protocol, tasks: Sequence[str] | None = None) -> list[RunSpec]:
     """The runs that `claim` needs of what `protocol` carries; none where the protocol cannot judge it."""
-    if protocol.name not in claim.protocols or claim.needs:
+    if protocol.name not in claim.protocols or claim.needs or (claim.data == "replay" and protocol.replay is None):
         return []
     carried = [task for task in tasks or claim.tasks if protocol.carries(claim.kind, task)]
     return unique([*_arms(claim, carried, protocol), *_gate(claim, carried, protocol)])
@@ -195,8 +195,11 @@ def _arms(claim: Claim, tasks: Sequence[str], protocol: Protocol, seeds: Iterabl
         return []
     (arm, drop), (against, other) = claim.arms
     if drop == other:
-        return specs(claim.kind, tasks, list(dict.fromkeys([arm, against])), protocol, seeds, drop=drop)
-    apart = [specs(claim.kind, tasks, [method], protocol, seeds, drop=left) for method, left in claim.arms]
+        both = list(dict.fromkeys([arm, against]))
+        return specs(claim.kind, tasks, both, protocol, seeds, drop=drop, source=claim.data)
+    apart = [
+        specs(claim.kind, tasks, [method], protocol, seeds, drop=left, source=claim.data) for method, left in claim.arms
+    ]
     return unique([*apart[0], *apart[1]])
 
 

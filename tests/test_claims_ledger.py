@@ -9,6 +9,7 @@ from synthetic import fill, needed, write_fit, write_train
 
 from benchmark import claims, scores
 from benchmark.claims import judge_all, judge_claim, runs
+from benchmark.judging import registry
 from benchmark.judging.ledger import load_ledger
 from benchmark.scores import Estimand, score
 from benchmark.store import Store
@@ -183,9 +184,10 @@ def test_known_records_give_known_verdicts(filled):
     by = {}
     for row in judge_all(filled, QUICK):
         by.setdefault(row.claim.id, set()).add(row.outcome.verdict)
+    on_random_data = ("reward-collapse", "reward-cure", "reward-overspread", "reward-collapse-control")
     assert {claim: verdicts for claim, verdicts in by.items() if claim.startswith("reward")} == {
-        claim: {"reproduced"}
-        for claim in ("reward-collapse", "reward-cure", "reward-overspread", "reward-collapse-control")
+        **{key: {"reproduced"} for key in on_random_data},
+        **{key: {"incomplete"} for key in ("reward-collapse-replay", "reward-cure-replay")},
     }
     assert by["variance-inflation"] == {"reproduced"}
     assert by["variance-inflation-raw"] <= {"contradicted", "inconclusive"}
@@ -372,3 +374,17 @@ def test_critic_bias_is_asked_for_wherever_it_is_judged():
     for name in ("reduced", "paper"):
         assert load_suite().protocol(name).train.bias_episodes > 0
     assert load_suite().protocol("quick").train.bias_episodes == 0
+
+
+def test_a_claim_on_replays_reads_their_fits_alone_and_keeps_to_its_protocol():
+    ledger, replay = load_ledger(), load_suite().protocol("replay")
+    on_random, on_replay = ledger.claim("reward-collapse"), ledger.claim("reward-collapse-replay")
+    assert runs(on_replay, QUICK) == [] and runs(on_random, replay) == []
+    wanted = runs(on_replay, replay)
+    assert {spec.source_run.method for spec in wanted} == {"sac"}
+    assert {spec.seed for spec in wanted} == {spec.source_run.seed for spec in wanted} == set(range(5))
+    assert not {spec.key for spec in wanted} & {spec.key for spec in runs(on_random, QUICK)}
+    assert registry.served(wanted[0], ledger).keys() == {
+        *("reward-collapse-replay", "reward-cure-replay"),
+    }
+    assert "reward-collapse-replay" not in registry.served(runs(on_random, QUICK)[0], ledger)

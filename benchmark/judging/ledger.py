@@ -13,7 +13,7 @@ from pydantic import Field, field_validator
 from benchmark.judging.evidence import ALL, Criterion, Verdict
 from benchmark.scores import RETURN, Estimand
 from benchmark.spec import Kind, arm, digest
-from benchmark.suite.pages import SUITE, Suite, load_page, load_suite
+from benchmark.suite.pages import SUITE, Source, Suite, load_page, load_suite
 from mbpo.config import Config, InputError, build, nearest
 
 FIGURES = (
@@ -23,7 +23,7 @@ FIGURES = (
 """Chapter figures that `report` knows how to draw."""
 
 
-class Source(Config):
+class Origin(Config):
     """Where the paper says it, and how well we know that it does."""
 
     section: str
@@ -55,7 +55,7 @@ class DeclaredEdit(Config):
 
 
 DECIDES = {
-    *("statement", "expected", "kind", "tasks", "drop", "arm", "against", "against_drop", "gate"),
+    *("statement", "expected", "kind", "data", "tasks", "drop", "arm", "against", "against_drop", "gate"),
     *("estimand", "against_window", "criterion"),
 }
 """The fields of a claim that decide its verdict; the rest is how it is told, and where it can be judged."""
@@ -69,9 +69,10 @@ class Claim(Config):
     title: str
     statement: str
     meaning: str
-    source: Source
+    source: Origin
     expected: Verdict
     kind: Kind
+    data: Source = "random"
     tasks: tuple[str, ...] = Field(min_length=1)
     drop: tuple[str, ...] = ()
     arm: str
@@ -179,6 +180,8 @@ def _claim(name: str, data: Any, page: dict[str, Any], suite: Suite) -> Claim:
     _check_tasks(claim.tasks, suite, f"{where}.tasks")
     for protocol in claim.protocols:
         _known(protocol, suite.protocols, f"{where}.protocols")
+    if claim.kind == "train" and claim.data != "random":
+        raise InputError(f"{where}.data = {claim.data!r}: a train claim collects its own; leave it out")
     claim.estimand.check(claim.kind, f"{where}.estimand")
     claim.reference.check(claim.kind, f"{where}.against_window")
     if (claim.arms[0], claim.estimand) == (claim.arms[1], claim.reference):

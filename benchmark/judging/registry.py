@@ -45,7 +45,8 @@ def served(spec: RunSpec, ledger: Ledger | None = None) -> dict[str, str]:
 
 def _speaks_of(claim: Claim, spec: RunSpec) -> bool:
     arms = [*claim.arms, *([(claim.gate, ())] if claim.gate else [])]
-    return claim.kind == spec.kind and spec.task in claim.tasks and (spec.method, spec.drop) in arms
+    same_data = (claim.data == "replay") == (spec.source_run is not None)
+    return claim.kind == spec.kind and same_data and spec.task in claim.tasks and (spec.method, spec.drop) in arms
 
 
 def mark(claim: Claim, records: Iterable[Record], first: Mapping[str, str], ledger: Ledger) -> str:
