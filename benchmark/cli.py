@@ -20,36 +20,31 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmark import runner
+from benchmark.diagnosis import commands as diagnosis
 from benchmark.running import status
-from benchmark.running.cost import hours, rates
+from benchmark.running.cost import hours
+from benchmark.running.options import (
+    CACHE,
+    RESULTS,
+    Cache,
+    Count,
+    Json,
+    ProtocolName,
+    Results,
+    precision_named,
+    print_json,
+    say,
+)  # fmt: skip
 from benchmark.running.progress import Watch, count, duration, sentence
-from benchmark.running.workers import visible_gpus
 from benchmark.spec import Kind
 from benchmark.store import Store
+from benchmark.studies import commands as studies
 from benchmark.suite.entries import Protocol
 from benchmark.suite.pages import load_suite, specs
+from benchmark.timing import commands as timing
 from mbpo.config import InputError, nearest
 
-RESULTS, CACHE = Path("results"), Path(".cache")
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__, rich_markup_mode=None)
-
-
-def _count(given: str | int) -> int:
-    text = str(given)  # a default comes as the number that it is
-    if not text.isdecimal() or int(text) < 1:
-        raise ValueError(f"{text!r} is not a whole number of at least 1")
-    return int(text)
-
-
-def Count(help: str) -> Any:
-    """A `typer.Option` for a whole number of at least 1."""
-    return typer.Option(parser=_count, metavar="N", help=help)
-
-
-Results = Annotated[Path, typer.Option(help="folder of records")]
-Cache = Annotated[Path, typer.Option(help="folder of leases, progress and checkpoints")]
-Json = Annotated[bool, typer.Option("--json", help="JSON alone on standard output")]
-ProtocolName = Annotated[str, typer.Option(help="smoke, quick, reduced or paper")]
 
 
 @app.command()
@@ -61,6 +56,7 @@ def run(
     kind: Annotated[str, typer.Option(help="train online, or fit models on a fixed data set")] = "train",
     drop: Annotated[list[str] | None, typer.Option(help="observation group to leave out; may be repeated")] = None,
     steps: Annotated[int | None, Count("env steps, in place of the protocol's")] = None,
+    precision: Annotated[str, typer.Option(help="of products: fp32, bf16, tf32 or fp64")] = "fp32",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1")] = "auto",
     results: Results = RESULTS,
     cache: Cache = CACHE,
@@ -70,29 +66,36 @@ def run(
     if kind not in get_args(Kind):
         raise InputError(f"unknown kind {kind!r}; {nearest(kind, get_args(Kind))}")
     page = _with_steps(load_suite().protocol(protocol), kind, steps)
-    wanted = specs(cast(Kind, kind), _distinct(task), _distinct(method), page, seeds, drop=drop or ())
+    wanted = specs(
+        cast(Kind, kind), _distinct(task), _distinct(method), page, seeds,
+        drop=drop or (), precision=precision_named(precision),
+    )  # fmt: skip
     store = Store(results, cache)
     missing = store.missing(wanted)
-    estimate = hours(missing, rates(len(visible_gpus(os.environ))))
+    estimate = hours(missing, status.speeds(results, os.environ).rates)
     if missing:
-        _say(f"{len(missing)} of {count(len(wanted), 'run')} to train, estimated {duration(estimate * 3600)}")
-        with Watch(cache, _say):
+        say(f"{len(missing)} of {count(len(wanted), 'run')} to train, estimated {duration(estimate * 3600)}")
+        with Watch(cache, say):
             runner.ensure(wanted, store, device=device)
     found = [{"key": s.key, "kind": s.kind, "task": s.task, "method": s.method, "seed": s.seed} for s in wanted]
     if as_json:
-        _print_json({"trained": len(missing), "present": len(wanted) - len(missing), "runs": found})
+        print_json({"trained": len(missing), "present": len(wanted) - len(missing), "runs": found})
     else:
         print(f"{count(len(wanted), 'record')} in {results}, {len(missing)} of them new")
 
 
 @app.command("status")
 def show_status(
-    protocol: ProtocolName = "quick", results: Results = RESULTS, cache: Cache = CACHE, as_json: Json = False
+    protocol: ProtocolName = "quick",
+    speed: Annotated[Path | None, typer.Option(help="a file or folder of speed --save to estimate by")] = None,
+    results: Results = RESULTS,
+    cache: Cache = CACHE,
+    as_json: Json = False,
 ) -> None:
     """Records present and missing per task and method, estimated hours, and what trains now."""
-    found = status.overview(load_suite().protocol(protocol), Store(results, cache), os.environ)
+    found = status.overview(load_suite().protocol(protocol), Store(results, cache), os.environ, speed)
     if as_json:
-        _print_json(found)
+        print_json(found)
         return
     table = Table("kind", "task", "method", "present", "missing", "hours alone", title=f"{protocol} protocol")
     for line in found["runs"]:
@@ -100,6 +103,8 @@ def show_status(
         table.add_row(line["kind"], line["task"], line["method"], str(line["present"]), str(line["missing"]), left)
     Console(width=None if sys.stdout.isatty() else 120).print(table)
     print(_summary(found))
+    if found["tables"] is not None:
+        print(_tables(found))
     for job in found["running"]:
         print(f"running: {sentence(job)}")
     for folder in found["torn"]:
@@ -119,13 +124,13 @@ def report(
     if check:
         stale = import_module("benchmark.drawing.staleness").stale(results, cache, page.name)
         if as_json:
-            _print_json({"protocol": page.name, "stale": stale})
+            print_json({"protocol": page.name, "stale": stale})
         else:
             print("\n".join(f"stale: {results / name}" for name in stale) or "everything is up to date")
         raise typer.Exit(1 if stale else 0)
     written = import_module("benchmark.report").build(results, cache, page.name)
     if as_json:
-        _print_json({"protocol": page.name, "report": None if written is None else str(written)})
+        print_json({"protocol": page.name, "report": None if written is None else str(written)})
     elif written is not None:
         print(written)
 
@@ -143,7 +148,7 @@ def export(
         Store(results, cache), load_suite().protocol(protocol), path
     )
     if as_json:
-        _print_json({"runs": runs, "path": str(path)})
+        print_json({"runs": runs, "path": str(path)})
     else:
         print(f"{count(runs, 'run')} in {path}")
 
@@ -158,7 +163,7 @@ def judge(
     exchange = import_module("benchmark.judging.exchange")
     rows = exchange.judge(exchange.read_runs(path), [name.strip() for name in claims.split(",") if name.strip()])
     if as_json:
-        _print_json(rows)
+        print_json(rows)
         return
     for row in rows:
         print(f"{row['verdict']:13} {row['claim']}, {row['task']}, n={row['n']}: {row['reason']}")
@@ -167,64 +172,17 @@ def judge(
 @app.command()
 def calibrate(results: Results = RESULTS, as_json: Json = False) -> None:
     """Simulate how often each family of claims errs, what it can see, and how wide its intervals are."""
-    table = import_module("benchmark.judging.calibration").build(results, _say)
+    table = import_module("benchmark.judging.calibration").build(results, say)
     if as_json:
-        _print_json(json.loads(table.to_json(orient="records")))
+        print_json(json.loads(table.to_json(orient="records")))
     else:
         print(f"{results / 'tables' / 'calibration.csv'}: {len(table)} rows")
 
 
-@app.command()
-def diagnose(
-    task: Annotated[str, typer.Argument(help="such as dmc:hopper-hop, or your own gym:my_package:MyEnv-v0")],
-    steps: Annotated[int | None, Count("env steps per seed, a third of them held out; 6000 if left out")] = None,
-    policy: Annotated[str, typer.Option(help="who collects: random")] = "random",
-    drop: Annotated[list[str] | None, typer.Option(help="observation group to leave out; may be repeated")] = None,
-    seeds: Annotated[int | None, Count("data sets, each with its own fits; 3 if left out")] = None,
-    out: Annotated[Path | None, typer.Option(help="the page; results/diagnosis/TASK.html if left out")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1")] = "auto",
-    results: Results = RESULTS,
-    cache: Cache = CACHE,
-    as_json: Json = False,
-) -> None:
-    """Would MBPO break on this task, why, and which arm to use? Writes one HTML page."""
-    if policy != "random":
-        raise InputError(f"unknown policy {policy!r}; known: random")
-    # Threads that spin while they wait cost a busy machine ten times the run; torch reads this when it is imported.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    doctor, pages = import_module("benchmark.diagnosis.diagnose"), import_module("benchmark.diagnosis.page")
-    asked = {"steps": steps or doctor.STEPS, "seeds": seeds or doctor.SEEDS, "drop": tuple(drop or ())}
-    found = doctor.diagnose(task, **asked, cache=cache, device=device, say=_say)
-    path = out or pages.default_path(results, found)
-    pages.write(found, path)
-    if as_json:
-        _say(str(path))
-        _print_json(found.found)
-    else:
-        print("\n".join([*doctor.summary(found), str(path)]))
-
-
-@app.command("speed")
-def time_parts(
-    task: Annotated[str, typer.Option(help="such as dmc:hopper-hop")] = "dmc:quadruped-walk",
-    method: Annotated[str, typer.Option(help="such as ftfl")] = "mbpo",
-    runs: Annotated[int, Count("runs in lockstep")] = 1,
-    threads: Annotated[int, Count("CPU threads")] = 1,
-    precision: Annotated[str, typer.Option(help="fp32, bf16, tf32 or fp64")] = "fp32",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1")] = "auto",
-    profile: Annotated[bool, typer.Option("--profile", help="say which operations the time goes to")] = False,
-    as_json: Json = False,
-) -> None:
-    """Seconds per env step at the paper's constants, by part, against this machine's matmul peak."""
-    speed = import_module("benchmark.speed")
-    question = speed.Question(task, method, runs, threads, precision, device)
-    found = speed.measure(question)
-    if as_json:
-        _print_json(found)
-    else:
-        print("\n".join(speed.sentences(found)))
-    if profile:
-        _say(speed.profile(question))
+app.command("study")(studies.study)
+app.command("diagnose")(diagnosis.diagnose)
+app.command("speed")(timing.time_parts)
+app.command("precision")(timing.compare_precisions)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -260,22 +218,25 @@ def _summary(found: dict[str, Any]) -> str:
     told = f"{found['present']} of {count(found['wanted'], 'run')} have a record."
     if not found["missing"]:
         return told
-    on = "one GPU" if found["assumed"]["gpus"] else "the CPUs"
-    return f"{told} The rest: about {duration(found['hours'] * 3600)} on {on} of this machine, arms in lockstep."
+    on = f"{found['speeds']['device']} of this machine" if not found["speeds"]["files"] else found["speeds"]["device"]
+    time = duration(found["hours"] * 3600)
+    return f"{told} The rest: about {time} on {on}, arms in lockstep ({found['speeds']['words']})."
+
+
+def _tables(found: dict[str, Any]) -> str:
+    tables, known = found["tables"], found["speeds"]
+    names = {"dmc": "DMC", "gym": "Gym"}
+    tasks = " and ".join(f"{number} {names[suite]}" for suite, number in tables["tasks"].items())
+    return (
+        f"The paper's tables, {' and '.join(tables['methods'])} on {tasks} tasks with {tables['seeds']} seeds each: "
+        f"about {duration(tables['hours'] * 3600)} on {known['device']} ({known['words']})."
+    )
 
 
 def _distinct(names: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
-
-
-def _print_json(data: Any) -> None:
-    print(json.dumps(data, indent=1))
-
-
 def _error(message: str, code: int) -> int:
-    _say("error: " + " ".join(message.split()))
+    say("error: " + " ".join(message.split()))
     return code

@@ -1,7 +1,8 @@
 """The report: records in, pages, tables and pictures out. The same records give the same bytes.
 
 Writes under the results folder `verdicts.json`, `registry.json`, `report.html` (one file, nothing loaded from
-elsewhere), `report.md`, `tables/*.{csv,md,tex}` and `figures/*.{png,svg}`. No date, host or path enters any of them.
+elsewhere), `report.md`, `tables/*.{csv,md,tex}`, `figures/*.{png,svg}` and `studies/*/*`. No date, host or path enters
+any of them.
 """
 
 from __future__ import annotations
@@ -11,22 +12,23 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import pandas as pd
 
 from benchmark import claims
 from benchmark.claims import Judgement
-from benchmark.drawing import glyphs, pictures, style, tables
+from benchmark.drawing import glyphs, pages, pictures, style, tables, toys
 from benchmark.drawing.gather import Data, gather, rank
 from benchmark.drawing.pictures import Picture
 from benchmark.judging import aggregates
 from benchmark.judging.evidence import ALL, VERDICTS, Criterion
 from benchmark.judging.ledger import Claim, Ledger
 from benchmark.store import Record, Store
+from benchmark.studies import show
+from benchmark.studies.show import Shown
 from benchmark.suite.entries import Protocol
 from benchmark.suite.pages import load_suite
+from benchmark.timing.section import section
 
-TEMPLATES = Path(__file__).parent / "templates"
 SYMBOLS = {"reproduced": "✓", "contradicted": "✕", "inconclusive": "≈", "incomplete": "○", "invalid": "!"}
 MEANINGS = {
     "reproduced": "exact tests place the effect inside what is claimed",
@@ -58,24 +60,37 @@ def build(results: Path, cache: Path, protocol: str | None = None) -> Path:
         "improvement": aggregates.improvements(data.matrices),
         "profiles": aggregates.profiles(data.matrices),
         "methods": tables.methods(suite, _methods(data.ledger)),
+        "toys": toys.table(toys.costs(data.curves, suite)),
     }
     for name, frame in made.items():
         tables.write(frame, folder / "tables", name)
     drawn = pictures.draw_all(data, folder / "figures")
-    context = _context(data, made, drawn) | {"calibration": _calibration(folder)}
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=jinja2.select_autoescape(["html.j2"]),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters["prose"] = lambda text: str(text).replace("'", "\N{RIGHT SINGLE QUOTATION MARK}")
+    studies = [_study(shown) for shown in show.render_all(store, folder)]
+    context = _context(data, made, drawn) | {"calibration": _calibration(folder), "studies": studies}
+    context["speed"] = section(folder)
+    environment = pages.environment()
     for name in ("report.md", "report.html"):
         text = environment.get_template(f"{name}.j2").render(context)
         (folder / name).write_text(text, encoding="utf-8")
     return folder / "report.html"
+
+
+def _study(shown: Shown) -> dict[str, Any]:
+    """One study as the templates read it."""
+    name = shown.study.id
+    return {
+        "id": name,
+        "title": shown.study.title,
+        "text": shown.study.text,
+        "runs": f"{shown.present:,} of {shown.wanted:,}" if shown.present < shown.wanted else f"all {shown.wanted:,}",
+        "sentences": shown.sentences,
+        "pictures": [
+            {"name": figure, "caption": caption, "svg": style.svg(drawn, f"{name}-{figure}", caption)}
+            for figure, drawn in shown.figures.items()
+            for caption in [str(drawn.get_label())]
+        ],
+        "tables": shown.tables,
+    }
 
 
 def _methods(ledger: Ledger) -> list[str]:

@@ -141,6 +141,24 @@ def ensure(
     return []
 
 
+def keep_replays(
+    runs: Iterable[RunSpec], store: Store, *, device: str = "auto", max_lockstep: int = MAX_LOCKSTEP
+) -> None:
+    """See that the replay of every training run is kept in the cache: a run without is trained again, record or not.
+
+    Raises `InputError` and `JobsFailed` as `ensure` does.
+    """
+    wanted = unique(runs)
+    if not (missing := _without_replay(wanted, store.cache)):
+        return
+    store.prepare()
+    _check(missing, device)
+    work = _Work(store, device, max_lockstep, 300.0, 1.0, TRAINERS)
+    work.until_none(lambda: _without_replay(wanted, store.cache), keep_replay=True)
+    if work.failed.found:
+        raise JobsFailed(work.failed.found) from work.failed.found[0][1]
+
+
 def _without_replay(sources: Iterable[RunSpec], cache: Path) -> list[RunSpec]:
     has = import_module("benchmark.running.replays").has
     return [run for run in sources if not has(cache, run)]
@@ -308,4 +326,10 @@ def fit_job(specs: Sequence[RunSpec], place: Place) -> list[Result]:
     return [Result(*found) for found in fit(specs, cache=place.cache, device=place.device, progress=place.progress)]
 
 
-TRAINERS: dict[str, Trainer] = {"train": train_job, "fit": fit_job}
+def probe_job(specs: Sequence[RunSpec], place: Place) -> list[Result]:
+    """Probe critics and policies from a fixed policy: `benchmark.probes` does it."""
+    probe = import_module("benchmark.probes").probe_job
+    return [Result(*found) for found in probe(specs, cache=place.cache, device=place.device, progress=place.progress)]
+
+
+TRAINERS: dict[str, Trainer] = {"train": train_job, "fit": fit_job, "probe": probe_job}

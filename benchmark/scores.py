@@ -34,13 +34,16 @@ TRAIN_MEASURES = (
 )  # fmt: skip
 NEED_VARYING_REWARD = ("reward_r2", "reward_slope", "reward_std_ratio")
 """NaN where every held-out reward is the same."""
-MEASURES = {"fit": FIT_MEASURES, "train": TRAIN_MEASURES}
+PROBE_MEASURES = (*FIT_MEASURES, "bias_shift", "policy_gain")
+MEASURES = {"fit": FIT_MEASURES, "train": TRAIN_MEASURES, "probe": PROBE_MEASURES}
 
 
 NAMES = {
     "reward_r2": "reward R\N{SUPERSCRIPT TWO}",
     "reward_std_ratio": "reward spread ratio",
     "critic_bias": "critic less soft return",
+    "bias_shift": "what synthetic rows add to the critic's bias",
+    "policy_gain": "return gained on synthetic rows",
     "logvar_target": "log-variance in target units",
     "logvar_raw": "log-variance in the environment's units",
 }
@@ -66,9 +69,9 @@ class Estimand(Config):
         """Raise `InputError` if a run of this `kind` has no such number."""
         if self.measure not in MEASURES[kind]:
             raise InputError(f"{where}.measure = {self.measure!r}: {nearest(self.measure, MEASURES[kind])}")
-        if (self.window is None) != (kind == "fit"):
+        if (self.window is None) != (kind != "train"):
             raise InputError(
-                f"{where}.window: a {kind} run {'has one moment; leave it out' if kind == 'fit' else 'needs one'}"
+                f"{where}.window: a {kind} run {'needs one' if kind == 'train' else 'has one moment; leave it out'}"
             )
 
     @property
@@ -81,7 +84,7 @@ class Estimand(Config):
         """The estimand as a reader would say it."""
         name = {"none": self.name, "abs": f"|{self.name}|", "abs-log": f"|log {self.name}|"}[self.transform]
         if self.window is None:
-            return f"{name}, held out"
+            return f"{name}, held out" if self.measure in FIT_MEASURES else name
         if self.window == (0.0, 0.0):
             return f"{name} before training"
         low, high = (f"{share:.0%}" for share in self.window)

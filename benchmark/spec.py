@@ -22,6 +22,8 @@ Kind = Literal["train", "fit", "probe"]
 Precision = Literal["fp32", "bf16", "tf32", "fp64"]
 TAKES = {"train": ("budget",), "fit": ("fit",), "probe": ("fit", "probe")}
 """The fields that say how long a run of each kind is."""
+POLICY_FORM = ("hidden_dims", "log_std", "min_log_std", "max_log_std")
+"""What a learner must have in common with the policy that it takes over."""
 
 
 class Replay(Config):
@@ -72,15 +74,37 @@ class FitBudget(Config):
 class ProbeBudget(Config):
     """What a `probe` does from a fixed policy, its replay and a fitted model, without any new env step.
 
-    Critics are trained on mixed batches and held against Monte-Carlo soft returns of the policy; then actor and critic
-    go on together, and the policy that they reach is played. The share of synthetic rows is the method's `real_ratio`.
+    At every share of synthetic rows apart, fresh critics are trained on mixed batches and held against Monte-Carlo
+    returns of the policy; and actor and critics go on together from where they stand, and the policy that they reach
+    is played.
     """
 
+    shares: tuple[int, ...] = constant(
+        (0, 50, 75, 95), "synthetic rows in a batch, real ones rounded up", unit="%", source="[D]", min_length=1
+    )
     critic_updates: int = constant(2_000, "updates of the critics alone", unit="updates", ge=1, le=10_000_000)
-    policy_updates: int = constant(2_000, "further updates of actor and critics", unit="updates", ge=0, le=10_000_000)
-    synthetic: int = constant(50_000, "branched transitions, drawn anew for each part", unit="rows", ge=1)
+    critic_tau: float = constant(
+        0.05, "as sac.tau, for critics of a policy that stands still", source="ours; [C] STFL 0.005", gt=0, le=1
+    )
+    policy_updates: int = constant(2_000, "updates of actor and critics", unit="updates", ge=0, le=10_000_000)
+    synthetic: int = constant(5_000, "one-step transitions branched at once", unit="rows", source="[C] STFL", ge=1)
+    branch_every: int = constant(
+        250, "updates on the same synthetic rows", unit="updates", source="[C] STFL: 400 rows a 20 updates", ge=1
+    )
+    look_every: int = constant(500, "period of measurements", unit="updates", ge=1)
     bias_episodes: int = constant(4, "episodes of the fixed policy that critics are held against", ge=1, le=1_000)
     eval_episodes: int = constant(4, "episodes of the policy before and after", ge=1, le=1_000)
+
+    @model_validator(mode="after")
+    def _shares_in_order(self) -> Self:
+        if list(self.shares) != sorted(set(self.shares)) or not 0 <= self.shares[0] <= self.shares[-1] <= 100:
+            raise ValueError(f"shares = {list(self.shares)}: give percentages in order, such as [0, 50, 95]")
+        return self
+
+    @property
+    def updates(self) -> int:
+        """Updates of both parts."""
+        return self.critic_updates + self.policy_updates
 
 
 class RunSpec(Config):
@@ -112,6 +136,14 @@ class RunSpec(Config):
             raise ValueError(f"method {self.method!r} has no model to fit")
         if self.kind == "probe" and self.source_run is None:
             raise ValueError("a 'probe' run starts from a policy: its fit.source must be a replay")
+        if self.kind == "probe" and self.fit is not None and isinstance(self.fit.source, Replay):
+            kept, mine = self.fit.source.constants.sac, self.constants.sac
+            for name in POLICY_FORM:
+                if getattr(kept, name) != getattr(mine, name):
+                    raise ValueError(
+                        f"sac.{name} = {getattr(mine, name)}: the policy that the probe starts from has "
+                        f"{getattr(kept, name)}; give that"
+                    )
         return self
 
     @cached_property
@@ -148,7 +180,7 @@ class RunSpec(Config):
         if self.budget is not None:
             return self.budget.env_steps
         if self.probe is not None:
-            return self.probe.critic_updates + self.probe.policy_updates
+            return self.probe.updates
         return self.constants.model.updates if self.constants.model is not None else 0
 
     @property

@@ -7,7 +7,9 @@ holds the digests of the other three files, and a folder that does not match the
 one record.
 
 Columns: a train curve has ``env_steps, episode, episode_return, length``, a fit curve ``update, holdout_mse,
-holdout_nll``; diagnostics have ``step, measure, dim, value`` with dim -1 for scalars.
+holdout_nll``, a probe curve ``share, updates, episode, episode_return, length`` (updates 0: the policy it starts from);
+diagnostics have ``step, measure, dim, value`` with dim -1 for scalars and, in probes, the share of synthetic rows in
+percent.
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ STORE_VERSION = 1
 COLUMNS = {
     "train": ["env_steps", "episode", "episode_return", "length"],
     "fit": ["update", "holdout_mse", "holdout_nll"],
+    "probe": ["share", "updates", "episode", "episode_return", "length"],
 }
 DIAGNOSTICS = ["step", "measure", "dim", "value"]
 FILES = ("spec.json", "curve.csv", "diagnostics.csv", "provenance.json")
@@ -108,14 +111,19 @@ class Store:
 
     def records(self) -> Iterator[Record]:
         """Every sound record that this version can read, in the order of folders."""
+        yield from (_load(folder, spec) for folder, spec in self._stored())
+
+    def specs(self) -> Iterator[RunSpec]:
+        """The runs of these records, without their tables."""
+        yield from (spec for _, spec in self._stored())
+
+    def _stored(self) -> Iterator[tuple[Path, RunSpec]]:
         for folder in self._folders():
             if self._is_sound(folder):
                 try:
-                    spec = _stored_spec(folder)
+                    yield folder, _stored_spec(folder)
                 except InputError as error:
                     log.warning("record ignored, another version wrote it: %s", error)
-                    continue
-                yield _load(folder, spec)
 
     def torn(self) -> list[Path]:
         """Folders in the place of a record that are not whole, or were changed after they were written."""

@@ -29,6 +29,7 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "LQR-v0": {},
         "TinyRewardLQR-v0": {"reward_scale": 1e-4},
+        "SmallRewardLQR-v0": {"reward_scale": 0.01},
         "NoisySensorsLQR-v0": {"noise_dims": 4},
         "CeilingLQR-v0": {"noise_dims": 4, "noise_scale": 30.0},
         "LargeLQR-v0": {"obs_scale": 100.0},
@@ -36,7 +37,8 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "ContactLQR-v0": {"wall": 0.25},
     }
 )
-"""Registered ids and their knobs. SmoothLQR is the stress test of direct prediction: steps of a fiftieth of a second, a
+"""Registered ids and their knobs. SmallRewardLQR turns the same knob as TinyRewardLQR, no further than an agent that is
+paid exactly still learns. SmoothLQR is the stress test of direct prediction: steps of a fiftieth of a second, a
 reward per second twenty times the cost."""
 
 

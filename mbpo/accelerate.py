@@ -1,19 +1,106 @@
-"""Where a block of updates runs: device, number format and the precision of its products."""
+"""Where and how a block of updates runs: device, number format, precision of its products, and whether it is captured.
+
+On a GPU most operations of an update take less time than to launch them. A `Block` is therefore recorded once as a CUDA
+graph and replayed from then on as one launch; on a CPU it is the plain call.
+"""
 
 from __future__ import annotations
 
 import ctypes
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
+from typing import Protocol
 
 import torch
+from torch import Tensor
 
 from mbpo.config import InputError, nearest
 
 _DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.float32, "fp64": torch.float64}
+_KEPT_RECORDINGS = 4
+"""Sets of shapes of which a block keeps the recording: whole blocks, a remainder, rollouts of two lengths."""
+
+
+Outputs = dict[str, Tensor]
+Call = Callable[[], Outputs]
+
+
+class Recorder(Protocol):
+    """Turns a call into something that can be played again without Python."""
+
+    def warm_up(self, call: Call) -> Outputs:
+        """Make the call for real, in the way that a recording needs it to have been made before."""
+
+    def record(self, call: Call) -> tuple[Outputs, Callable[[], object]]:
+        """The tensors that the call's results will be in, and what computes them; nothing is computed yet."""
+
+
+class CudaGraphs:
+    """Recording as CUDA graphs; each owns the memory of its intermediate results."""
+
+    def warm_up(self, call: Call) -> Outputs:
+        """On a stream aside, so that no library sets itself up in the middle of a capture."""
+        here, aside = torch.cuda.current_stream(), torch.cuda.Stream()
+        aside.wait_stream(here)
+        with torch.cuda.stream(aside):
+            outputs = call()
+        here.wait_stream(aside)
+        for tensor in outputs.values():
+            tensor.record_stream(here)
+        return outputs
+
+    def record(self, call: Call) -> tuple[Outputs, Callable[[], object]]:
+        """Capture."""
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            outputs = call()
+        return outputs, graph.replay
+
+
+@dataclass(frozen=True)
+class _Recording:
+    inputs: list[Tensor]
+    outputs: Outputs
+    replay: Callable[[], object]
+
+
+class Block:
+    """Work on tensors as one call: eager without a recorder, else recorded for each set of input shapes and replayed.
+
+    For a recording to stay true the work reads nothing but its inputs and tensors that are never replaced, only written
+    in place; it asks the device for no value, draws no random number, and branches on nothing but shapes. Of each set
+    of shapes the first call is the warm-up, the second records. The results of a call are the caller's to keep.
+    """
+
+    def __init__(self, work: Callable[..., Outputs], recorder: Recorder | None = None) -> None:
+        self._work, self._recorder = work, recorder
+        self._recordings: dict[tuple[torch.Size, ...], _Recording | None] = {}
+
+    def __call__(self, *inputs: Tensor) -> Outputs:
+        """What the work gives for `inputs`."""
+        if self._recorder is None:
+            return self._work(*inputs)
+        shapes = tuple(x.shape for x in inputs)
+        if shapes not in self._recordings:
+            self._recordings[shapes] = None
+            while len(self._recordings) > _KEPT_RECORDINGS:
+                del self._recordings[next(iter(self._recordings))]
+            return self._recorder.warm_up(partial(self._work, *inputs))
+        recording = self._recordings[shapes]
+        if recording is None:
+            recording = self._recordings[shapes] = self._record(inputs)
+        for fixed, given in zip(recording.inputs, inputs, strict=True):
+            fixed.copy_(given)
+        recording.replay()
+        return {name: tensor.clone() for name, tensor in recording.outputs.items()}
+
+    def _record(self, inputs: tuple[Tensor, ...]) -> _Recording:
+        assert self._recorder is not None
+        fixed = [x.clone() for x in inputs]
+        return _Recording(fixed, *self._recorder.record(partial(self._work, *fixed)))
 
 
 @dataclass(frozen=True)
@@ -23,6 +110,11 @@ class Engine:
     device: torch.device
     dtype: torch.dtype
     precision: str
+    capture: bool = False  # record blocks as CUDA graphs
+
+    def block(self, work: Callable[..., Outputs]) -> Block:
+        """`work`, made fast on this engine; the docstring of `Block` says what it must keep to."""
+        return Block(work, CudaGraphs() if self.capture else None)
 
     @contextmanager
     def products(self) -> Iterator[None]:
@@ -44,7 +136,7 @@ class Engine:
 
 
 def engine(device: str = "auto", precision: str = "fp32") -> Engine:
-    """The engine for a device name; "auto" is the GPU if there is one.
+    """The engine for a device name; "auto" is the GPU if there is one. Blocks are captured on a GPU.
 
     Raises:
         InputError: unknown precision or device, a GPU that is not there, or tf32 without one.
@@ -69,7 +161,7 @@ def engine(device: str = "auto", precision: str = "fp32") -> Engine:
         raise InputError("precision = 'tf32': exists on a GPU alone; use 'fp32' or 'bf16' on a CPU")
     if place.type == "cpu":
         keep_freed_memory()
-    return Engine(place, _DTYPES[precision], precision)
+    return Engine(place, _DTYPES[precision], precision, capture=place.type == "cuda")
 
 
 @cache

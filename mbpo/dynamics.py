@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -19,30 +20,11 @@ from torch.nn.functional import silu, softplus
 from mbpo import targets
 from mbpo.buffer import Layout, gather_rows
 from mbpo.config import ModelConfig, Target
-from mbpo.nn import Adam, StackedMLP, gradients, stacked_mlp
+from mbpo.nn import Adam, StackedMLP, TwoHeads, gradients, stacked_mlp
 from mbpo.streams import Streams
 
 _HOLDOUT_CHUNK = 4_096
 _BLOCK = 64
-
-
-class TwoHeads:
-    """A network for the observations and one for the reward that share inputs and nothing else."""
-
-    def __init__(self, obs: StackedMLP, reward: StackedMLP) -> None:
-        self._parts = (obs, reward)
-        self.weights = [*obs.weights, *reward.weights]
-        self.biases = [*obs.biases, *reward.biases]
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """``x (*S, B, in) -> (*S, B, 2 D)``: all means, then all raw log-variances, the reward last in each."""
-        (obs_mean, obs_raw), (mean, raw) = (part(x).chunk(2, dim=-1) for part in self._parts)
-        return torch.cat([obs_mean, mean, obs_raw, raw], dim=-1)
-
-    @property
-    def parameters(self) -> list[Tensor]:
-        """Weights, then biases, the observations' network before the reward's."""
-        return [*self.weights, *self.biases]
 
 
 class GaussianEnsemble:
@@ -154,6 +136,13 @@ def update(ensemble: GaussianEnsemble, rows: Tensor, active: Sequence[int] | Non
     ensemble.adam.step(gradients(loss, ensemble.parameters), active)
 
 
+def updates(ensemble: GaussianEnsemble, batches: Tensor) -> dict[str, Tensor]:
+    """K updates, one after the other, on ``batches (K, R, B, W)`` or ``(K, R, E, B, W)``."""
+    for rows in batches:
+        update(ensemble, rows)
+    return {}
+
+
 @dataclass(frozen=True)
 class Split:
     """Row indices of one fit: ``train (R, n)`` and ``holdout (R, m)``, disjoint."""
@@ -166,12 +155,18 @@ Watch = Callable[[int], None]
 
 
 def fit(
-    ensemble: GaussianEnsemble, rows: Tensor, streams: Streams, watch: Watch | None = None, watch_every: int = 0
+    ensemble: GaussianEnsemble,
+    rows: Tensor,
+    streams: Streams,
+    watch: Watch | None = None,
+    watch_every: int = 0,
+    block: Callable[[Tensor], object] | None = None,
 ) -> Split:
     """Fit statistics, then weights, warm-started, on ``rows (R, N, W)``; then choose the elites.
 
     One split serves the whole fit, so no holdout row is ever trained on; it is returned. ``watch(updates)`` is called
-    every `watch_every` updates.
+    every `watch_every` updates. `block` stands in for `updates` of this ensemble, in a fit that neither stops early nor
+    is watched.
 
     Raises:
         ValueError: fewer than two rows, of which none could be held out.
@@ -179,10 +174,14 @@ def fit(
     streams = streams.fork("fit")
     split = make_split(ensemble.config, rows.shape[1], streams)
     _fit_statistics(ensemble, rows, split)
-    train = _fit_early if ensemble.config.stopping == "early" else _fit_fixed
-    train(ensemble, rows, split, streams, watch if watch_every else None, watch_every)
+    watch = watch if watch_every else None
+    if ensemble.config.stopping == "early":
+        _fit_early(ensemble, rows, split, streams, watch, watch_every)
+    else:
+        _fit_fixed(ensemble, rows, split, streams, block or partial(updates, ensemble), watch, watch_every)
     ensemble.holdout_mse = holdout_mse(ensemble, rows, split.holdout)
-    ensemble.elites = ensemble.holdout_mse.nan_to_num(torch.inf).argsort(1)[:, : ensemble.config.num_elites]
+    ranked = ensemble.holdout_mse.nan_to_num(torch.inf).argsort(1)
+    ensemble.elites.copy_(ranked[:, : ensemble.config.num_elites])
     return split
 
 
@@ -198,10 +197,12 @@ def make_split(config: ModelConfig, n: int, streams: Streams) -> Split:
 def _fit_statistics(ensemble: GaussianEnsemble, rows: Tensor, split: Split) -> None:
     layout = ensemble.layout
     keep = torch.zeros(rows.shape[:2], device=rows.device, dtype=torch.bool).scatter_(1, split.train, True)
-    ensemble.map = targets.fit(ensemble.arms, layout.obs(rows), layout.targets(rows), keep)
+    # In place, here and of the elites: what a captured update reads must not move.
+    ensemble.map.copy_(targets.fit(ensemble.arms, layout.obs(rows), layout.targets(rows), keep))
     inputs = layout.inputs(rows)
     mean, std = targets.mean_and_std(lambda piece: inputs[:, piece], keep, inputs.dtype)
-    ensemble.input_mean, ensemble.input_std = mean[:, None].to(rows.dtype), std[:, None].to(rows.dtype)
+    ensemble.input_mean.copy_(mean[:, None])
+    ensemble.input_std.copy_(std[:, None])
 
 
 def _batches(rows: Tensor, index: Tensor) -> Tensor:
@@ -211,7 +212,13 @@ def _batches(rows: Tensor, index: Tensor) -> Tensor:
 
 
 def _fit_fixed(
-    ensemble: GaussianEnsemble, rows: Tensor, split: Split, streams: Streams, watch: Watch | None, watch_every: int
+    ensemble: GaussianEnsemble,
+    rows: Tensor,
+    split: Split,
+    streams: Streams,
+    run: Callable[[Tensor], object],
+    watch: Watch | None,
+    watch_every: int,
 ) -> None:
     config, n = ensemble.config, split.train.shape[1]
     member_rows = bootstrap(split.train, config, streams)
@@ -223,9 +230,13 @@ def _fit_fixed(
             index = split.train.gather(1, drawn.flatten(1)).view_as(drawn)
         else:
             index = torch.take_along_dim(member_rows[:, None], drawn, dim=-1)
-        for k, batch in enumerate(_batches(rows, index), start=first + 1):
+        batches = _batches(rows, index)
+        if watch is None:
+            run(batches)
+            continue
+        for k, batch in enumerate(batches, start=first + 1):
             update(ensemble, batch)
-            if watch is not None and k % watch_every == 0:
+            if k % watch_every == 0:
                 watch(k)
 
 

@@ -1,4 +1,4 @@
-"""Environments: every task as flat float32 observations and actions in [-1, 1].
+"""Environments: every task as flat float32 observations and actions in [-1, 1], many at a time.
 
 An episode follows from its seed and its actions alone, bit for bit, in the same environment or a
 fresh one. `EnvBatch` builds on it: its state is each episode's seed and actions, and a resume
@@ -7,172 +7,52 @@ replays them. Nothing here imports torch.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import gymnasium
 import numpy as np
-from gymnasium import spaces
 
 from mbpo.config import InputError
-from mbpo.suites import Array, DmcEnv, known_tasks, load
-from mbpo.tasks import (
-    Groups,
-    TaskInfo,
-    check_action_space,
-    group_of,
-    observation_groups,
-    observation_space,
-    termination_rule,
-    without,
-)
+from mbpo.flat import FlatEnv, make_env, task_info
+from mbpo.simulators import InProcesses, InTurn
+from mbpo.suites import Array, known_tasks
+from mbpo.tasks import TaskInfo
 
 __all__ = ["EnvBatch", "FlatEnv", "TaskInfo", "known_tasks", "make_env", "task_info"]
 
 
-def _flattener(space: spaces.Box | spaces.Dict, whole: Groups, kept: Groups) -> Callable[[Any], Array]:
-    """The map from an observation of `space` to a fresh float32 row of the `kept` groups."""
-    size = max(stop for _, stop in kept.values())
-    if isinstance(space, spaces.Dict):
-        parts = [(name, slice(*place), len(space[name].shape or ()) > 1) for name, place in kept.items()]
-
-        def from_dict(obs: Any) -> Array:
-            row = np.empty(size, np.float32)
-            for name, place, many in parts:
-                row[place] = np.ravel(obs[name]) if many else obs[name]
-            return row
-
-        return from_dict
-    if len(kept) == len(whole):
-        return lambda obs: np.array(obs, np.float32).ravel()
-    columns = np.concatenate([np.arange(*whole[name]) for name in kept])
-    return lambda obs: np.ravel(obs)[columns].astype(np.float32)
-
-
-class FlatEnv(gymnasium.Wrapper[Array, Array, Any, Any]):
-    """Flat float32 observations and float32 actions in [-1, 1], both of fresh memory.
-
-    Actions are rescaled to the environment's own bounds and clipped to them, which
-    gymnasium.wrappers.RescaleAction leaves to rounding. Every observation and reward is checked to
-    be finite; `InputError` names the first that is not. With `finite` False they pass as they are, for
-    whoever looks into what is wrong with a task.
-    """
-
-    def __init__(self, task: str, drop: Sequence[str] = (), finite: bool = True) -> None:
-        env = load(task)
-        super().__init__(env)
-        action = check_action_space(task, env.action_space)
-        space = observation_space(task, env.observation_space, by_name=not isinstance(env, DmcEnv))
-        whole = observation_groups(task, space, getattr(env.unwrapped, "observation_structure", None))
-        rule = termination_rule(task, env)
-        kept = without(task, whole, drop, rule)
-        obs_dim, action_dim = max(stop for _, stop in kept.values()), math.prod(action.shape)
-        limit = env.time_limit if isinstance(env, DmcEnv) else env.spec.max_episode_steps if env.spec else None
-        self.info = TaskInfo(task, obs_dim, action_dim, limit, kept, tuple(drop), rule.name)
-        self.observation_space = spaces.Box(-np.inf, np.inf, (obs_dim,), np.float32)
-        self.action_space = spaces.Box(-1.0, 1.0, (action_dim,), np.float32)
-        self._space, self._flatten = space, _flattener(space, whole, kept)
-        self._low, self._high = action.low.ravel(), action.high.ravel()
-        self._scale, self._shift = self._high / 2 - self._low / 2, self._high / 2 + self._low / 2
-        self._shape, self._steps, self._finite = action.shape, 0, finite
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
-        """Start an episode, the same for the same `seed`. Returns (O,) and the environment's info."""
-        obs, info = self.env.reset(seed=seed, options=options)
-        self._steps = 0
-        self._check_shape(obs)
-        return self._checked(self._flatten(obs), 0.0), info
-
-    def step(self, action: Array) -> tuple[Array, float, bool, bool, dict[str, Any]]:
-        """One step of `action` (A,)."""
-        native = np.multiply(action, self._scale, dtype=self._scale.dtype, casting="same_kind")
-        native += self._shift
-        np.minimum(native, self._high, out=native)
-        np.maximum(native, self._low, out=native)
-        if len(self._shape) != 1:
-            native = native.reshape(self._shape)
-        obs, reward, terminated, truncated, info = self.env.step(native)
-        self._steps += 1
-        reward = float(reward)
-        return self._checked(self._flatten(obs), reward), reward, bool(terminated), bool(truncated), info
-
-    def _checked(self, obs: Array, reward: float) -> Array:
-        if not self._finite:
-            return obs
-        finite = np.isfinite(obs)
-        if finite.all() and math.isfinite(reward):
-            return obs
-        if finite.all():
-            what = f"reward is {reward}"
-        else:
-            dim = int(np.argmin(finite))
-            what = f"observation {dim} ({group_of(self.info.groups, dim)}) is {obs[dim]}"
-        raise InputError(f"task {self.info.id!r}: {what} at {f'step {self._steps}' if self._steps else 'reset'}")
-
-    def _check_shape(self, obs: Any) -> None:
-        """The observation at reset has the shapes its space promises, so none is broadcast or cut later."""
-        if not isinstance(self._space, spaces.Dict):
-            self._expect("the observation", np.shape(obs), self._space)
-            return
-        for name, part in self._space.items():
-            if not isinstance(obs, Mapping) or name not in obs:
-                raise InputError(f"task {self.info.id!r}: observation {name!r} is missing at reset")
-            self._expect(f"observation {name!r}", np.shape(obs[name]), part)
-
-    def _expect(self, what: str, shape: tuple[int, ...], space: spaces.Space[Any]) -> None:
-        if shape != space.shape:
-            raise InputError(f"task {self.info.id!r}: {what} has shape {shape} at reset, its space says {space.shape}")
-
-
-def make_env(task: str, drop: Sequence[str] = (), finite: bool = True) -> FlatEnv:
-    """The environment of `task` less the observation groups in `drop`; `finite` as for `FlatEnv`.
-
-    Flat float32 observations (O,) and actions (A,) in [-1, 1]. Raises `InputError` for an unknown
-    task or group, and for spaces that do not fit.
-    """
-    return FlatEnv(task, (drop,) if isinstance(drop, str) else tuple(drop), finite)
-
-
-def task_info(task: str, drop: Sequence[str] = ()) -> TaskInfo:
-    """Sizes, groups and termination rule of a task. Raises `InputError` as `make_env` does."""
-    return _task_info(task, (drop,) if isinstance(drop, str) else tuple(drop))
-
-
-@lru_cache(maxsize=256)
-def _task_info(task: str, drop: tuple[str, ...]) -> TaskInfo:
-    env = make_env(task, drop)
-    env.close()
-    return env.info
-
-
 class EnvBatch:
-    """`n` independent environments of one task, stepped one after the other, never reset by themselves.
+    """`n` independent environments of one task, never reset by themselves.
 
-    `which` picks environments by index (all by default); rows of arguments and results follow it.
+    They are stepped one after the other, or by `workers` processes side by side, which changes no number. `which` picks
+    environments by index (all by default); rows of arguments and results follow it.
     """
 
-    def __init__(self, task: str, n: int, drop: Sequence[str] = (), finite: bool = True) -> None:
+    def __init__(self, task: str, n: int, drop: Sequence[str] = (), finite: bool = True, workers: int = 1) -> None:
         if n < 1:
             raise InputError(f"a batch of {n} environments of {task!r}: at least 1 is needed")
-        self._envs = [make_env(task, drop, finite) for _ in range(n)]
-        self.info = self._envs[0].info
+        if not 1 <= workers <= n:
+            raise InputError(f"workers = {workers}: {n} environments are stepped by 1 to {n} processes")
+        self._simulators = (
+            InTurn(task, n, drop, finite) if workers == 1 else InProcesses(task, n, drop, finite, workers)
+        )
+        self.info = self._simulators.info
         self._seeds = [-1] * n
         self._actions: list[list[Array]] = [[] for _ in range(n)]  # since each episode's start
         self._obs = np.zeros((n, self.info.obs_dim), np.float32)
         self._over = [True] * n
 
     def __len__(self) -> int:
-        return len(self._envs)
+        return len(self._seeds)
 
     def reset(self, seeds: Sequence[int], which: Sequence[int] | None = None) -> Array:
         """Start an episode per seed. Returns (len(which), O) float32."""
         rows = self._rows(which)
-        for i, seed in zip(rows, seeds, strict=True):
+        for seed in seeds:
             if not 0 <= seed < 2**32:
                 raise InputError(f"seed = {seed}: an episode's seed lies in 0..2**32-1")
-            self._obs[i], _ = self._envs[i].reset(seed=int(seed))
+        self._obs[rows] = self._simulators.reset(rows, [int(seed) for seed in seeds])
+        for i, seed in zip(rows, seeds, strict=True):
             self._seeds[i], self._actions[i], self._over[i] = int(seed), [], False
         return self._obs[rows]
 
@@ -185,13 +65,9 @@ class EnvBatch:
         rows = self._rows(which)
         actions = np.array(actions, np.float32)  # a copy: it is kept for `state`
         self._check_actions(actions, rows)
-        n = len(rows)
-        next_obs, reward = np.empty((n, self.info.obs_dim), np.float32), np.empty(n)
-        terminated, truncated = np.empty(n, bool), np.empty(n, bool)
+        next_obs, reward, terminated, truncated = self._simulators.step(rows, actions)
         for k, i in enumerate(rows):
-            action = actions[k]
-            next_obs[k], reward[k], terminated[k], truncated[k], _ = self._envs[i].step(action)
-            self._actions[i].append(action)
+            self._actions[i].append(actions[k])
             self._over[i] = bool(terminated[k] or truncated[k])
         self._obs[rows] = next_obs
         return next_obs, reward, terminated, truncated
@@ -213,10 +89,11 @@ class EnvBatch:
         """
         if len(state) != len(self):
             raise InputError(f"a state of {len(state)} environments does not fit a batch of {len(self)}")
+        self.reset([env["seed"] for env in state])
+        for t in range(max(len(env["actions"]) for env in state)):
+            rows = [i for i, env in enumerate(state) if t < len(env["actions"])]
+            self.step(np.stack([state[i]["actions"][t] for i in rows]), rows)
         for i, env in enumerate(state):
-            self.reset([env["seed"]], [i])
-            for action in env["actions"]:
-                self.step(action[None], [i])
             if not np.array_equal(self._obs[i], env["obs"]):
                 raise InputError(
                     f"task {self.info.id!r}: replaying {len(env['actions'])} actions from seed {env['seed']} "
@@ -226,11 +103,10 @@ class EnvBatch:
 
     def close(self) -> None:
         """Close every environment."""
-        for env in self._envs:
-            env.close()
+        self._simulators.close()
 
     def _rows(self, which: Sequence[int] | None) -> Sequence[int]:
-        return range(len(self._envs)) if which is None else [int(i) for i in which]
+        return range(len(self)) if which is None else [int(i) for i in which]
 
     def _check_actions(self, actions: Array, rows: Sequence[int]) -> None:
         if actions.shape != (len(rows), self.info.action_dim):

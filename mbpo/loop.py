@@ -26,7 +26,7 @@ from mbpo.accelerate import engine
 from mbpo.buffer import ReplayBuffer
 from mbpo.config import Budget
 from mbpo.measure import evaluate
-from mbpo.rollouts import branch, draw_noise
+from mbpo.rollouts import draw_noise
 from mbpo.state import Row, Run, TrainState
 
 __all__ = ["Row", "Run", "train"]
@@ -47,6 +47,7 @@ def train(
     checkpoint_seconds: float = 300.0,
     progress: Callable[[int], None] | None = None,
     keep: Callable[[TrainState], None] | None = None,
+    env_workers: int | None = None,
 ) -> Iterator[Row]:
     """Train R runs in lockstep; yield one `Row` untrained and one every ``budget.eval_every`` steps.
 
@@ -63,11 +64,12 @@ def train(
         progress: called with env_steps about once a second.
         keep: called with the live state at each evaluation, before its row is yielded; it may read, not change. After a
             resume it is not called again for the rows that are only repeated.
+        env_workers: processes that step environments; 1 for none, by default as many as pay. It changes no number.
 
     Raises:
         InputError: unusable task, runs, device or checkpoint, before anything trains.
     """
-    state = TrainState(task, runs, budget, engine(device, precision), drop)
+    state = TrainState(task, runs, budget, engine(device, precision), drop, env_workers)
     try:
         saved = None if checkpoint is None else snapshots.load(checkpoint)
         if saved is not None:
@@ -130,8 +132,9 @@ def step_environments(state: TrainState) -> None:
     chosen[lost] = 0.0
     next_obs, reward, terminated, truncated = state.envs.step(chosen)
     mask = 1.0 - terminated
-    fields = (state.tensor(x) for x in (chosen, next_obs, reward, mask))
-    state.real.add(state.layout.pack(obs, *fields)[:, None])
+    # Packed on the host, so that one copy goes to the device.
+    row = state.layout.pack(*(torch.as_tensor(x) for x in (state.obs, chosen, next_obs, reward, mask)))
+    state.real.add(row.to(state.engine.device, state.engine.dtype)[:, None])
     state.obs[:] = next_obs
     state.env_steps += 1
     ended = [r for r in range(runs) if terminated[r] or truncated[r]]
@@ -142,7 +145,7 @@ def step_environments(state: TrainState) -> None:
 def fit_model(state: TrainState) -> None:
     """Fit target map, input statistics and weights to all real rows."""
     assert state.dynamics is not None
-    state.split = dynamics.fit(state.dynamics, state.real.filled(), state.streams)
+    state.split = dynamics.fit(state.dynamics, state.real.filled(), state.streams, block=state.model_block)
 
 
 def branch_rollouts(state: TrainState) -> None:
@@ -154,15 +157,8 @@ def branch_rollouts(state: TrainState) -> None:
         n = min(left, _BRANCH_CHUNK)
         start = state.real.gather(state.real.recent(state.streams.slots("rollout-start", n)))
         noise = draw_noise(state.streams, length, n, layout)
-        rows, valid = branch(
-            state.dynamics.sample,
-            lambda obs, z: sac.act(state.sac, obs, z),
-            state.terminated,
-            layout.obs(start),
-            noise,
-            layout,
-        )
-        state.synthetic.add(rows, valid)
+        found = state.branch_block(layout.obs(start), noise.action, noise.member, noise.model)
+        state.synthetic.add(found["rows"], found["valid"])
         left -= n
 
 
@@ -177,8 +173,7 @@ def update_block(state: TrainState) -> None:
         parts.append(_draw(state.synthetic, streams.slots("batch-synthetic", k * (size - real)), k, window))
     batches = torch.cat(parts, dim=2)
     noise = streams.normal("sac", k, 2, size, state.layout.action_dim)
-    for i in range(k):
-        state.info = sac.update(state.sac, batches[:, i], noise[:, i])
+    state.info = state.sac_block(batches, noise)
     state.updates += k
 
 

@@ -7,15 +7,19 @@ only file with batched matmul, so the only one to change when a product should b
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 
 import torch
 from torch import Generator, Tensor
-from torch.optim.adam import adam as functional_adam
+from torch.nn.functional import relu, silu
+
+from mbpo.inits import INITS
 
 Activation = Callable[[Tensor], Tensor]
+
+_IN_PLACE: dict[Activation, Activation] = {relu: torch.relu_, silu: partial(silu, inplace=True)}
 
 
 def stacked_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -23,10 +27,9 @@ def stacked_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
     ``x`` may have size 1 on a stack axis: that axis then shares its rows.
     """
-    stack, (rows, width) = weight.shape[:-2], x.shape[-2:]
-    flat = x.expand(*stack, rows, width).reshape(-1, rows, width)
-    out = torch.baddbmm(bias.flatten(0, -3), flat, weight.flatten(0, -3))
-    return out.view(*stack, rows, weight.shape[-1])
+    stack = weight.shape[:-2]
+    out = torch.baddbmm(bias.flatten(0, -3), x.expand(*stack, *x.shape[-2:]).flatten(0, -3), weight.flatten(0, -3))
+    return out.view(*stack, *out.shape[1:])
 
 
 class StackedMLP:
@@ -40,7 +43,9 @@ class StackedMLP:
     def __call__(self, x: Tensor) -> Tensor:
         """``x (*S, B, in) -> (*S, B, out)``; no activation after the last layer."""
         for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
-            x = self.activation(stacked_linear(x, weight, bias))
+            z = stacked_linear(x, weight, bias)
+            # Where no gradient follows, the activation may take the place of what it is computed from.
+            x = self.activation(z) if torch.is_grad_enabled() else _IN_PLACE.get(self.activation, self.activation)(z)
         # Under a reduced product precision losses still see the parameters' own.
         return stacked_linear(x, self.weights[-1], self.biases[-1]).to(self.weights[-1].dtype)
 
@@ -65,32 +70,23 @@ class StackedMLP:
             torch._foreach_lerp_(self.parameters, [p.detach() for p in other.parameters], share)
 
 
-def _orthogonal(shape: tuple[int, int], fan_stack: int, generator: Generator) -> Tensor:
-    return torch.nn.init.orthogonal_(torch.empty(shape), gain=math.sqrt(2.0), generator=generator)
+class TwoHeads:
+    """A network for the observations and one for the reward that share inputs and nothing else."""
 
+    def __init__(self, obs: StackedMLP, reward: StackedMLP) -> None:
+        self._parts = (obs, reward)
+        self.weights = [*obs.weights, *reward.weights]
+        self.biases = [*obs.biases, *reward.biases]
 
-def _glorot_uniform(shape: tuple[int, int], fan_stack: int, generator: Generator) -> Tensor:
-    bound = math.sqrt(6.0 / sum(shape))
-    return torch.empty(shape).uniform_(-bound, bound, generator=generator)
+    def __call__(self, x: Tensor) -> Tensor:
+        """``x (*S, B, in) -> (*S, B, 2 D)``: all means, then all raw log-variances, the reward last in each."""
+        (obs_mean, obs_raw), (mean, raw) = (part(x).chunk(2, dim=-1) for part in self._parts)
+        return torch.cat([obs_mean, mean, obs_raw, raw], dim=-1)
 
-
-def _stacked_lecun(shape: tuple[int, int], fan_stack: int, generator: Generator) -> Tensor:
-    # 0.8796 is the std of a unit normal truncated at two: JAX divides by it, so that std is as named.
-    std = 1.0 / math.sqrt(fan_stack * shape[0]) / 0.87962566103423978
-    return torch.nn.init.trunc_normal_(torch.empty(shape), std=std, a=-2 * std, b=2 * std, generator=generator)
-
-
-def _truncated_normal(shape: tuple[int, int], fan_stack: int, generator: Generator) -> Tensor:
-    std = 1.0 / (2.0 * math.sqrt(shape[0]))
-    return torch.nn.init.trunc_normal_(torch.empty(shape), std=std, a=-2 * std, b=2 * std, generator=generator)
-
-
-_INITS: dict[str, Callable[[tuple[int, int], int, Generator], Tensor]] = {
-    "orthogonal": _orthogonal,
-    "glorot-uniform": _glorot_uniform,
-    "stacked-lecun": _stacked_lecun,
-    "truncated-normal": _truncated_normal,
-}
+    @property
+    def parameters(self) -> list[Tensor]:
+        """Weights, then biases, the observations' network before the reward's."""
+        return [*self.weights, *self.biases]
 
 
 def stacked_mlp(
@@ -109,7 +105,7 @@ def stacked_mlp(
     inner = () if members is None else (members,)
     weights, biases = [], []
     per_run = [
-        [[_INITS[init](shape, members or 1, g) for _ in range(members or 1)] for shape in pairwise(sizes)]
+        [[INITS[init](shape, members or 1, g) for _ in range(members or 1)] for shape in pairwise(sizes)]
         for g in generators
     ]
     for layer, (fan_in, fan_out) in enumerate(pairwise(sizes)):
@@ -149,42 +145,33 @@ class Adam:
         """One update of all runs, or of the runs `active` (only with `per_run`)."""
         for decay in dict.fromkeys(self.weight_decay):
             which = [i for i, d in enumerate(self.weight_decay) if d == decay]
-            columns: list[list[Tensor]] = [[], [], [], [], []]
-            for i in which:
-                if self.per_run:
-                    for r in range(len(self.steps)) if active is None else active:
-                        parts = (
-                            self.parameters[i][r],
-                            grads[i][r],
-                            self.first[i][r],
-                            self.second[i][r],
-                            self.steps[r, i],
-                        )
-                        for column, part in zip(columns, parts, strict=True):
-                            column.append(part)
-                else:
-                    parts = (self.parameters[i], grads[i], self.first[i], self.second[i], self.steps[0, i])
-                    for column, part in zip(columns, parts, strict=True):
-                        column.append(part)
-            self._apply(columns, decay)
+            lists = [[column[i] for i in which] for column in (self.parameters, grads, self.first, self.second)]
+            if self.per_run:
+                runs = range(len(self.steps)) if active is None else active
+                lists = [[tensor[r] for tensor in column for r in runs] for column in lists]
+                steps = [self.steps[r, i] for i in which for r in runs]
+            else:
+                steps = [self.steps[0, i] for i in which]
+            self._apply([*lists, steps], decay)
 
     def _apply(self, columns: list[list[Tensor]], decay: float) -> None:
+        """The kernel of ``torch.optim.Adam``; counts and moments stay on the device, so it can be captured."""
         parameters, grads, first, second, steps = columns
         if parameters:
-            functional_adam(
+            torch._foreach_add_(steps, 1.0)
+            torch._fused_adam_(
                 parameters,
                 grads,
                 first,
                 second,
                 [],
                 steps,
-                fused=True,
-                amsgrad=False,
+                lr=self.lr,
                 beta1=0.9,
                 beta2=0.999,
-                lr=self.lr,
                 weight_decay=decay,
                 eps=1e-8,
+                amsgrad=False,
                 maximize=False,
             )
 

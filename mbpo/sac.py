@@ -129,18 +129,36 @@ def update(sac: Sac, rows: Tensor, noise: Tensor) -> Info:
     Returns:
         Losses, mean Q, entropy and temperature, ``(R,)`` each, detached.
     """
-    info = _update_critic(sac, rows, noise[:, 0])
-    sac.target_critic.lerp_(sac.critic, sac.config.tau)
+    info = update_critic(sac, rows, noise[:, 0])
     info |= _update_actor(sac, sac.layout.obs(rows), noise[:, 1])
     _update_temperature(sac, info["entropy"])
     return info
 
 
-def _update_critic(sac: Sac, rows: Tensor, noise: Tensor) -> Info:
+def updates(sac: Sac, batches: Tensor, noise: Tensor) -> Info:
+    """K updates, one after the other: ``batches (R, K, B, W)``, ``noise (R, K, 2, B, A)``; the info of the last."""
+    info: Info = {}
+    for k in range(batches.shape[1]):
+        info = update(sac, batches[:, k], noise[:, k])
+    return info
+
+
+def update_critic(sac: Sac, rows: Tensor, noise: Tensor) -> Info:
+    """One update of critics and targets alone: evaluation of the policy as it stands.
+
+    Args:
+        sac: the learner; its critics and their targets move in place.
+        rows: ``(R, B, W)`` packed transitions.
+        noise: ``(R, B, A)`` standard normal, for the next action.
+
+    Returns:
+        Loss and mean Q, ``(R,)`` each, detached.
+    """
     y = td_target(sac, rows, noise)
     q = sac.critic(sac.layout.inputs(rows)[:, None])[..., 0]
     per_run = sac.config.critic_loss_scale * (q - y[:, None]).square().mean(-1).sum(-1)
     sac.critic_adam.step(gradients(per_run.sum(), sac.critic.parameters))
+    sac.target_critic.lerp_(sac.critic, sac.config.tau)
     return {"critic_loss": per_run.detach(), "q_mean": q.detach().mean((1, 2))}
 
 

@@ -5,20 +5,25 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mbpo.accelerate import Engine
+from mbpo import dynamics, sac
+from mbpo.accelerate import Block, Engine
 from mbpo.buffer import Layout, ReplayBuffer
 from mbpo.checkpoint import copy_into
 from mbpo.config import NUMERICS_VERSION, Budget, InputError, Method
 from mbpo.dynamics import GaussianEnsemble, Split
 from mbpo.envs import EnvBatch
+from mbpo.rollouts import BranchNoise, branch
 from mbpo.sac import Sac
+from mbpo.simulators import workers_for
 from mbpo.streams import Streams, stream_seed
+from mbpo.tasks import OWN
 from mbpo.terminations import termination_for
 
 
@@ -80,16 +85,26 @@ class TrainState:
     """The learners, buffers, environments and counters of R runs in lockstep."""
 
     def __init__(
-        self, task: str, runs: Sequence[Run], budget: Budget, engine: Engine, drop: Sequence[str] = ()
+        self,
+        task: str,
+        runs: Sequence[Run],
+        budget: Budget,
+        engine: Engine,
+        drop: Sequence[str] = (),
+        env_workers: int | None = None,
     ) -> None:
         self.runs, self.budget, self.engine = list(runs), budget, engine
         self.method = method = check_runs(runs)
-        self.envs = EnvBatch(task, len(runs), drop)
+        if env_workers is not None and env_workers < 1:
+            raise InputError(f"env_workers = {env_workers}: at least 1 process steps the environments")
+        self.env_workers = env_workers
+        self.envs = self._env_batch(task, len(runs), drop)
         info = self.envs.info
         self.layout = Layout(info.obs_dim, info.action_dim)
         self.terminated = termination_for(info)
         self.streams = Streams([run.entropy for run in runs], engine.device, engine.dtype)
         self.sac = Sac(method.sac, self.layout, self.streams)
+        self.sac_block = engine.block(partial(sac.updates, self.sac))
         self.real = self._buffer(min(method.real_capacity, budget.env_steps))
         self.dynamics: GaussianEnsemble | None = None
         self.synthetic: ReplayBuffer | None = None
@@ -97,6 +112,9 @@ class TrainState:
             self.dynamics = GaussianEnsemble(
                 method.model, [run.method.target for run in runs], self.layout, self.streams
             )
+            self.model_block = engine.block(partial(dynamics.updates, self.dynamics))
+            # Nobody knows what an environment's own rule does; the named ones are made of tensor operations.
+            self.branch_block = Block(self._branch) if info.termination == OWN else engine.block(self._branch)
             rollout = method.rollout
             kept = min(rollout.retain, max(budget.env_steps - method.random_steps, 0) + rollout.every)
             self.synthetic = self._buffer(rollout.per_step * rollout.max_length * kept)
@@ -113,6 +131,19 @@ class TrainState:
     def _buffer(self, capacity: int) -> ReplayBuffer:
         return ReplayBuffer(len(self.runs), capacity, self.layout, self.engine.device, self.engine.dtype)
 
+    def _branch(self, start: Tensor, *noise: Tensor) -> dict[str, Tensor]:
+        """`rows` and `valid` of `branch` under the current policy, from ``start (R, N, O)``."""
+        assert self.dynamics is not None
+        rows, valid = branch(
+            self.dynamics.sample,
+            lambda obs, z: sac.act(self.sac, obs, z),
+            self.terminated,
+            start,
+            BranchNoise(*noise),
+            self.layout,
+        )
+        return {"rows": rows, "valid": valid}
+
     def reset(self, which: Sequence[int]) -> None:
         """Start a new episode in the environments `which`, each from its own run's next seed."""
         seeds = [self.env_seed(r, f"env/{self.episodes[r]}") for r in which]
@@ -126,8 +157,14 @@ class TrainState:
     def eval_envs(self, episodes: int) -> EnvBatch:
         """Environments for `episodes` episodes of every run, kept for the next evaluation."""
         if episodes not in self._eval_envs:
-            self._eval_envs[episodes] = EnvBatch(self.envs.info.id, len(self.runs) * episodes, self.envs.info.drop)
+            info = self.envs.info
+            self._eval_envs[episodes] = self._env_batch(info.id, len(self.runs) * episodes, info.drop)
         return self._eval_envs[episodes]
+
+    def _env_batch(self, task: str, n: int, drop: Sequence[str]) -> EnvBatch:
+        # Torch's threads are this process's share of the CPUs, and they wait while environments are stepped.
+        workers = workers_for(n, torch.get_num_threads()) if self.env_workers is None else min(self.env_workers, n)
+        return EnvBatch(task, n, drop, workers=workers)
 
     def tensor(self, values: np.ndarray) -> Tensor:
         """`values` on the training device, in the engine's dtype."""

@@ -33,6 +33,11 @@ class TargetMap:
     shift: Tensor
     scale: Tensor
 
+    def copy_(self, other: TargetMap) -> None:
+        """Take over the numbers of `other`, in place."""
+        for mine, new in zip(vars(self).values(), vars(other).values(), strict=True):
+            mine.copy_(new)
+
     def base(self, obs: Tensor) -> Tensor:
         """``carry * obs + shift`` for ``obs (R, ..., O) -> (R, ..., D)``."""
         dims = (len(self.carry),) + (1,) * (obs.dim() - 2) + (-1,)

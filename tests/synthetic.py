@@ -55,7 +55,7 @@ def fill(store: Store, protocol: str = "quick", skip=(), claims=None):
         if spec.kind == "fit":
             write_fit(store, spec, *_fit(spec, rng))
         else:
-            write_train(store, spec, _returns(spec.method, rng))
+            write_train(store, spec, _returns(spec.task, spec.method, rng))
 
 
 def _fit(spec, rng):
@@ -81,10 +81,37 @@ def _fit(spec, rng):
         "logvar_raw": logvar + (1.9 if direct else 1.0),
         "error_over_delta": 60.0 + rng.normal(),
     }
+    if "toys" in spec.task:
+        measures |= toy_measures(spec.task, spec.method, rng)
     return measures, list(zip(true, predicted, strict=True))
 
 
-def _returns(method, rng):
+def toy_measures(task, method, rng):
+    """Every knob turns its own measure, of the arms that are not made against it."""
+    raw, direct = method in ("mbpo", "direct-only", "mbpo-wide-bounds"), method in ("ftfl", "direct-only")
+    lost = any(knob in task for knob in ("Tiny", "Ceiling", "Large")) and raw
+    held = "Ceiling" in task and raw and method != "mbpo-wide-bounds"
+    measures = {
+        "reward_r2": 0.8 - (3.0 + 2.0 * direct if lost else 0.0),
+        "calibration_obs": 0.25 if held else 1.2,
+        "error_over_delta": 30.0 if direct and "Smooth" in task else 3.0,
+        "logvar_raw": -9.0 if direct else -8.0,
+    }
+    return {name: value + 0.01 * rng.normal() for name, value in measures.items()}
+
+
+def _returns(task, method, rng):
     progress = np.linspace(0, 1, 13)
+    if "toys" in task:
+        return toy_returns(task, method, progress, rng)
     pace = {"sac": 0.9, "mbpo": 0.35, "ftfl": 0.3}[method]
     return 20 + 960 / (1 + np.exp(-(progress - pace) * 14)) + 15 * rng.normal(size=13)
+
+
+def toy_returns(task, method, progress, rng):
+    """Costs that fall towards the optimum, except where the arm's knob is turned."""
+    lost = {"SmallReward": ("mbpo", "direct-only"), "Smooth": ("direct-only", "ftfl")}
+    bad = any(knob in task and method in arms for knob, arms in lost.items())
+    end = 6.0 if bad else 3.0 if method == "sac" else 1.1
+    best = load_suite().task(task).reference_score
+    return best * (end + (8 - end) * np.exp(-8 * progress)) * (1 + 0.01 * rng.normal(size=13))

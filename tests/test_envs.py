@@ -326,7 +326,7 @@ def test_state_is_untouched_by_later_use(toy):
     batch.step(action)
     assert state[0]["actions"].tolist() == [[0.5, 0.5]] and state[0]["obs"].tolist() == [1, 1, 1]
     np.testing.assert_array_equal(batch.state()[0]["actions"], [[0.5, 0.5], [0.0, 0.0]])
-    assert batch._envs[0].unwrapped.given[0].tolist() == [0.5, 0.5]
+    assert batch._simulators.envs[0].unwrapped.given[0].tolist() == [0.5, 0.5]
 
 
 def test_restore_notices_an_environment_that_does_not_follow_its_seed(toy):

@@ -72,7 +72,7 @@ def test_statistics_are_those_of_the_training_rows() -> None:
 def test_every_fit_splits_afresh_and_fits_statistics_afresh() -> None:
     ensemble, streams = make(SMALL)
     rows = system(100)[0]
-    first, before = fit(ensemble, rows, streams), ensemble.input_mean
+    first, before = fit(ensemble, rows, streams), ensemble.input_mean.clone()
     second = fit(ensemble, rows, streams)
     assert set(first.holdout[0].tolist()) != set(second.holdout[0].tolist())
     assert not torch.equal(before, ensemble.input_mean)

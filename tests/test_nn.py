@@ -2,12 +2,13 @@
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
 from torch import Generator, Tensor
-from torch.nn.functional import silu
+from torch.nn.functional import relu, silu
+from torch.utils.flop_counter import FlopCounterMode
 
 from mbpo.nn import Adam, StackedMLP, gradients, stacked_linear, stacked_mlp
 
@@ -120,6 +121,40 @@ def test_gradient_of_a_run_is_its_own() -> None:
     alone = gradients(one(x[1:]).square().mean((-2, -1)).sum(), one.parameters)
     for together, single in zip(both, alone, strict=True):
         close(together[1:], single)
+
+
+# What is computed, and where
+
+
+@pytest.mark.parametrize("activation", [relu, silu, torch.tanh])
+def test_without_gradients_the_numbers_are_the_same_and_inputs_are_left_alone(
+    activation: Callable[[Tensor], Tensor],
+) -> None:
+    net = stacked_mlp((4, 6, 5, 3), 3, "truncated-normal", activation, generators([0, 1]), CPU, torch.float32)
+    x = normal(2, 1, 11, 4).float()
+    given, learning = x.clone(), net(x)
+    with torch.no_grad():
+        assert torch.equal(net(x), learning) and torch.equal(x, given)
+
+
+@pytest.mark.parametrize(("asked", "products"), [("parameters", 5), ("input", 4), ("both", 6)])
+def test_only_gradients_that_are_asked_for_are_computed(asked: str, products: int) -> None:
+    """Two layers: 2 products forward, then 2 for the weights, 1 for what lies between them and 1 for the input."""
+    net = stacked_mlp((8, 8, 8), 2, "truncated-normal", relu, generators([0]), CPU, torch.float64)
+    x = normal(1, 2, 5, 8).requires_grad_(asked != "parameters")
+    wanted = {"parameters": net.parameters, "input": [x], "both": [*net.parameters, x]}[asked]
+    with FlopCounterMode(display=False) as counted:
+        gradients((net.frozen() if asked == "input" else net)(x).sum(), wanted)
+    assert counted.get_total_flops() == products * 2 * 2 * 5 * 8 * 8
+
+
+def test_without_gradients_nothing_is_kept() -> None:
+    net = make(1, 2)
+    with torch.no_grad():
+        out = net(normal(1, 2, 5, 4))
+    assert out.grad_fn is None
+    with torch.no_grad(), pytest.raises(RuntimeError, match="does not require grad"):
+        gradients(net(normal(1, 2, 5, 4)).sum(), net.parameters)
 
 
 # Frozen, cloned and mixed networks

@@ -30,7 +30,7 @@ def fit(seed: int, predict: str = "delta", step: int = 420) -> RunSpec:
         task=TASK,
         method="mbpo",
         seed=seed,
-        constants=Method(model=MODEL, target=Target(predict=predict)),
+        constants=Method(sac=SAC.sac, model=MODEL, target=Target(predict=predict)),
         fit=FitBudget(transitions=150, heldout=50, source=source),
     )
 
@@ -98,7 +98,7 @@ def test_held_out_episodes_by_hand(lengths: list[int], n: int, episodes: set[int
 
 def test_too_few_rows_are_named(stored: Store) -> None:
     greedy = fit(0).model_copy(update={"fit": fit(0).fit.model_copy(update={"transitions": 300})})
-    with pytest.raises(InputError, match=r"transitions = 300: 2\d\d of the 420 rows of the sac replay at 420"):
+    with pytest.raises(InputError, match=r"transitions = 300: 2\d\d of the 420 rows of the sac replay remain"):
         replays.transitions(stored.cache, greedy, Layout(3, 1))
     with pytest.raises(InputError, match="heldout = 50: the replay has 9 rows in 1 episodes"):
         replays.held_out(chain([9]), Layout(1, 1), 50)

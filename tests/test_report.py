@@ -297,10 +297,12 @@ def test_a_stale_page_is_told_and_left_alone(tmp_path, capsys):
     assert digests(folder) == before
     (folder / "tables" / "methods.tex").write_text("old")
     (folder / "figures" / "reward-collapse-control.png").unlink()
+    (folder / "figures" / "claim-of-last-year.png").write_text("left over")
     capsys.readouterr()
     assert cli.main([*given, "--json"]) == 1
     stale = json.loads(capsys.readouterr().out)["stale"]
-    assert stale == ["figures/reward-collapse-control.png", "tables/methods.tex"]
+    assert stale == ["figures/claim-of-last-year.png", "figures/reward-collapse-control.png", "tables/methods.tex"]
+    (folder / "figures" / "claim-of-last-year.png").unlink()
     report.build(folder, cache, "quick")
     assert cli.main(given) == 0
     fill(Store(folder, cache), claims=("pendulum-mbpo-beats-sac",))

@@ -125,7 +125,7 @@ def test_what_is_not_an_arm_of_one_job() -> None:
 
 
 def test_the_tasks_are_those_of_the_core_with_their_sizes() -> None:
-    assert list(SUITE_.tasks) == known_tasks()
+    assert [task for task, entry in SUITE_.tasks.items() if entry.suite != "toy"] == known_tasks()
     assert [task for task, entry in SUITE_.tasks.items() if entry.paper_seven] == known_tasks()[:7]
     for task in (HOPPER, "dmc:pendulum-swingup", PENDULUM, "gym:AntTruncatedObs-v5"):
         entry, info = SUITE_.tasks[task], task_info(task)
@@ -172,6 +172,18 @@ def test_overrides_of_the_two_kinds_are_separate() -> None:
     assert train.model is not None and fit.model is not None
     assert train.model.updates == quick.train.overrides["model.updates"] != fit.model.updates
     assert fit.model.updates == quick.fit.overrides["model.updates"]
+
+
+def test_overrides_by_task_fall_on_every_task_that_begins_so() -> None:
+    utd, temperature = SUITE_.protocol("quick").train.by_task.values()
+    assert set(temperature) < set(utd) == {"utd", "sac.init_temperature"}
+    found = {}
+    for task in (PENDULUM, "gym:benchmark.toys:LQR-v0", "gym:benchmark.toys:SmallRewardLQR-v0"):
+        method = SUITE_.method("mbpo", task, "quick")
+        found[task] = (method.utd, method.sac.init_temperature)
+    assert list(found.values()) == [(10, 1.0), (5, 0.02), (5, 2e-4)]
+    model = SUITE_.method("mbpo", "gym:benchmark.toys:LQR-v0", "quick", "fit").model
+    assert model is not None and model.hidden_dims == (64,) * 3
 
 
 def test_a_protocol_does_not_take_away_what_makes_a_method() -> None:
@@ -294,6 +306,8 @@ def edited(folder: Path, page: str, old: str, new: str) -> Path:
         ("protocols.yaml", "utd: 10", "udt: 10", "quick.train.overrides: unknown constant 'udt'; did you mean 'utd'?"),
         ("protocols.yaml", "utd: 10", "utd: 0", "under protocol 'quick'"),
         ("protocols.yaml", "utd: 10", "model: null", "unknown constant 'model'"),
+        ("protocols.yaml", "{utd: 5, ", "{udt: 5, ", "quick.train.by_task.gym:benchmark.toys: unknown constant 'udt'"),
+        ("protocols.yaml", '"gym:benchmark.toys":\n', '"gym:toys":\n', "'gym:toys': no task begins so; did you mean"),
         ("protocols.yaml", "  seeds: 2\n", "  seeds: 0\n", "smoke.seeds = 0"),
         ("protocols.yaml", "    eval_every: 20\n", "    eval_evry: 20\n", "did you mean 'eval_every'?"),
         ("protocols.yaml", "dmc: 500000", "dmc: -5", "train.env_steps = -5"),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gymnasium
 import numpy as np
 import pytest
 
 from benchmark import toys
+from benchmark.suite.pages import load_suite
 from benchmark.toys import MASSES, VARIANTS, Lqr, optimal_return
 from mbpo.config import InputError
 from mbpo.envs import EnvBatch, task_info
@@ -15,20 +17,20 @@ SOLVABLE = [name for name, knobs in VARIANTS.items() if "wall" not in knobs]
 
 def play(name: str, policy: str, episodes: int = 5) -> tuple[np.ndarray, np.ndarray]:
     """Returns of whole episodes and their optima, each ``(episodes,)``."""
-    batch = EnvBatch(f"gym:benchmark.toys:{name}", 1)
-    env: Lqr = batch._envs[0].unwrapped  # type: ignore[assignment]
+    env = gymnasium.make(f"benchmark.toys:{name}", disable_env_checker=True)
+    toy = env.unwrapped
+    assert isinstance(toy, Lqr)
     rng = np.random.default_rng(0)
     returns, optima = np.zeros(episodes), np.zeros(episodes)
     for episode in range(episodes):
-        obs = batch.reset([episode])
-        optima[episode], ended = optimal_return(env, env.state), False
+        obs, _ = env.reset(seed=episode)
+        optima[episode], ended = optimal_return(toy, toy.state), False
         while not ended:
-            action = env.optimal_action(obs[0]) if policy == "optimal" else rng.uniform(-1, 1, MASSES)
+            action = toy.optimal_action(obs) if policy == "optimal" else rng.uniform(-1, 1, MASSES)
             assert policy == "random" or np.abs(action).max() < 1, "the optimum needs more force than there is"
-            obs, reward, terminated, truncated = batch.step(action[None])
-            returns[episode] += reward[0]
-            ended = bool(truncated[0])
-            assert not terminated[0]
+            obs, reward, terminated, ended, _ = env.step(action)
+            returns[episode] += float(reward)
+            assert not terminated
     return returns, optima
 
 
@@ -48,6 +50,20 @@ def test_the_mean_optimum_is_that_over_starts() -> None:
         env.reset(seed=seed)
         optima.append(optimal_return(env, env.state))
     assert np.mean(optima) == pytest.approx(optimal_return(env), rel=0.05)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_the_page_has_the_optimum_and_the_sizes(name: str) -> None:
+    task = f"gym:benchmark.toys:{name}"
+    entry, info, env = load_suite().tasks[task], task_info(task), Lqr(**VARIANTS[name])
+    assert (entry.obs_dim, entry.action_dim, entry.time_limit) == (info.obs_dim, info.action_dim, info.time_limit)
+    assert entry.suite == "toy" and entry.random_score is not None
+    if env.wall is not None:
+        assert entry.reference_score is None
+        return
+    assert entry.reference_score == pytest.approx(optimal_return(env), rel=1e-3)
+    random = play(name, "random", episodes=3)[0].mean()
+    assert abs(random - entry.random_score) < 3 * (entry.random_std or 0.0)
 
 
 def test_no_small_change_of_the_gain_does_better() -> None:

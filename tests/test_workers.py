@@ -58,7 +58,29 @@ def test_workers_share_the_cpus(environ: Mapping[str, str], cpus: int, threads: 
 )
 def test_both_thread_pools_get_one_number(given: dict[str, str], threads: str) -> None:
     settings = worker_device(xdist(0, 4, **given), gpus=[], cpus=8)
-    assert settings == {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+    assert {settings[name] for name in workers.THREAD_VARIABLES} == {threads}
+
+
+@pytest.mark.parametrize(
+    ("environ", "load", "policy"),
+    [
+        (xdist(0, 2), 0.0, "PASSIVE"),
+        ({}, 1.7, "PASSIVE"),
+        ({}, 0.1, None),
+        (xdist(0, 1), 0.1, None),
+        (xdist(0, 2, OMP_WAIT_POLICY="ACTIVE"), 5.0, None),
+    ],
+)
+def test_threads_do_not_spin_while_others_need_the_cores(
+    environ: Mapping[str, str], load: float, policy: str | None
+) -> None:
+    assert worker_device(environ, gpus=[], cpus=8, load=load).get("OMP_WAIT_POLICY") == policy
+
+
+def test_the_load_is_that_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    for load, policy in ((3.0, "PASSIVE"), (0.0, None)):
+        monkeypatch.setattr(workers.os, "getloadavg", lambda load=load: (load, 0.0, 0.0))
+        assert worker_device({}, gpus=[], cpus=8).get("OMP_WAIT_POLICY") == policy
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 """Would MBPO break on a task, why, and which arm to use: the instruments of the suite on anyone's environment.
 
-Transitions of a random policy; the main arms fitted on them in lockstep; signatures with severities; a recommendation
-with its evidence. Nothing here has a verdict on how well an agent would do: that takes training.
+Transitions of a random policy, or of trained runs; the main arms fitted on them in lockstep; signatures with
+severities; a recommendation with its evidence. Nothing here has a verdict on how well an agent would do: that takes
+training.
 """
 
 from __future__ import annotations
@@ -75,7 +76,14 @@ def diagnose(
     """
     say = say or (lambda line: None)
     say(f"collecting {seeds} times {steps} transitions of {task} with random actions")
-    sample = collect(task, tuple(drop), steps, seeds, cache)
+    return examine(collect(task, tuple(drop), steps, seeds, cache), device=device, model=model, say=say)
+
+
+def examine(
+    sample: Sample, *, device: str = "auto", model: Mapping[str, Any] = MODEL, say: Say | None = None
+) -> Diagnosis:
+    """Fit, measure, judge and recommend on transitions that are there: `diagnose` without its first step."""
+    say, seeds = say or (lambda line: None), len(sample.train)
     for line in (*(f"left out: {line}" for line in sample.left_out), *sample.notes):
         say(line)
     say(f"fitting {len(ARMS)} arms, {seeds} seeds each, in lockstep")
@@ -178,7 +186,7 @@ def _geometry(sample: Sample, geometry: Mapping[str, np.ndarray], spread: Mappin
         medians = {key: float(np.median(v[varying])) if varying else None for key, v in per_dim.items()}
         groups[name] = {"dimensions": len(members), "varying": len(varying), **medians}
     return {
-        "policy": "random",
+        "policy": sample.policy,
         "seeds": len(sample.train),
         "train_rows": sample.train.shape[1],
         "heldout_rows": sample.held.shape[1],

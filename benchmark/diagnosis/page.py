@@ -7,16 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from matplotlib.figure import Figure
 
 from benchmark.diagnosis import figures
 from benchmark.diagnosis.diagnose import MODEL, Diagnosis
 from benchmark.diagnosis.signatures import SIGNATURES
-from benchmark.drawing import style, tables
+from benchmark.drawing import pages, style, tables
 from mbpo.config import InputError, ModelConfig
 
-TEMPLATES = Path(__file__).parents[1] / "templates"
 SYMBOLS = {"none": "✓", "mild": "≈", "severe": "✕", None: "○"}
 LOOKS = {"none": "reproduced", "mild": "inconclusive", "severe": "contradicted", None: "incomplete"}
 """Severities wear the colors of the report's verdicts."""
@@ -30,15 +28,7 @@ def default_path(results: Path, found: Diagnosis) -> Path:
 
 def write(diagnosis: Diagnosis, path: Path) -> None:
     """Render the page to `path`. Raises `InputError` where that cannot be written."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=jinja2.select_autoescape(["html.j2"]),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters["prose"] = _prose
+    environment = pages.environment()
     environment.filters["number"] = tables.number
     environment.filters["interval"] = tables.interval
     environment.filters["percent"] = lambda value: f"{value:.0%}"

@@ -7,12 +7,14 @@ dimensions and rows are left out and named.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from benchmark.forensics import random_transitions
+from benchmark.running import replays
+from benchmark.spec import RunSpec
 from mbpo.buffer import Layout
 from mbpo.config import InputError
 from mbpo.envs import known_tasks, task_info
@@ -35,6 +37,7 @@ class Sample:
     varies: np.ndarray  # (O + 1,) bool: observations and, last, the reward vary in every part of every seed
     left_out: tuple[str, ...]  # what was taken out, a sentence each
     notes: tuple[str, ...]  # what else a reader must know
+    policy: str = "random"  # who collected
 
     @property
     def layout(self) -> Layout:
@@ -61,8 +64,7 @@ def collect(task: str, drop: Sequence[str], steps: int, seeds: int, cache: Path 
     Only tasks of the suite are kept in `cache`: a user's own may change under the same id. Raises `InputError` for too
     few steps, for what no environment can be made of, and if too little is finite.
     """
-    if steps < LEAST_STEPS:
-        raise InputError(f"--steps {steps}: too few to hold a third out and judge by it; give at least {LEAST_STEPS}")
+    _check_steps(steps)
     info = task_info(task, drop)
     kept = cache if task in known_tasks() else None
     held = steps // 3
@@ -72,6 +74,28 @@ def collect(task: str, drop: Sequence[str], steps: int, seeds: int, cache: Path 
             for n, purpose in ((steps - held, "train"), (held, "heldout"))
         )
     return clean(info, train_rows, held_rows)
+
+
+def lived(runs: Sequence[RunSpec], steps: int, cache: Path) -> Sample:
+    """`steps` transitions of the kept replay of each of `runs`, evenly from all of its life, a third of them held out.
+
+    The runs are of one task and differ in their seeds. Raises `InputError` for too few steps or more than there are.
+    """
+    _check_steps(steps)
+    first, held = runs[0], steps // 3
+    info = task_info(first.task, first.drop)
+    layout = Layout(info.obs_dim, info.action_dim)
+    assert first.budget is not None
+    if steps > first.budget.env_steps:
+        raise InputError(f"--steps {steps}: {first.label} lived {first.budget.env_steps} steps; give at most that")
+    parts = [replays.split(cache, run, run.length, layout, steps - held, held) for run in runs]
+    sample = clean(info, *(np.stack([part[i] for part in parts]) for i in (0, 1)))
+    return replace(sample, policy=f"{first.method} replay of {first.budget.env_steps:,} steps")
+
+
+def _check_steps(steps: int) -> None:
+    if steps < LEAST_STEPS:
+        raise InputError(f"--steps {steps}: too few to hold a third out and judge by it; give at least {LEAST_STEPS}")
 
 
 def clean(info: TaskInfo, train: np.ndarray, held: np.ndarray) -> Sample:
@@ -92,7 +116,7 @@ def clean(info: TaskInfo, train: np.ndarray, held: np.ndarray) -> Sample:
         train, held = (_finite_rows(info, rows, what) for rows in (train, held))
     varies = _varies(train, len(columns), info) & _varies(held, len(columns), info)
     sample = Sample(info, columns, train, held, varies, (), ())
-    return Sample(info, columns, train, held, varies, (*left_out, *_constant(sample)), tuple(_notes(sample)))
+    return replace(sample, left_out=(*left_out, *_constant(sample)), notes=tuple(_notes(sample)))
 
 
 def _finite_columns(info: TaskInfo, layout: Layout, rows: np.ndarray, left_out: list[str]) -> tuple[int, ...]:

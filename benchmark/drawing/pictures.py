@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
 from matplotlib.figure import Figure
 
 from benchmark import claims
-from benchmark.drawing import figures, panels, style
+from benchmark.drawing import figures, panels, style, toys
 from benchmark.drawing.gather import Data
 from benchmark.judging import aggregates
 from benchmark.judging.ledger import Claim
@@ -18,7 +18,12 @@ from benchmark.scores import RETURN
 from benchmark.spec import arm
 from benchmark.suite.pages import load_suite
 
-AXES = {"reward_r2": figures.R2, "reward_std_ratio": figures.RATIO}
+AXES = {
+    "reward_r2": figures.R2,
+    "reward_std_ratio": figures.RATIO,
+    "calibration_obs": replace(figures.RATIO, label="predicted / actual standard deviation of the error"),
+    "error_over_delta": figures.Axis("error, % of the mean increment"),
+}
 TARGET_UNITS = figures.Axis("mean log-variance, in target units")
 RAW_UNITS = figures.Axis("mean log-variance, in the environment's units")
 
@@ -176,6 +181,34 @@ def _sweep(data: Data, name: str, named: Sequence[str], folder: Path) -> list[Pi
     return [_picture(lambda width: panels.sweep(frame, tasks, width), name, caption, folder)]
 
 
+def _toy_costs(data: Data, name: str, named: Sequence[str], folder: Path) -> list[Picture]:
+    """Cost over the optimal cost, an arm in each row of a toy."""
+    frame = toys.costs(data.curves[data.curves["task"].isin(named)], load_suite())
+    tasks = [task for task in named if task in set(frame["task"])]
+    arms = [method for method in style.COLORS if method in set(frame["method"])]
+    caption = (
+        "The mean cost of an episode over the second half of training, divided by that of the policy which scipy's "
+        "Riccati solver gives. A dot is a seed, a bar the median."
+    )
+
+    def draw(width: float) -> Figure:
+        return figures.dots([(frame, toys.COST)], tasks, arms, width)
+
+    return [_picture(draw, name, caption, folder)] if tasks else []
+
+
+def _toy_signatures(data: Data, name: str, named: Sequence[str], folder: Path) -> list[Picture]:
+    """The measures that the knobs should turn, of every arm on every toy."""
+    frame = data.scalars[data.scalars["task"].isin(named)]
+    tasks = [task for task in named if task in set(frame["task"])]
+    arms = [method for method in style.COLORS if method in set(frame["method"])]
+    caption = (
+        "Medians over seeds of held-out measures, a toy per row and an arm per column; the redder the worse. The error "
+        "is shaded by how far it lies above the least in its row."
+    )
+    return [_picture(lambda width: toys.signatures(frame, tasks, arms, width), name, caption, folder)] if tasks else []
+
+
 FOUR = ["mbpo", "direct-only", "norm-only", "ftfl"]
 SWEPT = ("mbpo-ratio-50", "mbpo-ratio-75")
 CHAPTER: dict[str, Callable[[Data, str, Sequence[str], Path], list[Picture]]] = {
@@ -186,6 +219,8 @@ CHAPTER: dict[str, Callable[[Data, str, Sequence[str], Path], list[Picture]]] = 
     "profiles": _aggregates,
     "improvement": _aggregates,
     "ratio-sweep": _sweep,
+    "toy-costs": _toy_costs,
+    "toy-signatures": _toy_signatures,
 }
 
 

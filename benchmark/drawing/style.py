@@ -105,7 +105,7 @@ def minus(text: str) -> str:
 def task_name(task: str) -> str:
     """`dmc:humanoid-run` as a label."""
     suite, _, name = task.rpartition(":")
-    return f"{name.removesuffix('-v5')} (Gym)" if suite == "gym" else name
+    return f"{name.removesuffix('-v5')} (Gym)" if suite == "gym" else name.removesuffix("-v0")
 
 
 @styled

@@ -123,7 +123,8 @@ def _check_columns(table: pd.DataFrame, name: str) -> None:
 
 def _row(values: Mapping[Any, Any], where: str) -> tuple[str, str, int, int, float]:
     suite, known = load_suite(), {task.partition(":")[2]: task for task in load_suite().tasks}
-    task = values["task"] if ":" in values["task"] else f"{values['suite']}:{values['task']}"
+    task = f"{values['suite']}:{values['task']}"  # whose name may have a colon of its own
+    task = values["task"] if ":" in values["task"] and task not in suite.tasks else task
     if task not in suite.tasks:
         told = nearest(values["task"], known) if values["suite"] in ("dmc", "gym") else nearest(task, suite.tasks)
         raise InputError(f"{where}: unknown task {task!r}; {told}")

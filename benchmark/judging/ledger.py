@@ -19,6 +19,7 @@ from mbpo.config import Config, InputError, build, nearest
 FIGURES = (
     *("reward-by-bin", "logvar-both-units", "logvar-over-training"),
     *("aggregates", "profiles", "improvement", "ratio-sweep"),
+    *("toy-costs", "toy-signatures"),
 )
 """Chapter figures that `report` knows how to draw."""
 

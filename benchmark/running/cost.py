@@ -1,7 +1,8 @@
-"""Hours that runs would take, from counted arithmetic and assumed speeds.
+"""Hours that runs would take, from counted arithmetic and assumed or measured speeds.
 
 An estimate for planning, good to a factor of two or three, never evidence: it counts the matrix products of every
-update, a fixed cost per call into torch, and the steps of the simulator. `Rates` holds what is assumed of the machine.
+update, a fixed cost per call into torch, and the steps of the simulator. `Rates` holds what is assumed of the machine;
+`benchmark.timing.rates` fills one in from measurements.
 """
 
 from __future__ import annotations
@@ -23,12 +24,19 @@ MAX_LOCKSTEP = 16
 
 @dataclass(frozen=True)
 class Rates:
-    """What is assumed of the machine."""
+    """What is assumed of the machine, or was measured on it."""
 
     flops: float  # per second, of matrix products of these sizes
     sac_update_s: float  # cost of one lockstep SAC update beyond its arithmetic
     model_update_s: float  # the same for one update of the ensemble
     env_step_s: float  # one step of one simulator
+    model_flops: float | None = None  # as `flops`, of the ensemble's own products, where these were measured apart
+    step_s: float = 0.0  # cost of one lockstep env step beyond updates, simulators and the rollouts' arithmetic
+
+    @property
+    def ensemble_flops(self) -> float:
+        """Per second, of the ensemble's products."""
+        return self.flops if self.model_flops is None else self.model_flops
 
 
 CPU_FLOPS_PER_CORE = 65e9  # `python -m benchmark speed` gave 70 to 75 on a quiet core, less beside a busy one
@@ -87,9 +95,10 @@ def env_step_flops(method: Method, obs: int, action: int) -> float:
 def _seconds(group: Sequence[RunSpec], machine: Rates, suite: Suite) -> float:
     spec = group[0]
     obs, action = _dims(spec, suite)
-    one = _fit_seconds if spec.kind == "fit" else _train_seconds
+    one = {"train": _train_seconds, "fit": _fit_seconds, "probe": _probe_seconds}[spec.kind]
     arithmetic, calls, simulator = one(spec, obs, action, machine)
-    simulators = len(group) if spec.kind == "train" else len({spec.seed for spec in group})  # arms share their data
+    # Arms that are fitted on the same data share the simulator that collects it.
+    simulators = len({spec.seed for spec in group}) if spec.kind == "fit" else len(group)
     return len(group) * arithmetic + calls + simulators * simulator
 
 
@@ -97,8 +106,18 @@ def _fit_seconds(spec: RunSpec, obs: int, action: int, machine: Rates) -> tuple[
     assert spec.fit is not None and spec.constants.model is not None
     updates = _updates_per_fit(spec.constants.model, spec.fit.transitions)
     flops = updates * model_update_flops(spec.constants.model, obs, action)
-    steps = spec.fit.transitions + spec.fit.heldout
-    return flops / machine.flops, updates * machine.model_update_s, steps * machine.env_step_s
+    steps = spec.fit.transitions + spec.fit.heldout if spec.source_run is None else 0
+    return flops / machine.ensemble_flops, updates * machine.model_update_s, steps * machine.env_step_s
+
+
+def _probe_seconds(spec: RunSpec, obs: int, action: int, machine: Rates) -> tuple[float, float, float]:
+    """A fit, updates of critics and policy, and the episodes that they are held against; no env step of training."""
+    assert spec.probe is not None
+    arithmetic, calls, _ = _fit_seconds(spec, obs, action, machine)
+    updates, shares = spec.probe.updates, len(spec.probe.shares)
+    arithmetic += updates * shares * sac_update_flops(spec.constants, obs, action) / machine.flops
+    episodes = spec.probe.bias_episodes + (1 + shares) * spec.probe.eval_episodes
+    return arithmetic, calls + updates * machine.sac_update_s, episodes * 1000 * machine.env_step_s
 
 
 def _train_seconds(spec: RunSpec, obs: int, action: int, machine: Rates) -> tuple[float, float, float]:
@@ -106,20 +125,21 @@ def _train_seconds(spec: RunSpec, obs: int, action: int, machine: Rates) -> tupl
     method, steps = spec.constants, spec.budget.env_steps
     learning = max(steps - method.random_steps, 0)
     updates = learning * method.utd
-    flops = updates * sac_update_flops(method, obs, action)
-    calls = updates * machine.sac_update_s
+    arithmetic = updates * sac_update_flops(method, obs, action) / machine.flops
+    calls = updates * machine.sac_update_s + learning * machine.step_s
     model = method.model
     if model is not None:
         fits = -(-learning // model.fit_every)
         fitted = fits * _updates_per_fit(model, (method.random_steps + steps) // 2)
-        flops += fitted * model_update_flops(model, obs, action)
+        flops = fitted * model_update_flops(model, obs, action)
         calls += fitted * machine.model_update_s
         lengths = [method.rollout.length(method.random_steps + learning * i // 100) for i in range(100)]
         rows = learning * method.rollout.per_step * sum(lengths) / len(lengths)
         flops += 2 * rows * model.ensemble_size * _model_weights(model, obs, action)
+        arithmetic += flops / machine.ensemble_flops
     looks = 1 + steps // spec.budget.eval_every
     episodes = looks * (spec.budget.eval_episodes + spec.budget.bias_episodes) * 1000
-    return flops / machine.flops, calls, (steps + episodes) * machine.env_step_s
+    return arithmetic, calls, (steps + episodes) * machine.env_step_s
 
 
 def _updates_per_fit(model: ModelConfig, rows: int) -> int:

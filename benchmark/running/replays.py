@@ -52,22 +52,29 @@ def keeper(specs: Sequence[RunSpec], cache: Path) -> Callable[[TrainState], None
 
 
 def transitions(cache: Path, spec: RunSpec, layout: Layout) -> tuple[np.ndarray, np.ndarray]:
-    """Training and held-out rows ``(N, W), (M, W)`` of the replay that `spec` names, from different episodes.
+    """Training and held-out rows ``(N, W), (M, W)`` of the replay that `spec` names: see `split`."""
+    run, budget = spec.source_run, spec.fit
+    assert run is not None and budget is not None and isinstance(budget.source, Replay)
+    return split(cache, run, budget.source.step, layout, budget.transitions, budget.heldout)
+
+
+def split(
+    cache: Path, run: RunSpec, step: int, layout: Layout, train: int, heldout: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """`train` and `heldout` rows ``(N, W), (M, W)`` of the first `step` of a kept replay, from different episodes.
 
     Whole episodes, evenly spread over the replay's life, are held out; training takes rows evenly from all others, so
     both span everything that the policy did. Raises `InputError` where the episodes do not give that many rows.
     """
-    run, budget = spec.source_run, spec.fit
-    assert run is not None and budget is not None and isinstance(budget.source, Replay)
-    rows = np.load(folder(cache, run) / "rows.npy", mmap_mode="r")[: budget.source.step]
-    held = held_out(rows, layout, budget.heldout)
+    rows = np.load(folder(cache, run) / "rows.npy", mmap_mode="r")[:step]
+    held = held_out(rows, layout, heldout)
     left, kept = np.flatnonzero(~held), np.flatnonzero(held)
-    if len(left) < budget.transitions:
+    if len(left) < train:
         raise InputError(
-            f"transitions = {budget.transitions}: {len(left)} of the {len(rows)} rows of the {budget.source_name} "
-            f"remain when whole episodes with {budget.heldout} rows are held out; give at most that"
+            f"transitions = {train}: {len(left)} of the {len(rows)} rows of the {run.method} replay remain when whole "
+            f"episodes with {heldout} rows are held out; give at most that"
         )
-    return _evenly(rows, left, budget.transitions), _evenly(rows, kept, budget.heldout)
+    return _evenly(rows, left, train), _evenly(rows, kept, heldout)
 
 
 def held_out(rows: np.ndarray, layout: Layout, n: int) -> np.ndarray:

@@ -16,29 +16,44 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 CGROUP = Path("/sys/fs/cgroup")
 
 
-def worker_device(environ: Mapping[str, str], gpus: list[str] | None = None, cpus: int | None = None) -> dict[str, str]:
+WAIT_POLICY = "OMP_WAIT_POLICY"
+IDLE_LOAD = 0.5
+"""CPUs that others may keep busy before they count as company."""
+
+
+def worker_device(
+    environ: Mapping[str, str], gpus: list[str] | None = None, cpus: int | None = None, load: float | None = None
+) -> dict[str, str]:
     """The environment variables that this process should run with.
 
     Args:
         environ: the environment as the caller gave it, with xdist's variables if there are workers.
         gpus: GPUs on offer; by default those of the caller's CUDA_VISIBLE_DEVICES, or all.
         cpus: CPUs on offer; by default those of affinity and cgroup.
+        load: CPUs that others keep busy; by default the machine's load over the last minute.
 
     Returns:
         Thread counts always (the caller's if it has set a smaller one), CUDA_VISIBLE_DEVICES under xdist when
-        there is a GPU.
+        there is a GPU, and a wait policy (unless the caller has one) where other processes share the cores: threads
+        that spin while they wait would take the time that the others need.
     """
     workers = max(int(environ.get("PYTEST_XDIST_WORKER_COUNT", "1")), 1)
     share = max((cpu_count() if cpus is None else cpus) // workers, 1)
     # One number for all pools: a pool that is larger than its fellow only waits for it.
     threads = min(share, *(_count(environ.get(name)) or share for name in THREAD_VARIABLES))
     settings = dict.fromkeys(THREAD_VARIABLES, str(threads))
+    if WAIT_POLICY not in environ and (workers > 1 or (_load() if load is None else load) > IDLE_LOAD):
+        settings[WAIT_POLICY] = "PASSIVE"
     worker = environ.get("PYTEST_XDIST_WORKER", "")
     if worker.startswith("gw"):
         gpus = visible_gpus(environ) if gpus is None else gpus
         if gpus:
             settings["CUDA_VISIBLE_DEVICES"] = gpus[int(worker[2:]) % len(gpus)]
     return settings
+
+
+def _load() -> float:
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
 
 
 def visible_gpus(environ: Mapping[str, str]) -> list[str]:

@@ -25,7 +25,7 @@ class Entry(Config):
 class TaskEntry(Entry):
     """One task: where it belongs, and the scores that put its returns on a common scale."""
 
-    suite: Literal["dmc", "gym"]
+    suite: Literal["dmc", "gym", "toy"]
     paper_seven: bool = False
     obs_dim: int | None = Field(None, ge=1)
     action_dim: int | None = Field(None, ge=1)
@@ -80,13 +80,17 @@ class MethodEntry(Entry):
 
 
 class TrainPlan(Entry):
-    """How a protocol trains online. `env_steps` is a number, or one per suite or task (the task's wins)."""
+    """How a protocol trains online. `env_steps` is a number, or one per suite or task (the task's wins).
+
+    `by_task` holds further overrides, each for all tasks whose id begins so.
+    """
 
     env_steps: int | dict[str, int]
     eval_every: int
     eval_episodes: int
     bias_episodes: int = 0
     overrides: dict[str, Any] = Field(default_factory=dict)
+    by_task: dict[str, dict[str, Any]] = Field(default_factory=dict)
     tasks: list[str] | None = None
 
     def budget(self, task: str) -> Budget:
@@ -103,9 +107,10 @@ class TrainPlan(Entry):
 
 
 class FitPlan(FitBudget):
-    """How a protocol fits models on a fixed data set."""
+    """How a protocol fits models on a fixed data set. `by_task`: further overrides, for all tasks that begin so."""
 
     overrides: dict[str, Any] = Field(default_factory=dict)
+    by_task: dict[str, dict[str, Any]] = Field(default_factory=dict)
     tasks: list[str] | None = None
 
     def budget(self) -> FitBudget:
@@ -153,8 +158,10 @@ class Protocol(Entry):
             return False
         return tasks is None or task in tasks
 
-    def overrides(self, kind: Kind) -> dict[str, Any]:
-        """Constants that replace a family's, by dotted path."""
-        if kind == "probe":
-            return {**self.fit.overrides, **(self.probe.overrides if self.probe is not None else {})}
-        return self.train.overrides if kind == "train" else self.fit.overrides
+    def overrides(self, kind: Kind, task: str) -> dict[str, Any]:
+        """Constants that replace a family's on one task, by dotted path."""
+        plan = self.train if kind == "train" else self.fit
+        found = dict(plan.overrides)
+        for beginning, more in plan.by_task.items():
+            found |= more if task.startswith(beginning) else {}
+        return found | (self.probe.overrides if kind == "probe" and self.probe is not None else {})

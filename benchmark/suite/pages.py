@@ -29,7 +29,7 @@ READ_WITHOUT_MODEL = ("model", "sac", "utd", "random_steps", "real_capacity")
 READ = {
     "train": tuple(Method.model_fields),
     "fit": ("model", "target"),
-    "probe": ("model", "target", "sac", "rollout", "real_ratio"),
+    "probe": ("model", "target", "sac"),
 }
 """What a run of each kind reads of a method that has a model."""
 Source = Literal["random", "replay"]
@@ -104,7 +104,7 @@ class Suite:
         if protocol is not None:
             page = self._protocol(protocol)
             origin = f"protocol {page.name}"
-            over = {path: Constant(value=value, source=origin) for path, value in page.overrides(kind).items()}
+            over = {path: Constant(value=value, source=origin) for path, value in page.overrides(kind, task).items()}
             layers.append((origin, over))
         layers.append((f"method {name}", entry.constants))
         return _resolve(layers, task, kind)
@@ -165,7 +165,9 @@ def _plan(kind: Kind, task: str, page: Protocol, source: Source, suite: Suite) -
         step=replay.step,
     )
     fit = FitBudget(transitions=replay.transitions, heldout=replay.heldout, source=collector)
-    return {"fit": fit} if page.probe is None or kind == "fit" else {"fit": fit, "probe": page.probe.budget()}
+    if page.probe is None or kind == "fit":
+        return {"fit": fit}
+    return {"fit": fit, "probe": page.probe.budget()}
 
 
 @cache
@@ -274,6 +276,11 @@ def _check(suite: Suite) -> None:
             if plan is None:
                 continue
             _check_paths(plan.overrides, f"protocols.yaml: {name}.{kind}.overrides")
+            for beginning, more in getattr(plan, "by_task", {}).items():
+                where = f"protocols.yaml: {name}.{kind}.by_task"
+                if not any(task.startswith(beginning) for task in suite.tasks):
+                    raise InputError(f"{where}: {beginning!r}: no task begins so; {nearest(beginning, suite.tasks)}")
+                _check_paths(more, f"{where}.{beginning}")
             for task in getattr(plan, "tasks", None) or ():
                 if task not in suite.tasks:
                     raise InputError(f"protocols.yaml: {name}.{kind}.tasks: {task!r}; {nearest(task, suite.tasks)}")

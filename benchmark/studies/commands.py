@@ -1,0 +1,44 @@
+"""The command `study`."""
+
+from __future__ import annotations
+
+import os
+from importlib import import_module
+from typing import Annotated
+
+import typer
+
+from benchmark import runner
+from benchmark.running import status
+from benchmark.running.cost import hours
+from benchmark.running.options import CACHE, RESULTS, Cache, Json, Results, print_json, say
+from benchmark.running.progress import Watch, count, duration
+from benchmark.store import Store
+
+
+def study(
+    name: Annotated[str, typer.Argument(help="a study of suite/studies.yaml, such as grid")],
+    no_train: Annotated[bool, typer.Option("--no-train", help="show the records there are; train nothing")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1")] = "auto",
+    results: Results = RESULTS,
+    cache: Cache = CACHE,
+    as_json: Json = False,
+) -> None:
+    """Train what a study lacks, and write its tables and pictures."""
+    plan = import_module("benchmark.studies.plan")
+    asked, store = plan.study(name), Store(results, cache)
+    missing = store.missing(plan.specs_of(asked))
+    if missing and not no_train:
+        estimate = hours(missing, status.speeds(results, os.environ).rates)
+        say(f"{count(len(missing), 'run')} to train, estimated {duration(estimate * 3600)}")
+        with Watch(cache, say):
+            runner.ensure(missing, store, device=device)
+    shown = import_module("benchmark.studies.show").render(asked, store, results / "studies")
+    if as_json:
+        found = None if shown is None else {"runs": shown.present, "wanted": shown.wanted, "sentences": shown.sentences}
+        print_json({"study": name, "found": found})
+    elif shown is None:
+        print(f"no run of {name} has a record in {results}; leave out --no-train to make them")
+    else:
+        told = f"{shown.present} of {count(shown.wanted, 'run')} have a record"
+        print("\n".join([*shown.sentences, told, str(results / "studies" / name)]))

@@ -1,0 +1,67 @@
+"""A study's tables, pictures and sentences, written from the records that are there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Protocol, cast
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from benchmark.drawing import style, tables
+from benchmark.store import Record, Store
+from benchmark.studies.plan import Study, load_studies, specs_of
+
+
+class Renderer(Protocol):
+    """What a module of this package offers for the study of its name."""
+
+    def tables(self, records: Sequence[Record]) -> dict[str, pd.DataFrame]:
+        """Tidy tables by file name."""
+
+    def figures(self, tables: Mapping[str, pd.DataFrame]) -> dict[str, Figure]:
+        """Pictures by file name."""
+
+    def sentences(self, tables: Mapping[str, pd.DataFrame]) -> list[str]:
+        """What the tables say, in words."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A study as the report tells it."""
+
+    study: Study
+    present: int
+    wanted: int
+    sentences: tuple[str, ...]
+    figures: dict[str, Figure]
+    tables: tuple[str, ...]
+
+
+def render(study: Study, store: Store, folder: Path) -> Shown | None:
+    """Write ``folder/<study>/*.{csv,md,png,svg}``; None where no run of the study has a record.
+
+    `folder` is ``results/studies``.
+    """
+    wanted = specs_of(study)
+    records = [store.read(spec) for spec in wanted if store.has(spec)]
+    if not records:
+        return None
+    renderer = cast(Renderer, import_module(f"benchmark.studies.{study.id}"))
+    made = renderer.tables(records)
+    place = folder / study.id
+    for name, frame in made.items():
+        tables.write(frame, place, name)
+    drawn = renderer.figures(made)
+    for name, figure in drawn.items():
+        style.save(figure, place, name)
+    return Shown(study, len(records), len(wanted), tuple(renderer.sentences(made)), drawn, tuple(made))
+
+
+def render_all(store: Store, results: Path) -> list[Shown]:
+    """Every study that has records, in the order of the page."""
+    shown = (render(study, store, results / "studies") for study in load_studies().values())
+    return [study for study in shown if study is not None]

@@ -1,0 +1,95 @@
+"""Speeds of a machine from its measurements, in the form in which `benchmark.running.cost` assumes them.
+
+An update in lockstep costs ``calls + runs * operations / flops``. Measurements at several numbers of runs give both
+terms by least squares of relative errors; at a single one all is arithmetic on a CPU, and half of it on a GPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from statistics import median
+from typing import Any
+
+import numpy as np
+from scipy.optimize import nnls
+
+from benchmark.running import cost
+from benchmark.running.cost import Rates
+from benchmark.suite.pages import load_suite
+from mbpo.config import Method
+
+Found = Mapping[str, Any]
+ARITHMETIC = {True: 1.0, False: 0.5}
+"""Share of an update that is arithmetic where one number of runs was measured: on a CPU, on a GPU."""
+
+
+def measured(found: Iterable[Found], cpus: int) -> Rates:
+    """Rates of the whole machine: one GPU, or as many processes side by side as fill `cpus`. `found` is not empty."""
+    rows = [row for row in found if row["seconds"].get("model_update")] or list(found)
+    on_cpu = _on_cpu(rows[0])
+    sac_flops, sac_calls = _line(rows, "sac_update", _sac_work)
+    with_model = [row for row in rows if "model_update" in row["seconds"]]
+    model_flops, model_calls = _line(with_model, "model_update", _model_work) if with_model else (sac_flops, 0.0)
+    steps = [_step_seconds(row, model_flops) for row in rows]
+    envs = [row["seconds"]["env"] / row["runs"] for row in rows]
+    side_by_side = max(cpus // min(row["threads"] for row in rows), 1) if on_cpu else 1
+    return Rates(
+        flops=sac_flops * side_by_side,
+        sac_update_s=sac_calls / side_by_side,
+        model_update_s=model_calls / side_by_side,
+        env_step_s=median(envs) / side_by_side,
+        model_flops=model_flops * side_by_side,
+        step_s=max(median(steps), 0.0) / side_by_side,
+    )
+
+
+def alike(found: Sequence[Found]) -> list[Found]:
+    """The measurements that one estimate may rest on: full precision, the fewest threads."""
+    plain = [row for row in found if row["precision"] == "fp32"] or list(found)
+    fewest = min((row["threads"] for row in plain), default=1)
+    return [row for row in plain if row["threads"] == fewest]
+
+
+def _line(rows: Sequence[Found], part: str, work: Callable[[Found], float]) -> tuple[float, float]:
+    """Operations per second, and seconds per call beyond them, of one part."""
+    taken = np.array([row["seconds"][part] for row in rows])
+    done = np.array([work(row) for row in rows])
+    if len({row["runs"] for row in rows}) == 1:
+        share = ARITHMETIC[_on_cpu(rows[0])]
+        return float(np.median(done / (taken * share))), float(np.median(taken * (1 - share)))
+    unit = float(np.median(done / taken))  # so that both columns are of one size
+    columns = np.stack([np.ones_like(taken), done / unit], axis=1) / taken[:, None]
+    (calls, slowness), _ = nnls(columns, np.ones_like(taken))
+    return unit / max(float(slowness), 1e-9), float(calls)
+
+
+def _method(row: Found) -> Method:
+    return load_suite().method(row["method"], row["task"])
+
+
+def _dims(row: Found) -> tuple[int, int]:
+    return int(row["obs_dim"]), int(row["action_dim"])
+
+
+def _sac_work(row: Found) -> float:
+    return float(row["runs"] * cost.sac_update_flops(_method(row), *_dims(row)))
+
+
+def _model_work(row: Found) -> float:
+    model = _method(row).model
+    assert model is not None
+    return float(row["runs"] * cost.model_update_flops(model, *_dims(row)))
+
+
+def _step_seconds(row: Found, model_flops: float) -> float:
+    """Seconds of a lockstep env step that neither updates nor simulators nor the rollouts' arithmetic account for."""
+    seconds, method = row["seconds"], _method(row)
+    rest = float(seconds["act"] + seconds.get("host", 0.0))
+    if "rollout" in seconds:
+        per_step = seconds["rollout"] / method.rollout.every
+        rest += per_step - row["runs"] * cost.rollout_flops(method, *_dims(row)) / model_flops
+    return rest
+
+
+def _on_cpu(row: Found) -> bool:
+    return str(row["device"]) == "cpu"

@@ -1,0 +1,258 @@
+"""The grid study's numbers against effects that were planted in made-up records."""
+
+import math
+from itertools import product
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from benchmark.drawing.style import minus
+from benchmark.store import Record
+from benchmark.studies import factors, grid, grid_figures
+from benchmark.studies.grid_sentences import sentences
+from benchmark.studies.groups import of_group
+from benchmark.studies.plan import load_studies, specs_of
+from mbpo.envs import task_info
+
+TASK = "dmc:hopper-stand"
+METHODS = next(part.methods for part in load_studies()["grid"].runs)
+GRID = [method for method in METHODS if method not in factors.RIVALS]
+SPECS = {(s.method, s.seed): s for s in specs_of(load_studies()["grid"]) if s.task == TASK and s.fit.source == "random"}
+LEVEL = {"none": (0, 0), "reward": (1, 0), "obs": (0, 1), "both": (1, 1)}
+
+
+def record(spec, values):
+    """A fit record of these last measures, scalars and vectors, with a decoy at an earlier step."""
+    rows = [(step, name, dim, float(x) + (step < 300) * 1e6)
+            for step in (30, 300) for name, value in values.items()
+            for dim, x in (enumerate(value) if np.ndim(value) else [(-1, value)])]  # fmt: skip
+    return Record(spec, pd.DataFrame(), pd.DataFrame(rows, columns=["step", "measure", "dim", "value"]), {})
+
+
+def world(measure, skip=(), seeds=5, methods=METHODS, task=TASK):
+    """Records in which `measure(method, normalize, predict, seed)` gives the scalars."""
+    made = []
+    for method, seed in product(methods, range(seeds)):
+        spec = SPECS[method, seed].model_copy(update={"task": task})
+        target = spec.constants.target
+        if (method, seed) not in skip:
+            made.append(record(spec, measure(method, target.normalize, target.predict, seed)))
+    return made
+
+
+def additive(method, normalize, predict, seed):
+    """Effects of 2, -0.5, and 0.25 or 1 on the reward; of factors 0.5 and 0.8, and 1.2 or 0.6 on the error."""
+    reward, obs = LEVEL[normalize]
+    r2 = -3.0 + 2.0 * reward - 0.5 * obs + {"delta": 0.0, "next_obs": 0.25, "fitted": 1.0}[predict] + 0.1 * seed
+    error = 50.0 * 0.5**reward * 0.8**obs * {"delta": 1.0, "next_obs": 1.2, "fitted": 0.6}[predict] * 1.1**seed
+    return {"reward_r2": r2, "error_over_delta": error}
+
+
+def row(frame, **chosen):
+    for column, value in chosen.items():
+        frame = frame[frame[column] == value]
+    assert len(frame) == 1, (chosen, len(frame))
+    return frame.iloc[0]
+
+
+def test_every_arm_of_the_page_is_one_cell_or_a_rival():
+    cells = {(s.constants.target.normalize, s.constants.target.predict) for (m, _), s in SPECS.items() if m in GRID}
+    assert cells == set(product(factors.NORMALIZE, factors.PREDICT)) and len(GRID) == 12
+    assert set(METHODS) - set(GRID) == set(factors.RIVALS)
+
+
+def test_planted_effects_are_recovered_exactly():
+    found = grid.tables(world(additive))["contrasts"]
+    for contrast, effect, strata in (
+        ("normalize reward", 2.0, 6),
+        ("normalize obs", -0.5, 6),
+        ("next_obs for delta", 0.25, 4),
+    ):
+        here = row(found, contrast=contrast, stratum="average", measure="reward_r2")
+        np.testing.assert_allclose(here[["effect", "low", "high", "mean"]].astype(float), effect, rtol=1e-12)
+        assert (here["n"], here["strata"]) == (5, strata)
+    for contrast, factor in (("normalize reward", 0.5), ("normalize obs", 0.8), ("next_obs for delta", 1.2)):
+        here = row(found, contrast=contrast, stratum="average", measure="error_over_delta")
+        assert math.exp(here["effect"]) == pytest.approx(factor) and here["scale"] == "log ratio"
+
+
+def test_fitted_is_set_against_the_one_that_errs_less_under_that_normalization():
+    def measure(method, normalize, predict, seed):
+        swap = normalize == "both"  # there next_obs errs less
+        error = {"delta": 4.0 if swap else 2.0, "next_obs": 2.0 if swap else 4.0, "fitted": 1.0}[predict]
+        return {"error_over_delta": error, "logvar_raw": {"delta": -1.0, "next_obs": -3.0, "fitted": -4.0}[predict]}
+
+    found = grid.tables(world(measure))["contrasts"]
+    chosen = found[(found["contrast"] == "fitted for the better") & (found["measure"] == "logvar_raw")]
+    effects = dict(zip(chosen["stratum"], chosen["effect"], strict=True))
+    assert effects == {"average": -2.5, "none": -3.0, "reward": -3.0, "obs": -3.0, "both": -1.0}
+
+
+def test_an_interaction_is_what_both_add_to_the_two():
+    def measure(method, normalize, predict, seed):
+        return {"reward_r2": 1.0 - {"none": 8.0, "reward": 4.0, "obs": 8.0, "both": 0.5}[normalize]}
+
+    made = grid.tables(world(measure))
+    found = made["contrasts"][made["contrasts"]["measure"] == "reward_unexplained"]
+    factors_found = found[found["contrast"] == "normalize reward"].set_index("stratum")["effect"].map(math.exp)
+    expected = {"none to reward": 0.5, "obs to both": 1 / 16, "interaction": 1 / 8, "average": math.sqrt(1 / 32)}
+    assert factors_found.to_dict() == pytest.approx(expected)
+    assert "deeper on 1 of 1 tasks and shallower on 0" in sentences(made)[0]
+
+
+def test_the_interval_runs_from_the_least_to_the_largest_of_five_paired_differences():
+    gains = [0.3, 0.1, 0.2, 0.7, 0.4]
+
+    def measure(method, normalize, predict, seed):
+        # Seeds differ by far more than the arms do: only pairs can show the effect.
+        return {"reward_r2": 100.0 * seed + gains[seed] * LEVEL[normalize][0]}
+
+    here = row(
+        grid.tables(world(measure))["contrasts"], contrast="normalize reward", stratum="average", measure="reward_r2"
+    )
+    walsh = sorted((a + b) / 2 for i, a in enumerate(gains) for b in gains[i:])
+    assert (here["low"], here["high"], here["effect"]) == pytest.approx((0.1, 0.7, np.median(walsh)))
+
+
+def test_seeds_without_the_measure_are_counted_out_and_four_have_no_bounds():
+    def measure(method, normalize, predict, seed):
+        return additive(method, normalize, predict, seed) | ({"reward_r2": math.nan} if seed == 3 else {})
+
+    made = grid.tables(world(measure))
+    here = row(made["contrasts"], contrast="normalize reward", stratum="average", measure="reward_r2")
+    assert here["n"] == 4 and here["effect"] == pytest.approx(2.0) and here["low"] == -math.inf
+    level = row(made["measures"], method="mbpo", measure="reward_r2")
+    assert (level["n"], level["seeds"], level["low"]) == (4, 5, -math.inf)
+    assert level["median"] == pytest.approx(np.median([-3.0, -2.9, -2.8, -2.6]))
+    assert "hopper-stand" in sentences(made)[0] and "too few for an interval" in sentences(made)[0]
+
+
+def test_a_missing_cell_takes_its_stratum_out_and_a_missing_run_its_seed():
+    made = grid.tables(world(additive, methods=[m for m in METHODS if m != "obs-norm-fitted"]))["contrasts"]
+    chosen = {"stratum": "average", "measure": "reward_r2"}
+    reward = row(made, contrast="normalize reward", **chosen)
+    assert (reward["strata"], reward["n"]) == (5, 5) and reward["effect"] == pytest.approx(2.0)
+    made = grid.tables(world(additive, skip={("obs-norm-fitted", 2)}))["contrasts"]
+    reward = row(made, contrast="normalize reward", **chosen)
+    assert (reward["strata"], reward["n"]) == (6, 4) and reward["effect"] == pytest.approx(2.0)
+
+
+def test_rivals_are_held_against_mbpo_and_against_norm_only():
+    unexplained = {"mbpo": 4.0, "norm-only": 0.5, "mbpo-wide": 2.0}
+
+    def measure(method, normalize, predict, seed):
+        return {"reward_r2": 1.0 - unexplained.get(method, 4.0)}
+
+    found = grid.tables(world(measure))["rivals"]
+    for method, against, factor in (("mbpo-wide", "mbpo", 0.5), ("mbpo-wide", "norm-only", 4.0),
+                                    ("norm-only", "mbpo", 0.125), ("mbpo-bootstrap", "mbpo", 1.0)):  # fmt: skip
+        here = row(found, method=method, against=against, measure="reward_unexplained")
+        assert math.exp(here["effect"]) == pytest.approx(factor) and here["n"] == 5
+    assert row(found, method="mbpo-wide", against="mbpo", measure="reward_r2")["effect"] == pytest.approx(2.0)
+
+
+def test_a_group_is_its_slice_by_hand():
+    values = {
+        "dim_logvar_raw": np.array([1.0, 2.0, 6.0, 100.0]),
+        "dim_calibration": np.array([1.0, 2.0, 8.0, 100.0]),
+        "dim_error_std": np.array([3.0, 1.0, 0.5, 100.0]),
+    }
+    found = of_group(values, 1, 3)
+    assert found["logvar_raw"] == 4.0 and found["calibration"] == pytest.approx(4.0)
+    assert found["error_share"] == pytest.approx(1.25 / 10.25)
+    assert found["variance_share"] == pytest.approx((4.0 + 16.0) / (9.0 + 4.0 + 16.0))
+    values["dim_calibration"][1] = math.nan  # predicted without error
+    assert of_group(values, 1, 3)["calibration"] == pytest.approx(8.0)
+
+
+def by_dimension(method, normalize, predict, seed):
+    """Each observation's index as its log-variance, 10 more for delta; the reward would spoil every mean."""
+    dims = np.append(np.arange(15.0), 1e9)
+    return {
+        **additive(method, normalize, predict, seed),
+        "logvar_raw": 0.0,
+        "dim_logvar_target": dims,
+        "dim_logvar_raw": dims + 10.0 * (predict == "delta"),
+        "dim_calibration": np.ones(16),
+        "dim_error_std": np.append([0.0] * 13, [1.0, 3.0, 1e9]),
+        "dim_at_ceiling": np.append(np.linspace(0.0, 1.0, 15), 0.25),
+        "dim_at_floor": np.zeros(16),
+        "increment_ratio": np.append(np.full(14, 0.25), math.nan),
+        "fitted_carry": np.append(np.full(14, 0.5), math.nan),
+    }
+
+
+def test_groups_and_bounds_of_records():
+    made = grid.tables(world(by_dimension))
+    for group, (start, stop) in task_info(TASK).groups.items():
+        mean = (start + stop - 1) / 2
+        here = row(made["groups"], method="mbpo", group=group, measure="logvar_raw")
+        assert (here["median"], here["dims"], here["n"]) == (mean + 10.0, stop - start, 5)
+        assert row(made["groups"], method="ftfl", group=group, measure="logvar_raw")["median"] == mean
+        here = row(made["groups"], method="norm-only less ftfl", group=group, measure="logvar_raw")
+        assert tuple(here[["median", "low", "high"]]) == (10.0, 10.0, 10.0)
+    assert row(made["groups"], method="mbpo", group="touch", measure="variance_share")["median"] == 1.0
+    assert row(made["groups"], method="data", group="touch", measure="increment_ratio")["median"] == 0.25
+    assert row(made["bounds"], method="mbpo", measure="obs_at_ceiling")["median"] == pytest.approx(7 / 15)
+    assert row(made["bounds"], method="mbpo", measure="reward_at_ceiling")["median"] == 0.25
+
+
+@pytest.mark.parametrize(("gain", "verb"), [(0.5, "raises its held-out R²"), (-0.5, "lowers its held-out R²"),
+                                            (0.0, "leaves open whether its held-out R² rises or falls")])  # fmt: skip
+def test_sentences_turn_with_the_data(gain, verb):
+    def measure(method, normalize, predict, seed):
+        return {"reward_r2": gain * LEVEL[normalize][0] * (1 + 0.1 * seed)}
+
+    made = [r for task in (TASK, "dmc:hopper-hop") for r in world(measure, task=task)]
+    (told,) = [text for text in sentences(grid.tables(made)) if "normalizing the reward" in text]
+    assert f"{verb} on all 2 tasks" in told and "n = 5" in told
+
+
+def test_a_sentence_splits_the_tasks():
+    made = world(lambda m, n, p, s: {"reward_r2": 1.0 * LEVEL[n][0]})
+    made += world(lambda m, n, p, s: {"reward_r2": -1.0 * LEVEL[n][0]}, task="dmc:hopper-hop")
+    (told,) = [text for text in sentences(grid.tables(made)) if "normalizing the reward" in text]
+    assert "raises its held-out R² on 1 of 2 tasks (hopper-stand) and lowers it on 1 (hopper-hop)" in told
+
+
+def test_two_records_of_one_run_are_refused():
+    made = world(additive, methods=["mbpo"])
+    with pytest.raises(ValueError, match="two records of fit mbpo"):
+        grid.tables([*made, made[0]])
+
+
+def test_sources_stay_apart():
+    replay = {(s.method, s.seed): s for s in specs_of(load_studies()["grid"])
+              if s.task == TASK and s.fit.source != "random"}  # fmt: skip
+    made = world(additive)
+    made += [record(replay[m, seed], {"reward_r2": 7.0}) for m, seed in product(GRID, range(5))]
+    found = grid.tables(made)
+    assert set(found["measures"]["source"]) == {"random", "sac replay at 100,000"}
+    here = row(found["contrasts"], source="sac replay at 100,000", contrast="normalize reward", measure="reward_r2")
+    assert here["effect"] == 0.0
+    figure = grid.figures(found)["rewards"]
+    assert len(figure.axes) == 2
+
+
+@pytest.mark.parametrize("methods", [METHODS, ["mbpo", "ftfl"], ["mbpo"]])
+def test_whatever_is_there_is_drawn_and_told(methods):
+    found = grid.tables(world(by_dimension, methods=methods))
+    drawn = grid.figures(found)
+    assert set(drawn) <= {"rewards", "variances", "rivals", "groups"} and "rewards" in drawn and "groups" in drawn
+    assert all(figure.get_label() for figure in drawn.values())
+    assert len(sentences(found)) <= 8
+
+
+def test_no_records_make_empty_tables():
+    found = grid.tables([])
+    assert all(frame.empty for frame in found.values())
+    assert grid.figures(found) == {} and sentences(found) == []
+
+
+@pytest.mark.parametrize(("value", "text"), [
+    (0.94, ".94"), (-0.349, "-.35"), (0.001, "0"), (-2.06, "-2.1"), (-25.7, "-26"), (-25_693, "-26k"),
+    (1.0, "1.0"), (math.nan, "\N{EN DASH}"), (-3e7, "<-1M"),
+])  # fmt: skip
+def test_cells_are_written_in_at_most_four_signs(value, text):
+    assert grid_figures.short(value) == minus(text)
