@@ -1,11 +1,15 @@
-"""`python -m benchmark run | status | report`."""
+"""`python -m benchmark run | status | report | ...`: settles threads, then hands over to the command line."""
 
+import os
 import sys
 from importlib import import_module
+
+from benchmark.running.workers import worker_device
 
 
 def start() -> int:
     """The exit code of the command line. A package that is missing or known to break is one sentence."""
+    os.environ.update(worker_device(os.environ))  # torch reads threads and how they wait once, when it is imported
     try:
         cli = import_module("benchmark.cli")
     except ImportError as error:

@@ -74,9 +74,9 @@ class FitBudget(Config):
 class ProbeBudget(Config):
     """What a `probe` does from a fixed policy, its replay and a fitted model, without any new env step.
 
-    At every share of synthetic rows apart, fresh critics are trained on mixed batches and held against Monte-Carlo
-    returns of the policy; and actor and critics go on together from where they stand, and the policy that they reach
-    is played.
+    At every share of synthetic rows apart, the policy's critics are trained on alone, on mixed batches, and held
+    against its Monte-Carlo soft returns; and actor and critics go on together from where they stand, and the policy
+    that they reach is played.
     """
 
     shares: tuple[int, ...] = constant(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated
@@ -29,8 +28,6 @@ def diagnose(
     as_json: Json = False,
 ) -> None:
     """Would MBPO break on this task, why, and which arm to use? Writes one HTML page."""
-    # Threads that spin while they wait cost a busy machine ten times the run; torch reads this when it is imported.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     doctor, pages = import_module("benchmark.diagnosis.diagnose"), import_module("benchmark.diagnosis.page")
     asked, sets, less = steps or doctor.STEPS, seeds or doctor.SEEDS, tuple(drop or ())
     if policy == "random":
