@@ -46,7 +46,7 @@ def task_map(tasks: pd.DataFrame) -> Figure:
     figure.text(
         0.07,
         0.955,
-        "Squares: the paper's seven. Color: reward R2 that normalization adds to mbpo (gray: no reward)",
+        "Squares: the paper's seven. Color: reward R2 that normalization adds",
         color=SOFT,
     )
     place = figure.add_axes((0.72, 0.955, 0.2, 0.022))
@@ -56,7 +56,7 @@ def task_map(tasks: pd.DataFrame) -> Figure:
     figure.set_label(
         "Tasks by what random data say of them: the reward's share of the variance of delta targets, and the median "
         "ratio of increment to value variance. Squares are the paper's seven; color is the held-out reward R2 that "
-        "normalization adds to mbpo."
+        "normalization adds to mbpo, gray where rewards do not vary."
     )
     return figure
 
