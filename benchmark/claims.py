@@ -82,13 +82,27 @@ def family(claim: Claim, selected: Iterable[Claim], protocol: Protocol) -> list[
 
 
 def judge_claim(claim: Claim, store: Store, protocol: Protocol) -> list[Judgement]:
-    """The claim's verdicts from what the store holds, in the order of `claim.rows`."""
+    """The claim's verdicts from what the store holds, in the order of `claim.rows`.
+
+    A claim that `protocol` cannot judge is judged under the first of its own protocols that has all its runs, if any.
+    """
+    protocol = _judged_by(claim, store, protocol)
     evidence = {task: _evidence(claim, task, store, protocol) for task in claim.tasks}
     registered = _registered(claim, store, protocol)
     return [
         Judgement(claim, task, protocol.name, _priced(claim, task, out, protocol), registered)
         for task, out in outcomes(claim, evidence, protocol.seeds).items()
     ]
+
+
+def _judged_by(claim: Claim, store: Store, protocol: Protocol) -> Protocol:
+    if protocol.name in claim.protocols:
+        return protocol
+    for other in map(load_suite().protocol, claim.protocols):
+        wanted = runs(claim, other)
+        if wanted and not store.missing(wanted):
+            return other
+    return protocol
 
 
 def outcomes(claim: Claim, evidence: Mapping[str, Evidence], planned: int | None = None) -> dict[str, Outcome]:

@@ -388,3 +388,19 @@ def test_a_claim_on_replays_reads_their_fits_alone_and_keeps_to_its_protocol():
         *("reward-collapse-replay", "reward-cure-replay"),
     }
     assert "reward-collapse-replay" not in registry.served(runs(on_random, QUICK)[0], ledger)
+
+
+def test_a_claim_of_another_protocol_is_judged_there_once_its_runs_are_whole(store):
+    claim = load_ledger().claim("reward-collapse-replay")
+    *most, last = runs(claim, load_suite().protocol("replay"))
+
+    def write(spec):
+        write_fit(store, spec, {"reward_r2": 0.01 * spec.seed + (0.8 if spec.method == "norm-only" else 0.0)})
+
+    for spec in most:
+        write(spec)
+    rows = judge_claim(claim, store, QUICK)
+    assert {(row.protocol, row.outcome.verdict) for row in rows} == {("quick", "incomplete")}
+    write(last)
+    rows = judge_claim(claim, store, QUICK)
+    assert {(row.protocol, row.outcome.verdict) for row in rows} == {("replay", "reproduced")}
