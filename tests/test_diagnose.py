@@ -377,3 +377,45 @@ def test_bad_input_is_one_line(arguments: list[str], words: str, capsys: pytest.
     assert cli.main(["diagnose", *arguments]) == 2
     out, err = capsys.readouterr()
     assert out == "" and err.splitlines()[-1].startswith("error: ") and words in err
+
+
+PACKAGE = '''
+"""A small package of somebody's own, that knows nothing of this project."""
+import gymnasium
+import numpy as np
+
+
+class Cart(gymnasium.Env):
+    """A mass that is pushed along a line; the reward is as tiny as somebody once found practical."""
+
+    observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (2,), np.float64)
+    action_space = gymnasium.spaces.Box(-2.0, 2.0, (1,), np.float32)
+
+    def reset(self, seed=None, options=None):
+        super().reset(seed=seed)
+        self.state = self.np_random.normal(size=2)
+        return self.state.copy(), {}
+
+    def step(self, action):
+        position, speed = self.state
+        self.state = np.array([position + 0.1 * speed, 0.9 * speed + 0.1 * float(action[0])])
+        return self.state.copy(), -1e-4 * position**2, False, False, {}
+
+
+gymnasium.register("Cart-v0", Cart, max_episode_steps=100)
+'''
+
+
+def test_an_environment_of_somebody_elses_package_is_diagnosed(
+    quick: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = tmp_path / "elsewhere" / "cart_club"
+    place.mkdir(parents=True)
+    (place / "__init__.py").write_text(PACKAGE)
+    monkeypatch.syspath_prepend(str(place.parent))
+    assert cli.main(["diagnose", "gym:cart_club:Cart-v0", "--json", "--seeds", "1", *quick]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert set(found) == {"task", "geometry", "arms", "signatures", "recommendation"}
+    assert (found["geometry"]["obs_dim"], found["geometry"]["action_dim"]) == (2, 1)
+    assert found["geometry"]["reward"]["std"] < 1e-3 and found["geometry"]["reward"]["varies"]
+    assert (tmp_path / "results" / "diagnosis" / "gym-cart_club-Cart-v0.html").is_file()
