@@ -21,6 +21,7 @@ from benchmark.running.options import (
 )  # fmt: skip
 from benchmark.running.progress import Watch
 from benchmark.store import Store
+from mbpo.config import InputError, nearest
 
 
 def time_parts(
@@ -64,6 +65,7 @@ def time_parts(
 def compare_precisions(
     precision: Annotated[str, typer.Option(help="bf16, or tf32 on a GPU")] = "bf16",
     against: Annotated[str, typer.Option(help="what it has to equal")] = "fp32",
+    kind: Annotated[str | None, typer.Option(help="fit or train: compare these alone; both if left out")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1")] = "auto",
     results: Results = RESULTS,
     cache: Cache = CACHE,
@@ -71,9 +73,11 @@ def compare_precisions(
 ) -> None:
     """Train what suite/precision.yaml names in two precisions and test whether they are equivalent."""
     pair = [precision_named(precision), precision_named(against)]
+    if kind not in (None, "fit", "train"):
+        raise InputError(f"unknown kind {kind!r}; {nearest(kind, ['fit', 'train'])}")
     judge = import_module("benchmark.timing.precision")
     with Watch(cache, say):
-        frame, written = judge.build(Store(results, cache), *pair, device)
+        frame, written = judge.build(Store(results, cache), *pair, device, kind)
     if as_json:
         print_json(json.loads(frame.to_json(orient="records")))
     else:

@@ -22,7 +22,7 @@ from pydantic import Field, model_validator
 from benchmark import runner, stats
 from benchmark.drawing import style, tables
 from benchmark.scores import Estimand, score
-from benchmark.spec import Precision, RunSpec
+from benchmark.spec import Kind, Precision, RunSpec
 from benchmark.store import Record, Store
 from benchmark.suite.entries import Entry
 from benchmark.suite.pages import SUITE, load_page, load_suite, specs
@@ -132,19 +132,22 @@ def compare(store: Store, precision: Precision, against: Precision, plan: Plan |
 
 
 def build(
-    store: Store, precision: Precision, against: Precision, device: str = "auto"
+    store: Store, precision: Precision, against: Precision, device: str = "auto", kind: Kind | None = None
 ) -> tuple[pd.DataFrame, list[Path]]:
     """Train what is missing, compare, and write table and picture under ``results/precision/``.
 
-    Raises `InputError` for a precision that the device does not have or that is compared with itself, before anything
-    trains.
+    With `kind` only the comparisons of such runs are made, and the files say so in their names. Raises `InputError` for
+    a precision that the device does not have or that is compared with itself, before anything trains.
     """
     if precision == against:
         raise InputError(f"precision = {precision!r}: compared with itself; give --against another")
     plan = load_plan()
+    if kind is not None:
+        kept = [part for part in plan.comparisons if part.kind == kind]
+        plan = plan.model_copy(update={"comparisons": type(plan.comparisons)(kept)})
     runner.ensure([*runs(plan, against), *runs(plan, precision)], store, device=device)
     frame = compare(store, precision, against, plan)
-    folder, name = store.results / FOLDER, f"{precision}-against-{against}"
+    folder, name = store.results / FOLDER, "-".join([precision, "against", against, *([kind] if kind else [])])
     return frame, [*tables.write(frame, folder, name), *style.save(figures.precision(figure_rows(frame)), folder, name)]
 
 
