@@ -136,8 +136,7 @@ def ensure(
     work.until_none(lambda: _without_replay(sources.values(), store.cache), keep_replay=True)
     lost = work.failed.keys
     work.until_none(lambda: [s for s in store.missing(wanted) if s.source_run is None or s.source_run.key not in lost])
-    if work.failed.found:
-        raise JobsFailed(work.failed.found) from work.failed.found[0][1]
+    work.failed.tell()
     return []
 
 
@@ -155,8 +154,7 @@ def keep_replays(
     _check(missing, device)
     work = _Work(store, device, max_lockstep, 300.0, 1.0, TRAINERS)
     work.until_none(lambda: _without_replay(wanted, store.cache), keep_replay=True)
-    if work.failed.found:
-        raise JobsFailed(work.failed.found) from work.failed.found[0][1]
+    work.failed.tell()
 
 
 def _without_replay(sources: Iterable[RunSpec], cache: Path) -> list[RunSpec]:
@@ -219,6 +217,11 @@ class _Failures:
     def of(self, job: Job) -> Self:
         self._job = job
         return self
+
+    def tell(self) -> None:
+        """Raise `JobsFailed` if any job did."""
+        if self.found:
+            raise JobsFailed(self.found) from self.found[0][1]
 
     def __enter__(self) -> Self:
         return self

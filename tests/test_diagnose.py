@@ -419,3 +419,11 @@ def test_an_environment_of_somebody_elses_package_is_diagnosed(
     assert (found["geometry"]["obs_dim"], found["geometry"]["action_dim"]) == (2, 1)
     assert found["geometry"]["reward"]["std"] < 1e-3 and found["geometry"]["reward"]["varies"]
     assert (tmp_path / "results" / "diagnosis" / "gym-cart_club-Cart-v0.html").is_file()
+
+
+def test_the_page_sets_prose_with_the_signs_of_a_typesetter(tmp_path: Path) -> None:
+    found = odd("", seeds=1)
+    found.found["recommendation"]["evidence"] = ["R2 isn't above -4.8"]
+    diagnosis_page.write(found, tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text()
+    assert "R² isn\N{RIGHT SINGLE QUOTATION MARK}t above \N{MINUS SIGN}4.8" in text

@@ -29,6 +29,7 @@ def default_path(results: Path, found: Diagnosis) -> Path:
 def write(diagnosis: Diagnosis, path: Path) -> None:
     """Render the page to `path`. Raises `InputError` where that cannot be written."""
     environment = pages.environment()
+    environment.filters["prose"] = _prose
     environment.filters["number"] = tables.number
     environment.filters["interval"] = tables.interval
     environment.filters["percent"] = lambda value: f"{value:.0%}"

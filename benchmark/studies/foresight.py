@@ -9,7 +9,7 @@ interval; and every domain left out once, where `rule` is the one fitted on all 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -64,14 +64,11 @@ In target space its variance is then lower for free, and in raw units higher by 
 def scores(tasks: pd.DataFrame, splits: int | None = None) -> pd.DataFrame:
     """One row an outcome, contender and design: how well it foresaw, with what interval, on how many tasks."""
     rows = []
-    for outcome in [*OUTCOMES, *CHOICES]:
-        has = tasks[outcome].notna().to_numpy()
-        known = tasks[has].reset_index(drop=True)
-        if not _enough(known):
-            continue
+    splits_of_all = _halves(tasks, SPLITS if splits is None else splits)
+    for outcome, has, known in _measured(tasks):
+        halves = [half[has] for half in splits_of_all]
         for contender, predict in _contenders(known, outcome).items():
             about = {"outcome": outcome, "contender": contender}
-            halves = [half[has] for half in _halves(tasks, SPLITS if splits is None else splits)]
             judged = [_score(known, outcome, predict, half) for half in halves]
             texts = [rule_text(known, outcome, fit) for fit in (halves[0], np.ones(len(known), bool))]
             texts = texts if contender == "fitted" else [""] * 2
@@ -88,18 +85,24 @@ def scores(tasks: pd.DataFrame, splits: int | None = None) -> pd.DataFrame:
 def predictions(tasks: pd.DataFrame) -> pd.DataFrame:
     """The declared half that scores: predicted and measured, per outcome, contender and task; and the rule's text."""
     rows = []
-    for outcome in [*OUTCOMES, *CHOICES]:
-        has = tasks[outcome].notna().to_numpy()
-        known = tasks[has].reset_index(drop=True)
-        if not _enough(known):
-            continue
-        half = _halves(tasks, 0)[0][has]
+    (declared,) = _halves(tasks, 0)
+    for outcome, has, known in _measured(tasks):
+        half = declared[has]
         for contender, predict in _contenders(known, outcome).items():
             found = predict(half)
             text = rule_text(known, outcome, half) if contender == "fitted" else ""
             for i in np.flatnonzero(~half):
                 rows.append((outcome, contender, known["task"][i], found[i], known[outcome][i], text))
     return pd.DataFrame(rows, columns=["outcome", "contender", "task", "predicted", "measured", "rule"])
+
+
+def _measured(tasks: pd.DataFrame) -> Iterator[tuple[str, np.ndarray, pd.DataFrame]]:
+    """Every outcome that enough tasks have, which those are ``(tasks,)`` bool, and their rows."""
+    for outcome in [*OUTCOMES, *CHOICES]:
+        has = tasks[outcome].notna().to_numpy()
+        known = tasks[has].reset_index(drop=True)
+        if _enough(known):
+            yield outcome, has, known
 
 
 def _enough(known: pd.DataFrame) -> bool:

@@ -8,7 +8,7 @@ tasks that the rule had not seen.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -17,6 +17,7 @@ from scipy import stats as sps
 
 from benchmark import stats
 from benchmark.drawing.tables import interval, number
+from benchmark.stats import Interval
 from benchmark.store import Record
 from benchmark.studies import atlas, domains, foresight, rules, taxonomy_pictures
 from benchmark.studies.atlas import CHOICES, OUTCOMES, PREDICTORS
@@ -73,7 +74,7 @@ def predictors(tasks: pd.DataFrame) -> pd.DataFrame:
     for predictor in PREDICTORS:
         for outcome in OUTCOMES:
             x, y = tasks[predictor].to_numpy(float), tasks[outcome].to_numpy(float)
-            found = domains.over_domains(lambda chosen, x=x, y=y: rules.spearman(x[chosen], y[chosen]), bodies)  # type: ignore[misc]
+            found = _over_domains(rules.spearman, bodies, x, y)
             both = by_domain[[predictor, outcome]].dropna()
             varies = len(both) >= 4 and (both.nunique() > 1).all()
             p = float(sps.spearmanr(both[predictor], both[outcome]).pvalue) if varies else 1.0
@@ -93,9 +94,14 @@ def membership(tasks: pd.DataFrame) -> pd.DataFrame:
         mask, bodies = marked.to_numpy(bool), known["domain"].tolist()
         for predictor in PREDICTORS:
             x = known[predictor].to_numpy(float)
-            found = domains.over_domains(lambda chosen, x=x, mask=mask: rules.auc(x[chosen], mask[chosen]), bodies)  # type: ignore[misc]
+            found = _over_domains(rules.auc, bodies, x, mask)
             rows.append((label, predictor, *found, int(mask.sum()), len(mask)))
     return pd.DataFrame(rows, columns=["label", "predictor", "auc", "low", "high", "marked", "tasks"])
+
+
+def _over_domains(measure: Callable[..., float], bodies: Sequence[str], *columns: np.ndarray) -> Interval:
+    """`measure` of the columns ``(tasks,)``, with the interval of whole domains drawn again."""
+    return domains.over_domains(lambda chosen: float(measure(*(column[chosen] for column in columns))), bodies)
 
 
 def slopes(tasks: pd.DataFrame) -> pd.DataFrame:
@@ -104,7 +110,7 @@ def slopes(tasks: pd.DataFrame) -> pd.DataFrame:
     for outcome, (physics, meaning) in SLOPES.items():
         known = tasks[tasks[outcome].notna()]
         x, y = physics(known), known[outcome].to_numpy(float)
-        found = domains.over_domains(lambda chosen, x=x, y=y: _slope(x[chosen], y[chosen]), known["domain"].tolist())  # type: ignore[misc]
+        found = _over_domains(_slope, known["domain"].tolist(), x, y)
         rows.append((outcome, *found, meaning, len(known)))
     return pd.DataFrame(rows, columns=["outcome", "slope", "low", "high", "meaning", "tasks"])
 
@@ -227,8 +233,7 @@ def _dimensions(found: pd.DataFrame) -> list[str]:
     bodies = known["domain"].tolist()
     figures = {}
     for column in ("right", "always_delta"):
-        values = known[column].to_numpy(float)
-        figures[column] = domains.over_domains(lambda chosen, v=values: float(v[chosen].mean()), bodies)  # type: ignore[misc]
+        figures[column] = _over_domains(np.mean, bodies, known[column].to_numpy(float))
     (right, *bounds), (blind, *blind_bounds) = figures["right"], figures["always_delta"]
     return [
         f"Dimension by dimension, an increment ratio above 1 says which target errs less with normalization in a share "
