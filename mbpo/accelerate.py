@@ -7,6 +7,8 @@ graph and replayed from then on as one launch; on a CPU it is the plain call.
 from __future__ import annotations
 
 import ctypes
+import gc
+import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,13 +20,15 @@ import torch
 from torch import Tensor
 
 from mbpo.config import InputError, nearest
+from mbpo.fusion import Fused, Outputs
 
 _DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.float32, "fp64": torch.float64}
+_FUSE_FROM = 100_000
+"""Updates that take longer than compiling one, which takes half a minute."""
 _KEPT_RECORDINGS = 4
 """Sets of shapes of which a block keeps the recording: whole blocks, a remainder, rollouts of two lengths."""
 
 
-Outputs = dict[str, Tensor]
 Call = Callable[[], Outputs]
 
 
@@ -60,6 +64,19 @@ class CudaGraphs:
         return outputs, graph.replay
 
 
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Python looks for circles of garbage again and again where graphs come and go, and there are none."""
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
 @dataclass(frozen=True)
 class _Recording:
     inputs: list[Tensor]
@@ -82,7 +99,8 @@ class Block:
     def __call__(self, *inputs: Tensor) -> Outputs:
         """What the work gives for `inputs`."""
         if self._recorder is None:
-            return self._work(*inputs)
+            with _no_collection():
+                return self._work(*inputs)
         shapes = tuple(x.shape for x in inputs)
         if shapes not in self._recordings:
             self._recordings[shapes] = None
@@ -111,6 +129,11 @@ class Engine:
     dtype: torch.dtype
     precision: str
     capture: bool = False  # record blocks as CUDA graphs
+    fuse_from: float = math.inf  # updates of a whole job from which on compiling one pays
+
+    def step(self, update: Callable[..., Outputs], calls: float) -> Callable[..., Outputs]:
+        """`update` of a job that makes `calls` of them, its operations fused if that pays; as `Block` has it."""
+        return Fused(update) if calls >= self.fuse_from else update
 
     def block(self, work: Callable[..., Outputs]) -> Block:
         """`work`, made fast on this engine; the docstring of `Block` says what it must keep to."""
@@ -161,7 +184,8 @@ def engine(device: str = "auto", precision: str = "fp32") -> Engine:
         raise InputError("precision = 'tf32': exists on a GPU alone; use 'fp32' or 'bf16' on a CPU")
     if place.type == "cpu":
         keep_freed_memory()
-    return Engine(place, _DTYPES[precision], precision, capture=place.type == "cuda")
+    on_gpu = place.type == "cuda"
+    return Engine(place, _DTYPES[precision], precision, on_gpu, _FUSE_FROM if on_gpu else math.inf)
 
 
 @cache

@@ -59,12 +59,19 @@ class GaussianEnsemble:
         ``inputs`` are raw ``(obs, action)``: ``(R, B, O + A)``, or ``(R, E, B, O + A)`` with rows of
         each member's own.
         """
-        if inputs.dim() == 3:
-            inputs = inputs[:, None]
-        z = (inputs - self.input_mean[:, None]) / self.input_std[:, None]
-        mean, raw = self.net(z).chunk(2, dim=-1)
-        logvar = self.max_logvar - softplus(self.max_logvar - raw)
-        return mean, self.min_logvar + softplus(logvar - self.min_logvar)
+        return self._bounded(self.net(self.scaled(inputs)), self.min_logvar, self.max_logvar)
+
+    @staticmethod
+    def _bounded(out: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log-variance ``(..., D)`` of what a network gives, ``(..., 2 D)``."""
+        mean, raw = out.chunk(2, dim=-1)
+        logvar = high - softplus(high - raw)
+        return mean, low + softplus(logvar - low)
+
+    def scaled(self, inputs: Tensor) -> Tensor:
+        """Z-scored inputs ``(R, 1 or E, B, O + A)``."""
+        inputs = inputs[:, None] if inputs.dim() == 3 else inputs
+        return (inputs - self.input_mean[:, None]) / self.input_std[:, None]
 
     def sample(self, obs: Tensor, action: Tensor, member: Tensor, noise: Tensor) -> Tensor:
         """One raw ``(next_obs, reward)`` a row, from one elite a row: ``(R, B, D)``.
@@ -75,10 +82,11 @@ class GaussianEnsemble:
             member: ``(R, B)`` uniform on [0, 1), picks the elite (jannerm fake_env: i.i.d. a row).
             noise: ``(R, B, D)`` standard normal.
         """
-        mean, logvar = self(torch.cat([obs, action], dim=-1))
+        out = self.net(self.scaled(torch.cat([obs, action], dim=-1)))
         place = (member * self.elites.shape[1]).long().clamp(max=self.elites.shape[1] - 1)
-        chosen = self.elites.gather(1, place)[:, None, :, None].expand(-1, 1, -1, mean.shape[-1])
-        y = mean.gather(1, chosen)[:, 0] + (0.5 * logvar.gather(1, chosen)[:, 0]).exp() * noise
+        chosen = self.elites.gather(1, place)[:, None, :, None].expand(-1, 1, -1, out.shape[-1])
+        mean, logvar = self._bounded(out.gather(1, chosen)[:, 0], self.min_logvar[:, 0], self.max_logvar[:, 0])
+        y = mean + (0.5 * logvar).exp() * noise
         return self.map.decode(obs, y)
 
     def encode(self, rows: Tensor) -> Tensor:
@@ -130,16 +138,29 @@ def nll(ensemble: GaussianEnsemble, inputs: Tensor, y: Tensor) -> Tensor:
     return loss
 
 
-def update(ensemble: GaussianEnsemble, rows: Tensor, active: Sequence[int] | None = None) -> None:
-    """One Adam step on ``rows (R, B, W)``, or ``(R, E, B, W)`` with a batch for each member."""
-    loss = nll(ensemble, ensemble.layout.inputs(rows), ensemble.encode(rows))
-    ensemble.adam.step(gradients(loss, ensemble.parameters), active)
+def update(ensemble: GaussianEnsemble, rows: Tensor, active: Sequence[int] | None = None) -> dict[str, Tensor]:
+    """One Adam step on ``rows (R, B, W)``, or ``(R, E, B, W)`` with a batch for each member; nothing to report."""
+    ensemble.adam.step(nll_gradients(ensemble, ensemble.layout.inputs(rows), ensemble.encode(rows)), active)
+    return {}
 
 
-def updates(ensemble: GaussianEnsemble, batches: Tensor) -> dict[str, Tensor]:
-    """K updates, one after the other, on ``batches (K, R, B, W)`` or ``(K, R, E, B, W)``."""
+def nll_gradients(ensemble: GaussianEnsemble, inputs: Tensor, y: Tensor) -> list[Tensor]:
+    """Gradients of `nll` for `ensemble.parameters`."""
+    if isinstance(ensemble.net, StackedMLP) and not ensemble.bounds:
+        each = y[:, None] if y.dim() == 3 else y
+        found = ensemble.net.gaussian_gradients(ensemble.scaled(inputs), each, ensemble.min_logvar, ensemble.max_logvar)
+        if found is not None:
+            return found
+    return gradients(nll(ensemble, inputs, y), ensemble.parameters)
+
+
+def updates(step: Callable[[Tensor], object], batches: Tensor) -> dict[str, Tensor]:
+    """K updates, one after the other, on ``batches (K, R, B, W)`` or ``(K, R, E, B, W)``.
+
+    `step` is `update` of one ensemble.
+    """
     for rows in batches:
-        update(ensemble, rows)
+        step(rows)
     return {}
 
 
@@ -178,7 +199,9 @@ def fit(
     if ensemble.config.stopping == "early":
         _fit_early(ensemble, rows, split, streams, watch, watch_every)
     else:
-        _fit_fixed(ensemble, rows, split, streams, block or partial(updates, ensemble), watch, watch_every)
+        _fit_fixed(
+            ensemble, rows, split, streams, block or partial(updates, partial(update, ensemble)), watch, watch_every
+        )
     ensemble.holdout_mse = holdout_mse(ensemble, rows, split.holdout)
     ranked = ensemble.holdout_mse.nan_to_num(torch.inf).argsort(1)
     ensemble.elites.copy_(ranked[:, : ensemble.config.num_elites])

@@ -8,13 +8,15 @@ only file with batched matmul, so the only one to change when a product should b
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
 from torch.nn.functional import relu, silu
 
+from mbpo import kernels
 from mbpo.inits import INITS
 
 Activation = Callable[[Tensor], Tensor]
@@ -28,8 +30,41 @@ def stacked_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     ``x`` may have size 1 on a stack axis: that axis then shares its rows.
     """
     stack = weight.shape[:-2]
-    out = torch.baddbmm(bias.flatten(0, -3), x.expand(*stack, *x.shape[-2:]).flatten(0, -3), weight.flatten(0, -3))
+    rows, matrices, added = x.expand(*stack, *x.shape[-2:]).flatten(0, -3), weight.flatten(0, -3), bias.flatten(0, -3)
+    if torch.is_autocast_enabled(x.device.type) and rounds_bf16(x.device):
+        out = _RoundedProduct.apply(rows, matrices, added)
+    elif x.is_cuda:
+        # Its library would first copy the bias to every row; on its own the sum joins the activation.
+        out = torch.bmm(rows, matrices) + added
+    else:
+        out = torch.baddbmm(added, rows, matrices)
     return out.view(*stack, *out.shape[1:])
+
+
+@cache
+def rounds_bf16(device: torch.device) -> bool:
+    """Whether bf16 products have to be made of fp32 ones: on a CPU that lacks the instructions, torch is far slower."""
+    return device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
+class _RoundedProduct(torch.autograd.Function):
+    """What bf16 instructions give: products of rounded numbers are exact in fp32, in which they also add up."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, matrices: Tensor, added: Tensor) -> Tensor:
+        with torch.autocast(rows.device.type, enabled=False):
+            added, rows, matrices = (x.to(torch.bfloat16).to(torch.float32) for x in (added, rows, matrices))
+            ctx.save_for_backward(rows, matrices)
+            return torch.baddbmm(added, rows, matrices).to(torch.bfloat16)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        rows, matrices = ctx.saved_tensors
+        with torch.autocast(rows.device.type, enabled=False):
+            grad = grad.to(torch.float32)
+            found = (grad @ matrices.mT, rows.mT @ grad, grad.sum(1, keepdim=True))
+            of_rows, of_matrices, of_added = (x.to(torch.bfloat16).to(torch.float32) for x in found)
+            return of_rows, of_matrices, of_added
 
 
 class StackedMLP:
@@ -42,12 +77,24 @@ class StackedMLP:
 
     def __call__(self, x: Tensor) -> Tensor:
         """``x (*S, B, in) -> (*S, B, out)``; no activation after the last layer."""
+        if kernels.serve(x, self.weights, self.activation):
+            return kernels.forward(x, self.weights, self.biases, self.activation)
         for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
             z = stacked_linear(x, weight, bias)
             # Where no gradient follows, the activation may take the place of what it is computed from.
             x = self.activation(z) if torch.is_grad_enabled() else _IN_PLACE.get(self.activation, self.activation)(z)
         # Under a reduced product precision losses still see the parameters' own.
         return stacked_linear(x, self.weights[-1], self.biases[-1]).to(self.weights[-1].dtype)
+
+    def gaussian_gradients(self, x: Tensor, y: Tensor, low: Tensor, high: Tensor) -> list[Tensor] | None:
+        """Gradients of a Gaussian likelihood for `parameters` in one go, where there is a kernel for it.
+
+        The likelihood is `mbpo.dynamics.nll` with constant bounds ``low, high (*S, 1, D)`` of the log-variance, on
+        inputs ``x (*S, B, in)`` and targets ``y (*S, B, D)``; each may be size 1 on a stack axis.
+        """
+        if self.activation is silu and kernels.serve(x, self.weights, self.activation):
+            return kernels.gaussian_gradients(x, y, self.weights, self.biases, low, high)
+        return None
 
     @property
     def parameters(self) -> list[Tensor]:
@@ -67,7 +114,7 @@ class StackedMLP:
     def lerp_(self, other: StackedMLP, share: float) -> None:
         """Move every parameter by `share` of the way to `other`."""
         with torch.no_grad():
-            torch._foreach_lerp_(self.parameters, [p.detach() for p in other.parameters], share)
+            torch._foreach_lerp_(self.parameters, other.parameters, share)
 
 
 class TwoHeads:
@@ -139,41 +186,44 @@ class Adam:
         self.second = [torch.zeros_like(p, requires_grad=False) for p in self.parameters]
         runs = self.parameters[0].shape[0] if per_run else 1
         self.steps = torch.zeros(runs, len(self.parameters), device=self.parameters[0].device)
+        decays = dict.fromkeys(self.weight_decay)
+        self._groups = [(decay, [i for i, d in enumerate(self.weight_decay) if d == decay]) for decay in decays]
 
     @torch.no_grad()
     def step(self, grads: Sequence[Tensor], active: Sequence[int] | None = None) -> None:
         """One update of all runs, or of the runs `active` (only with `per_run`)."""
-        for decay in dict.fromkeys(self.weight_decay):
-            which = [i for i, d in enumerate(self.weight_decay) if d == decay]
-            lists = [[column[i] for i in which] for column in (self.parameters, grads, self.first, self.second)]
-            if self.per_run:
-                runs = range(len(self.steps)) if active is None else active
-                lists = [[tensor[r] for tensor in column for r in runs] for column in lists]
+        whole = [self.parameters, grads, self.first, self.second]
+        if self.per_run:
+            runs = list(range(len(self.steps)) if active is None else active)
+            for decay, which in self._groups:
+                columns = [[column[i][r] for i in which for r in runs] for column in whole]
                 steps = [self.steps[r, i] for i in which for r in runs]
-            else:
-                steps = [self.steps[0, i] for i in which]
-            self._apply([*lists, steps], decay)
+                if steps:
+                    torch._foreach_add_(steps, 1.0)
+                    self._apply([*columns, steps], decay)
+            return
+        counts = self.steps.add_(1.0)[0].unbind()
+        for decay, which in self._groups:
+            self._apply([[column[i] for i in which] for column in (*whole, counts)], decay)
 
     def _apply(self, columns: list[list[Tensor]], decay: float) -> None:
         """The kernel of ``torch.optim.Adam``; counts and moments stay on the device, so it can be captured."""
         parameters, grads, first, second, steps = columns
-        if parameters:
-            torch._foreach_add_(steps, 1.0)
-            torch._fused_adam_(
-                parameters,
-                grads,
-                first,
-                second,
-                [],
-                steps,
-                lr=self.lr,
-                beta1=0.9,
-                beta2=0.999,
-                weight_decay=decay,
-                eps=1e-8,
-                amsgrad=False,
-                maximize=False,
-            )
+        torch._fused_adam_(
+            parameters,
+            grads,
+            first,
+            second,
+            [],
+            steps,
+            lr=self.lr,
+            beta1=0.9,
+            beta2=0.999,
+            weight_decay=decay,
+            eps=1e-8,
+            amsgrad=False,
+            maximize=False,
+        )
 
     def state(self) -> dict[str, list[Tensor] | Tensor]:
         """Moments and step counts, by reference."""

@@ -12,6 +12,7 @@ over R: the gradient of a run is its own.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -135,11 +136,14 @@ def update(sac: Sac, rows: Tensor, noise: Tensor) -> Info:
     return info
 
 
-def updates(sac: Sac, batches: Tensor, noise: Tensor) -> Info:
-    """K updates, one after the other: ``batches (R, K, B, W)``, ``noise (R, K, 2, B, A)``; the info of the last."""
+def updates(step: Callable[[Tensor, Tensor], Info], batches: Tensor, noise: Tensor) -> Info:
+    """K updates, one after the other: ``batches (R, K, B, W)``, ``noise (R, K, 2, B, A)``; the info of the last.
+
+    `step` is `update` of one learner.
+    """
     info: Info = {}
     for k in range(batches.shape[1]):
-        info = update(sac, batches[:, k], noise[:, k])
+        info = step(batches[:, k], noise[:, k])
     return info
 
 

@@ -104,7 +104,9 @@ class TrainState:
         self.terminated = termination_for(info)
         self.streams = Streams([run.entropy for run in runs], engine.device, engine.dtype)
         self.sac = Sac(method.sac, self.layout, self.streams)
-        self.sac_block = engine.block(partial(sac.updates, self.sac))
+        steps = max(budget.env_steps - method.random_steps, 0)
+        sac_step = engine.step(partial(sac.update, self.sac), steps * method.utd)
+        self.sac_block = engine.block(partial(sac.updates, sac_step))
         self.real = self._buffer(min(method.real_capacity, budget.env_steps))
         self.dynamics: GaussianEnsemble | None = None
         self.synthetic: ReplayBuffer | None = None
@@ -112,7 +114,9 @@ class TrainState:
             self.dynamics = GaussianEnsemble(
                 method.model, [run.method.target for run in runs], self.layout, self.streams
             )
-            self.model_block = engine.block(partial(dynamics.updates, self.dynamics))
+            fits = steps // method.model.fit_every
+            model_step = engine.step(partial(dynamics.update, self.dynamics), fits * method.model.updates)
+            self.model_block = engine.block(partial(dynamics.updates, model_step))
             # Nobody knows what an environment's own rule does; the named ones are made of tensor operations.
             self.branch_block = Block(self._branch) if info.termination == OWN else engine.block(self._branch)
             rollout = method.rollout

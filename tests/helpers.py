@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 from unittest import mock
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
-from mbpo import loop
+from mbpo import kernels, loop
+from mbpo.accelerate import engine
 from mbpo.config import Budget, Method, ModelConfig, RolloutConfig, SacConfig, Target
 from mbpo.loop import Row, Run
 from mbpo.state import TrainState
@@ -82,6 +85,17 @@ def drive(
     return rows, made[0]
 
 
+@contextmanager
+def ready(task: str, runs: Sequence[Run], budget: Budget, precision: str = "fp32") -> Iterator[TrainState]:
+    """A state that has a fitted model and rows in both buffers."""
+    state = TrainState(task, runs, budget, engine("cpu", precision))
+    while state.env_steps < 50:
+        loop.advance(state)
+    with state.engine.products():
+        yield state
+    state.close()
+
+
 def parameters(state: TrainState, run: int) -> dict[str, list[Tensor]]:
     """Every tensor that training moved in `run`: weights, moments, bounds, target map, elites and buffers."""
     adams = [state.sac.actor_adam, state.sac.critic_adam, state.sac.alpha_adam]
@@ -127,3 +141,36 @@ def assert_same_rows(
         for name in a.diagnostics:
             place = f"{name} at {a.env_steps}"
             np.testing.assert_allclose(a.diagnostics[name][run], b.diagnostics[name][of], rtol, rtol, err_msg=place)
+
+
+@contextmanager
+def seen_kernels(see: Callable[..., object]) -> Iterator[None]:
+    """`see` is told the name and the structures of every call of a kernel, which no mode of torch's sees."""
+    inner = kernels._call
+
+    def call(name: str, *structures: Any) -> None:
+        see(name, *structures)
+        inner(name, *structures)
+
+    with mock.patch.object(kernels, "_call", call):
+        yield
+
+
+@contextmanager
+def counted_flops() -> Iterator[Callable[[], int]]:
+    """What the matrix products inside take, those of the kernels included: how much so far."""
+    done: list[int] = []
+    with FlopCounterMode(display=False) as counted, seen_kernels(lambda *call: done.append(_kernel_flops(*call))):
+        yield lambda: counted.get_total_flops() + sum(done)
+
+
+def _kernel_flops(name: str, stack: Any, *others: Any) -> int:
+    """One product a layer forward; backward one for its weight and one for its input, as far as they are asked for."""
+    products = [stack.sizes[i] * stack.sizes[i + 1] for i in range(stack.layers)]
+    once = 0
+    if name != "stack_backward":
+        once += sum(products)
+    if name != "stack_forward":
+        gradients = others[-1]
+        once += sum(products) * bool(gradients.dw) + sum(products[1:]) + products[0] * bool(gradients.dx)
+    return 2 * stack.stack * stack.rows * once

@@ -5,29 +5,34 @@ Without a GPU a tape stands in for the CUDA graph; with one the graph itself is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
-from helpers import FTFL, MBPO, assert_same_rows, assert_same_run, drive, parameters, small
+from helpers import FTFL, MBPO, assert_same_rows, assert_same_run, drive, parameters, ready, small
 from tape import Tape
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from toy_envs import DRIFT
 
-from mbpo import Budget, accelerate, dynamics, loop, sac
+from mbpo import Budget, accelerate, dynamics, kernels, loop, sac
 from mbpo import state as state_module
 from mbpo.accelerate import Block, Engine, engine
 from mbpo.loop import Run
-from mbpo.state import TrainState
 
 BUDGET = Budget(env_steps=140, eval_every=70, eval_episodes=1)
 RUNS = [Run(small(MBPO), 0), Run(small(FTFL), 1)]
 SCHEDULED = small(MBPO, rollout={"schedule": (60, 120, 1, 3), "every": 5, "retain": 40})
+
+
+@pytest.fixture(autouse=True)
+def no_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU, torch does all the work: neither tape nor watch sees into a kernel."""
+    monkeypatch.setattr(kernels, "library", lambda: None)
 
 
 # On tape
@@ -135,20 +140,9 @@ class Watch(TorchDispatchMode):
         return func(*args, **kwargs)
 
 
-@contextmanager
-def ready(runs: list[Run], precision: str = "fp32") -> Iterator[TrainState]:
-    """A state that has a fitted model and rows in both buffers."""
-    state = TrainState(DRIFT, runs, BUDGET, engine("cpu", precision))
-    while state.env_steps < 50:
-        loop.advance(state)
-    with state.engine.products():
-        yield state
-    state.close()
-
-
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_blocks_are_safe_to_capture(precision: str) -> None:
-    with ready(RUNS, precision) as state:
+    with ready(DRIFT, RUNS, BUDGET, precision) as state:
         model, layout = state.dynamics, state.layout
         assert model is not None
         rows = state.real.filled()[:, :32].clone()
@@ -156,15 +150,15 @@ def test_blocks_are_safe_to_capture(precision: str) -> None:
         noise = torch.zeros(2, 1, 2, 32, layout.action_dim)
         branching = [torch.zeros(2, 2, 32, *last) for last in ([layout.action_dim], [], [layout.obs_dim + 1])]
         with Watch(RANDOM):
-            sac.updates(state.sac, rows[:, None], noise)
-            dynamics.updates(model, rows[None])
+            sac.updates(partial(sac.update, state.sac), rows[:, None], noise)
+            dynamics.updates(partial(dynamics.update, model), rows[None])
             state._branch(start, *branching)
 
 
 @pytest.mark.parametrize("method", [small(), SCHEDULED, small(model=None)], ids=["paper", "long", "sac"])
 def test_nothing_between_two_steps_waits_for_the_device(method: Any) -> None:
     """Draws included: the host only launches."""
-    with ready([Run(method, 0)]) as state, Watch():
+    with ready(DRIFT, [Run(method, 0)], BUDGET) as state, Watch():
         loop.update_block(state)
         if state.dynamics is not None:
             loop.branch_rollouts(state)

@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 
 import pytest
 import torch
+from helpers import counted_flops
 from torch import Generator, Tensor
 from torch.nn.functional import relu, silu
-from torch.utils.flop_counter import FlopCounterMode
 
+from mbpo import kernels
 from mbpo.nn import Adam, StackedMLP, gradients, stacked_linear, stacked_mlp
 
 CPU = torch.device("cpu")
@@ -137,15 +138,20 @@ def test_without_gradients_the_numbers_are_the_same_and_inputs_are_left_alone(
         assert torch.equal(net(x), learning) and torch.equal(x, given)
 
 
+@pytest.mark.parametrize("way", ["native", "torch"])
 @pytest.mark.parametrize(("asked", "products"), [("parameters", 5), ("input", 4), ("both", 6)])
-def test_only_gradients_that_are_asked_for_are_computed(asked: str, products: int) -> None:
+def test_only_gradients_that_are_asked_for_are_computed(
+    asked: str, products: int, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Two layers: 2 products forward, then 2 for the weights, 1 for what lies between them and 1 for the input."""
-    net = stacked_mlp((8, 8, 8), 2, "truncated-normal", relu, generators([0]), CPU, torch.float64)
-    x = normal(1, 2, 5, 8).requires_grad_(asked != "parameters")
+    if way == "torch":
+        monkeypatch.setattr(kernels, "library", lambda: None)
+    net = stacked_mlp((8, 8, 8), 2, "truncated-normal", relu, generators([0]), CPU, torch.float32)
+    x = normal(1, 2, 5, 8).float().requires_grad_(asked != "parameters")
     wanted = {"parameters": net.parameters, "input": [x], "both": [*net.parameters, x]}[asked]
-    with FlopCounterMode(display=False) as counted:
+    with counted_flops() as counted:
         gradients((net.frozen() if asked == "input" else net)(x).sum(), wanted)
-    assert counted.get_total_flops() == products * 2 * 2 * 5 * 8 * 8
+    assert counted() == products * 2 * 2 * 5 * 8 * 8
 
 
 def test_without_gradients_nothing_is_kept() -> None:

@@ -64,7 +64,8 @@ def test_replay_is_remade_from_its_key_and_its_record_left_alone(stored: Store, 
     assert runner.ensure([longer], elsewhere, device="cpu") == []
     after = (elsewhere.read(run).provenance, np.load(replays.folder(elsewhere.cache, run) / "rows.npy"))
     assert before[0] == after[0]  # not overwritten
-    np.testing.assert_array_equal(before[1], after[1])  # alone or in company
+    # Alone or in company: to rounding, for an element's may depend on whether it ends a vector.
+    np.testing.assert_allclose(before[1], after[1], rtol=1e-4, atol=1e-5)
 
 
 def test_training_and_held_out_rows_come_from_different_episodes(stored: Store) -> None:

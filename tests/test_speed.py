@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers import counted_flops, seen_kernels
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import FlopCounterMode
 
 from benchmark import cli, speed
 from benchmark.running import cost
 from benchmark.suite.pages import load_suite
 from benchmark.timing.parts import brief_fit
-from mbpo import loop, sac
+from mbpo import kernels, loop, sac
 from mbpo.accelerate import engine
 from mbpo.config import Budget, InputError
 from mbpo.envs import EnvBatch
@@ -27,15 +27,27 @@ OBS, ACTION = 4, 1
 
 
 class Calls(TorchDispatchMode):
-    """Counts the operations that reach the dispatcher."""
+    """Counts the operations that reach the dispatcher, and the calls of kernels."""
 
     def __init__(self) -> None:
         super().__init__()
         self.count = 0
 
+    def __enter__(self):
+        self._seen = seen_kernels(self._add_one)
+        self._seen.__enter__()
+        return super().__enter__()
+
+    def __exit__(self, *error):
+        super().__exit__(*error)
+        self._seen.__exit__(*error)
+
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        self.count += 1
+        self._add_one()
         return func(*args, **(kwargs or {}))
+
+    def _add_one(self, *_):
+        self.count += 1
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +59,16 @@ def state() -> Iterator[TrainState]:
     state.close()
 
 
+@pytest.fixture(params=["native", "torch"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Who computes the networks: the kernels, or torch alone."""
+    if request.param == "torch":
+        monkeypatch.setattr(kernels, "library", lambda: None)
+    elif kernels.library() is None:
+        pytest.skip("there are no kernels here")
+    return request.param
+
+
 WORK = {
     "sac": loop.update_block,  # of two updates
     "model": lambda state: brief_fit(state, 6),
@@ -56,9 +78,9 @@ WORK = {
 
 
 def flops(state: TrainState, part: str) -> int:
-    with FlopCounterMode(display=False) as counted:
+    with counted_flops() as counted:
         WORK[part](state)
-    return counted.get_total_flops()
+        return counted()
 
 
 def calls(state: TrainState, part: str) -> int:
@@ -67,6 +89,7 @@ def calls(state: TrainState, part: str) -> int:
     return counted.count
 
 
+@pytest.mark.usefixtures("way")
 def test_counted_flops_are_the_executed_ones(state: TrainState) -> None:
     method = load_suite().method("mbpo", TASK)
     assert method.model is not None
@@ -81,14 +104,20 @@ def test_an_env_step_of_quadruped_walk_is_fifty_gflop() -> None:
     assert flops == pytest.approx(50.2e9, rel=0.01)
 
 
-def test_an_update_makes_no_more_calls_than_it_did(state: TrainState) -> None:
+MOST_CALLS = {"native": (245, 41, 135), "torch": (385, 180, 180)}
+"""Of a SAC update, a model update and the rollouts of an env step."""
+
+
+def test_an_update_makes_no_more_calls_than_it_did(state: TrainState, way: str) -> None:
+    of_sac, of_model, of_rollouts = MOST_CALLS[way]
     update = calls(state, "sac") / 2
-    assert update <= 385, f"a SAC update makes {update} operations"
+    assert update <= of_sac, f"a SAC update makes {update} operations"
     update = (calls(state, "model") - calls(state, "less of the model")) / 2
-    assert update <= 180, f"a model update makes {update} operations"
-    assert (made := calls(state, "rollout")) <= 180, f"the rollouts of an env step make {made} operations"
+    assert update <= of_model, f"a model update makes {update} operations"
+    assert (made := calls(state, "rollout")) <= of_rollouts, f"the rollouts of an env step make {made} operations"
 
 
+@pytest.mark.usefixtures("way")
 def test_evaluation_is_a_small_share_by_its_counts(state: TrainState, monkeypatch: pytest.MonkeyPatch) -> None:
     """At 10 episodes every 5,000 steps: its calls, products and simulated steps per env step against the learning's."""
     steps: list[int] = []
@@ -100,7 +129,7 @@ def test_evaluation_is_a_small_share_by_its_counts(state: TrainState, monkeypatc
 
     monkeypatch.setattr(EnvBatch, "step", step)
     state.rows.clear()
-    with Calls() as counted, FlopCounterMode(display=False) as done:
+    with Calls() as counted, counted_flops() as done:
         evaluate(state)
     paper = Budget()
     method = load_suite().method("mbpo", TASK)
@@ -111,7 +140,7 @@ def test_evaluation_is_a_small_share_by_its_counts(state: TrainState, monkeypatc
     learning = method.utd * calls(state, "sac") / 2 + 20 * calls(state, "model") / 6
     assert per_batch * looks <= 0.05 * learning
     policy = 2 * (OBS * 256 + 256 * 256 + 256 * 2 * ACTION)
-    assert done.get_total_flops() >= simulated * policy, "the policy acts in every step"
+    assert done() >= simulated * policy, "the policy acts in every step"
     assert looks * paper.eval_episodes * policy <= 0.001 * cost.env_step_flops(method, OBS, ACTION)
     assert looks * paper.eval_episodes == 2.0, "two simulated steps for each env step"
 
@@ -168,7 +197,8 @@ def test_bad_questions_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert "did you mean 'fp32'" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("way")
 def test_one_policy_step_is_one_pass_of_the_actor(state: TrainState) -> None:
-    with FlopCounterMode(display=False) as counted:
+    with counted_flops() as counted:
         sac.act(state.sac, torch.zeros(1, 10, OBS), None)
-    assert counted.get_total_flops() == 10 * 2 * (OBS * 256 + 256 * 256 + 256 * 2 * ACTION)
+    assert counted() == 10 * 2 * (OBS * 256 + 256 * 256 + 256 * 2 * ACTION)

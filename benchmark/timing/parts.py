@@ -13,6 +13,7 @@ import torch
 from mbpo import loop, sac
 from mbpo.accelerate import Engine
 from mbpo.config import Budget
+from mbpo.nn import rounds_bf16
 from mbpo.state import TrainState
 
 Work = Callable[[], object]
@@ -165,7 +166,7 @@ def _times(size: int) -> int:
 
 def _squares(place: Engine) -> dict[str, Work]:
     """Square products whose fastest, in the engine's precision, is called the peak."""
-    dtype = torch.bfloat16 if place.precision == "bf16" else place.dtype
+    dtype = torch.bfloat16 if place.precision == "bf16" and not rounds_bf16(place.device) else place.dtype
 
     def of(size: int) -> Work:
         a, b = (torch.randn(size, size, device=place.device, dtype=dtype) for _ in range(2))
