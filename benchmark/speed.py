@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from benchmark.running import cost
+from benchmark.running.workers import cpu_count
 from benchmark.suite.pages import load_suite
 from benchmark.timing.parts import brief_fit, peak_memory, settle, time_parts
 from mbpo import loop
@@ -48,6 +49,11 @@ def device_name(question: Question) -> str:
     return str(place.device) if place.device.type == "cpu" else torch.cuda.get_device_name(place.device)
 
 
+def usual_threads(question: Question) -> int:
+    """CPU threads where none are asked for: one, as a worker has, or beside a GPU all, which step environments."""
+    return 1 if device_name(question) == "cpu" else cpu_count()
+
+
 def measure(question: Question, rounds: int = 8) -> dict[str, Any]:
     """Time every part; the keys are those of the JSON. Raises `InputError` for an unknown task, method or device."""
     place = _engine(question)
@@ -70,6 +76,7 @@ def measure(question: Question, rounds: int = 8) -> dict[str, Any]:
     return {
         **vars(question),
         "device": device_name(question),
+        "means": place.means,
         "obs_dim": state.layout.obs_dim,
         "action_dim": state.layout.action_dim,
         "peak_gflops": peak / 1e9,
@@ -139,7 +146,7 @@ def sentences(found: dict[str, Any]) -> list[str]:
     seconds, share = found["seconds"], found["share"]
     what = f"{found['method']} on {found['task']}, {found['runs']} in lockstep, {found['threads']} threads"
     lines = [
-        f"{what}, {found['precision']} on {found['device']}",
+        f"{what}, {found['precision']} on {found['device']} with {found['means']}",
         f"  matmul peak here   {found['peak_gflops']:.0f} GFLOP/s",
         f"  one env step       {seconds['total_per_env_step_per_run']:.4g} s per run,"
         f" {found['gflop_per_env_step_per_run']:.1f} GFLOP, {found['fraction_of_peak']:.2f} of the peak",

@@ -19,6 +19,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from mbpo import kernels
 from mbpo.config import InputError, nearest
 from mbpo.fusion import Fused, Outputs
 
@@ -134,6 +135,14 @@ class Engine:
     def step(self, update: Callable[..., Outputs], calls: float) -> Callable[..., Outputs]:
         """`update` of a job that makes `calls` of them, its operations fused if that pays; as `Block` has it."""
         return Fused(update) if calls >= self.fuse_from else update
+
+    @property
+    def means(self) -> str:
+        """What makes it fast, in a word: "kernels" in C on a CPU, "graphs" on a GPU, or "torch" alone."""
+        if self.capture:
+            return "graphs"
+        native = self.device.type == "cpu" and self.precision == "fp32" and kernels.library() is not None
+        return "kernels" if native else "torch"
 
     def block(self, work: Callable[..., Outputs]) -> Block:
         """`work`, made fast on this engine; the docstring of `Block` says what it must keep to."""

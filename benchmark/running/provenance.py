@@ -37,6 +37,7 @@ def provenance(
         "versions": versions(),
         "engine": engine(spec.task, spec.drop),
         "device": device,
+        "means": "graphs" if device != "cpu" else import_module("mbpo.accelerate").engine("cpu", spec.precision).means,
         "wall_seconds": round(seconds, 3),
         "resumed": resumed,
         "companions": [other.key for other in companions if other.key != spec.key],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from importlib import import_module
 from typing import Annotated
 
@@ -28,7 +29,7 @@ def time_parts(
     task: Annotated[str, typer.Option(help="such as dmc:hopper-hop")] = "dmc:quadruped-walk",
     method: Annotated[str, typer.Option(help="such as ftfl")] = "mbpo",
     runs: Annotated[int, Count("runs in lockstep")] = 1,
-    threads: Annotated[int, Count("CPU threads")] = 1,
+    threads: Annotated[int | None, Count("CPU threads; if left out 1, and all of them beside a GPU")] = None,
     precision: Annotated[str, typer.Option(help="fp32, bf16, tf32 or fp64")] = "fp32",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1")] = "auto",
     rounds: Annotated[int, Count("times each part is timed")] = 8,
@@ -43,7 +44,8 @@ def time_parts(
 ) -> None:
     """Seconds per env step at the paper's constants, by part, against this machine's matmul peak."""
     speed = import_module("benchmark.speed")
-    question = speed.Question(task, method, runs, threads, precision, device)
+    question = speed.Question(task, method, runs, 1, precision, device)
+    question = replace(question, threads=threads or speed.usual_threads(question))
     if scaling:
         written = import_module("benchmark.timing.scaling").build(question, speed.device_name(question), results, say)
         if as_json:
