@@ -1,0 +1,432 @@
+"""Kernels against torch in double precision and, to the bit, against themselves; torch where they cannot serve."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from ctypes import CDLL
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import torch
+from ensembles import LAYOUT, MIXED, SMALL
+from helpers import FTFL, MBPO, ready, seen_kernels, small
+from torch import Generator, Tensor
+from torch.nn.functional import relu, silu
+from toy_envs import DRIFT
+
+from mbpo import Budget, dynamics, kernels, sac
+from mbpo.config import ModelConfig
+from mbpo.dynamics import GaussianEnsemble
+from mbpo.loop import Run
+from mbpo.nn import Activation, StackedMLP, gradients
+from mbpo.streams import Streams
+
+pytestmark = pytest.mark.skipif(kernels.library() is None, reason=f"no kernels: no gcc, or {kernels.SWITCH}=torch")
+
+CPU = torch.device("cpu")
+WIDTHS = (4, 8, 16)
+SIZES = [(1, 1), (3, 7), (13, 17, 1), (7, 33, 49, 3), (17, 158, 13, 33, 1), (5, 49, 17, 7, 13, 158)]
+BOTH = pytest.mark.parametrize("activation", [relu, silu])
+
+
+@pytest.fixture(scope="module")
+def widths(tmp_path_factory: pytest.TempPathFactory) -> dict[int, CDLL]:
+    """The library for vectors of other widths; gcc makes those that the processor lacks of what it has."""
+    folder, compiling = tmp_path_factory.mktemp("widths"), {}
+    # Vectors that the processor lacks have no calling convention, which is no harm: all that takes them is inlined.
+    flags = [*kernels.FLAGS, "-O0", "-Wall", "-Wextra", "-Werror", "-Wno-psabi"]
+    for width in WIDTHS:
+        told = [*flags, f"-DWIDTH={width}", str(kernels.SOURCES / "networks.c"), "-o", str(folder / f"{width}.so")]
+        compiling[width] = subprocess.Popen(["gcc", *told])
+    assert [one.wait() for one in compiling.values()] == [0] * len(WIDTHS)
+    return {width: CDLL(str(folder / f"{width}.so")) for width in WIDTHS}
+
+
+@pytest.fixture(params=[None, *WIDTHS], ids=["built", *(f"width {width}" for width in WIDTHS)])
+def library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each library in turn: the one that is used here, and those of all widths."""
+    if request.param is not None:
+        found = request.getfixturevalue("widths")[request.param]
+        monkeypatch.setattr(kernels, "library", lambda: found)
+
+
+@pytest.fixture
+def threads() -> Iterator[Callable[[int], None]]:
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+class Numbers:
+    """Whole numbers so small that every sum of a relu network is exact in any order; else normal ones."""
+
+    def __init__(self, whole: bool, seed: int = 0) -> None:
+        self.whole, self.generator = whole, Generator().manual_seed(seed)
+
+    def __call__(self, *shape: int, most: int = 2) -> Tensor:
+        if self.whole:
+            return torch.randint(-most, most + 1, shape, generator=self.generator).float()
+        return torch.randn(*shape, generator=self.generator)
+
+    def net(self, stack: Sequence[int], sizes: Sequence[int], activation: Activation) -> StackedMLP:
+        scale = [1.0 if self.whole else fan_in**-0.5 for fan_in in sizes]
+        weights = [self(*stack, a, b, most=1) * s for (a, b), s in zip(pairwise(sizes), scale, strict=False)]
+        biases = [self(*stack, 1, b) for b in sizes[1:]]
+        return StackedMLP([w.requires_grad_() for w in weights], [b.requires_grad_() for b in biases], activation)
+
+
+def double(net: StackedMLP) -> StackedMLP:
+    """The same numbers, which torch takes."""
+    weights, biases = ([t.detach().double().requires_grad_() for t in part] for part in (net.weights, net.biases))
+    return StackedMLP(weights, biases, net.activation)
+
+
+def pass_through(net: StackedMLP, x: Tensor, pull: Tensor) -> list[Tensor]:
+    """Output, gradients of all parameters and of the input."""
+    x = x.detach().requires_grad_()
+    out = net(x)
+    return [out.detach(), *torch.autograd.grad((out * pull).sum(), [*net.parameters, x])]
+
+
+def agree(ours: Sequence[Tensor], exact: Sequence[Tensor], rtol: float) -> None:
+    """Equal to `rtol` of the largest number of each tensor; 0 for to the bit."""
+    for mine, right in zip(ours, exact, strict=True):
+        assert mine.dtype == torch.float32 and mine.shape == right.shape
+        assert float((mine.double() - right).abs().max()) <= rtol * float(right.abs().max())
+
+
+def same(ours: Sequence[Tensor], others: Sequence[Tensor]) -> None:
+    assert len(ours) == len(others) and all(torch.equal(a, b) for a, b in zip(ours, others, strict=True))
+
+
+def as_finite(ours: Sequence[Tensor], torchs: Sequence[Tensor]) -> None:
+    """The same numbers are finite, and equal; in the stack's first network all are, in its second not."""
+    same([t.isfinite() for t in ours], [t.isfinite() for t in torchs])
+    agree(*([t.where(t.isfinite(), 0.0) for t in both] for both in (ours, torchs)), 1e-5)
+    assert all(t[0].isfinite().all() for t in ours) and not all(t[1].isfinite().all() for t in ours)
+
+
+def check(net: StackedMLP, x: Tensor, pull: Tensor) -> None:
+    """Forward and backward of `net` against torch's; exact where the numbers are whole."""
+    called: list[str] = []
+    with seen_kernels(lambda name, *_: called.append(name)):
+        ours = pass_through(net, x, pull)
+    assert called == ["stack_forward", "stack_backward"]
+    agree(ours, pass_through(double(net), x.double(), pull.double()), 0.0 if net.activation is relu else 4e-6)
+
+
+# Against torch in double precision
+
+
+@pytest.mark.usefixtures("library")
+@BOTH
+@pytest.mark.parametrize("rows", [1, 5, 77, 256])
+@pytest.mark.parametrize("sizes", SIZES, ids=str)
+def test_layers_of_all_sizes_equal_torch_in_double(sizes: tuple[int, ...], rows: int, activation: Activation) -> None:
+    numbers = Numbers(activation is relu)
+    check(numbers.net((2,), sizes, activation), numbers(2, rows, sizes[0]), numbers(2, rows, sizes[-1], most=1))
+
+
+@BOTH
+@pytest.mark.parametrize("stack", [(3,), (3, 2), (2, 5)])
+def test_stacks_share_inputs_as_torch_lets_them(stack: tuple[int, ...], activation: Activation) -> None:
+    """An axis of size 1 is shared; so is one that is missing on the left."""
+    numbers = Numbers(activation is relu)
+    net, pull = numbers.net(stack, (9, 17, 4), activation), numbers(*stack, 13, 4)
+    for shape in [*itertools.product(*((n, 1) for n in stack)), stack[1:], ()]:
+        check(net, numbers(*shape, 13, 9), pull)
+
+
+LAYINGS = {
+    "columns of packed rows": lambda x: torch.cat([x + 1.0, x, x + 2.0], -1)[..., 9:18],
+    "transposed": lambda x: x.transpose(-2, -1).contiguous().transpose(-2, -1),
+    "runs inside": lambda x: x.transpose(0, 1).contiguous().transpose(0, 1),
+    "every second row": lambda x: x.repeat_interleave(2, -2)[..., ::2, :],
+    "one row for all": lambda x: x[..., :1, :].expand_as(x),
+    "one number for all": lambda x: x[:1, :1, :1].expand_as(x),
+}
+
+
+@BOTH
+@pytest.mark.parametrize("laying", LAYINGS)
+@pytest.mark.parametrize("rows", [1, 13])
+def test_inputs_may_lie_anywhere(laying: str, rows: int, activation: Activation) -> None:
+    numbers = Numbers(activation is relu)
+    net, x = numbers.net((3,), (9, 17, 4), activation), LAYINGS[laying](numbers(3, rows, 9))
+    check(net, x, numbers(3, rows, 4))
+
+
+@BOTH
+@pytest.mark.parametrize("wanted", ["input", "parameters", "biases"])
+def test_gradients_asked_for_alone_are_those_of_all(wanted: str, activation: Activation) -> None:
+    numbers = Numbers(False)
+    net, x, pull = numbers.net((2, 2), (9, 17, 7, 4), activation), numbers(2, 1, 13, 9), numbers(2, 2, 13, 4)
+    out, *whole = pass_through(net, x, pull)
+    alone = net.frozen()
+    if wanted == "biases":
+        alone.biases = net.biases
+    given = net if wanted == "parameters" else alone
+    asked = {"input": [x.requires_grad_()], "parameters": net.parameters, "biases": net.biases}[wanted]
+    of = {"input": whole[-1:], "parameters": whole[:-1], "biases": whole[3:-1]}[wanted]
+    found = given(x)
+    same([found, *torch.autograd.grad((found * pull).sum(), asked)], [out, *of])
+
+
+def test_a_view_of_parameters_is_no_obstacle() -> None:
+    """Kernels go through memory in steps of their own: what lies otherwise is torch's."""
+    numbers = Numbers(True)
+    net, x, pull = numbers.net((3, 2), (9, 17, 4), relu), numbers(3, 13, 9), numbers(3, 13, 4)
+    one = StackedMLP([w[:, 1] for w in net.weights], [b[:, 1] for b in net.biases], relu)
+    agree(pass_through(one, x, pull), pass_through(double(one), x.double(), pull.double()), 0.0)
+    biased = StackedMLP([w.detach()[:, 1].contiguous() for w in net.weights], one.biases, relu)
+    same([biased(x)], [one(x)])
+
+
+@pytest.mark.parametrize("shape", [(3, 13, 8), (3, 13, 10), (2, 13, 9), (4, 13, 9), (1, 3, 13, 9)])
+def test_what_does_not_fit_is_refused(shape: tuple[int, ...]) -> None:
+    """Memory beyond a tensor's end is nobody's."""
+    numbers = Numbers(True)
+    net = numbers.net((3,), (9, 4), relu)
+    with pytest.raises(RuntimeError, match=r"input|expand"):
+        net(numbers(*shape))
+    with pytest.raises(RuntimeError, match=r"target|expand"):
+        kernels.gaussian_gradients(
+            numbers(3, 13, 9),
+            numbers(*shape[:-1], shape[-1] - 7),
+            net.weights,
+            net.biases,
+            *torch.zeros(2, 3, 1, 2),
+        )
+
+
+def test_silu_and_its_slope_from_tail_to_tail() -> None:
+    """Beyond 87 an exponential is cut off: the numbers are then zero to within 1e-35."""
+    one = StackedMLP([torch.ones(1, 1, 1)] * 2, [torch.zeros(1, 1, 1)] * 2, silu)
+    x = (torch.arange(-20_000.0, 20_001.0) / 100.0)[None, :, None].requires_grad_()
+    out = one(x)
+    (slope,) = torch.autograd.grad(out.sum(), x)
+    exact = x.detach().double().requires_grad_()
+    (right,) = torch.autograd.grad(silu(exact).sum(), exact)
+    torch.testing.assert_close(out.detach().double(), silu(exact).detach(), rtol=5e-6, atol=1e-35)
+    torch.testing.assert_close(slope.double(), right, rtol=2e-6, atol=1e-7)  # torch's own is no better
+    assert out[0, -1].item() == 200.0 and slope[0, -1].item() == 1.0
+    assert out[0, 20_000].item() == 0.0 and slope[0, 20_000].item() == 0.5
+    assert 0.0 >= out[0, 0].item() > -1e-35 and 0.0 >= slope[0, 0].item() > -1e-35
+
+
+@BOTH
+@pytest.mark.parametrize("spoilt", ["input", "first weight", "inner weight", "last bias"])
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+def test_a_diverged_run_is_as_visible_as_with_torch(
+    value: float, spoilt: str, activation: Activation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbers = Numbers(False)
+    net, x, pull = numbers.net((2,), (9, 17, 11, 4), activation), numbers(2, 13, 9), numbers(2, 13, 4)
+    where = {"input": x, "first weight": net.weights[0], "inner weight": net.weights[1], "last bias": net.biases[-1]}
+    where[spoilt].data[1, 0, 3] = value
+    ours = pass_through(net, x, pull)
+    monkeypatch.setattr(kernels, "library", lambda: None)
+    as_finite(ours, pass_through(net, x, pull))
+
+
+# To the bit
+
+
+@pytest.mark.usefixtures("library")
+@BOTH
+def test_a_network_of_a_stack_is_the_network_alone(activation: Activation) -> None:
+    numbers = Numbers(False)
+    net, x, pull = numbers.net((2, 3), (9, 49, 17, 4), activation), numbers(2, 3, 77, 9), numbers(2, 3, 77, 4)
+    together = pass_through(net, x, pull)
+    for place in itertools.product(range(2), range(3)):
+        own = [[t.detach()[place][None].clone().requires_grad_() for t in part] for part in (net.weights, net.biases)]
+        alone = pass_through(StackedMLP(*own, activation), x[place][None], pull[place][None])
+        same([t[place][None] for t in together], alone)
+
+
+@pytest.mark.usefixtures("library")
+@BOTH
+@pytest.mark.parametrize("members", [1, 2, 6])
+def test_threads_do_not_change_a_bit(members: int, activation: Activation, threads: Callable[[int], None]) -> None:
+    """Of 1, 2 and 6 networks 2 and 3 threads cut some in pieces and take others whole."""
+    numbers = Numbers(False)
+    net, x, pull = numbers.net((members,), (9, 49, 17, 4), activation), numbers(1, 77, 9), numbers(members, 77, 4)
+    bounds = -torch.ones(members, 1, 2), torch.ones(members, 1, 2)
+    found = []
+    for n in (1, 2, 3):
+        threads(n)
+        found.append(pass_through(net, x, pull))
+        if activation is silu:
+            found[-1] += kernels.gaussian_gradients(x, pull[..., :2], net.weights, net.biases, *bounds)
+    same(found[1], found[0])
+    same(found[2], found[0])
+
+
+# The Gaussian likelihood
+
+
+def ensemble(dtype: torch.dtype, **changes: Any) -> GaussianEnsemble:
+    """Three runs that differ in all: weights, biases, statistics of the inputs and bounds."""
+    streams = Streams([f"run {r}" for r in range(3)], CPU, torch.float32)
+    made = GaussianEnsemble(ModelConfig(**{**SMALL, **changes}), MIXED, LAYOUT, streams)
+    numbers, runs = Numbers(False, seed=9), torch.arange(3.0).view(3, 1, 1, 1)
+    with torch.no_grad():
+        for bias in made.net.biases:
+            bias.copy_(numbers(*bias.shape))
+        made.min_logvar.copy_(-10.0 + runs + numbers(3, 1, 1, 3))
+        made.max_logvar.copy_(0.5 + runs + 0.1 * numbers(3, 1, 1, 3))
+        made.input_mean.copy_(0.1 * numbers(*made.input_mean.shape))
+    if dtype != torch.float32:
+        for name in ("min_logvar", "max_logvar", "input_mean", "input_std"):
+            setattr(made, name, getattr(made, name).detach().to(dtype))
+        made.net = double(made.net)
+    return made
+
+
+def fused(model: GaussianEnsemble, inputs: Tensor, y: Tensor) -> tuple[bool, list[Tensor]]:
+    """Whether `dynamics.nll_gradients` takes the kernel, and what it gives."""
+    called: list[str] = []
+    with seen_kernels(lambda name, *_: called.append(name)):
+        found = dynamics.nll_gradients(model, inputs, y)
+    assert "stack_gaussian" not in called or called == ["stack_gaussian"]
+    return "stack_gaussian" in called, found
+
+
+@pytest.mark.usefixtures("library")
+@pytest.mark.parametrize("hidden", [(16,), (49, 17, 7)], ids=str)
+@pytest.mark.parametrize("rows", ["shared", "each member's own", "in the packed rows"])
+def test_gradients_of_the_likelihood_are_autograds(rows: str, hidden: tuple[int, ...]) -> None:
+    """Over all the range of log-variances: below, between and above their bounds."""
+    constants: dict[str, Any] = {"hidden_dims": hidden, "weight_decay": (0.0,) * (len(hidden) + 1)}
+    ours, exact = ensemble(torch.float32, **constants), ensemble(torch.float64, **constants)
+    spread = torch.linspace(-30.0, 30.0, 9).view(3, 3, 1, 1)
+    with torch.no_grad():
+        for model in (ours, exact):
+            model.net.biases[-1][..., 3:] += spread
+    shape = (3, 77) if rows == "shared" else (3, 3, 77)
+    packed = Numbers(False)(*shape, LAYOUT.width)
+    inputs, y = LAYOUT.inputs(packed), LAYOUT.targets(packed)
+    if rows != "in the packed rows":
+        inputs, y = inputs.contiguous(), y.contiguous()
+    took, found = fused(ours, inputs, y)
+    assert took
+    right = gradients(dynamics.nll(exact, inputs.double(), y.double()), exact.parameters)
+    for mine, whole in zip(found, right, strict=True):
+        for place in itertools.product(range(3), range(3)):  # gradients of low variances are far larger
+            agree([mine[place]], [whole[place]], 1e-5)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"logvar_bounds": "learned"}, {"reward_head": "separate"}], ids=["learned bounds", "separate head"]
+)
+def test_other_likelihoods_go_the_long_way(changes: dict[str, str]) -> None:
+    model, packed = ensemble(torch.float32, **changes), Numbers(False)(3, 13, LAYOUT.width)
+    inputs, y = LAYOUT.inputs(packed), LAYOUT.targets(packed)
+    took, found = fused(model, inputs, y)
+    assert not took and len(found) == len(model.parameters)
+    same(found, gradients(dynamics.nll(model, inputs, y), model.parameters))
+
+
+def test_a_diverged_model_is_as_visible_as_with_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    packed = Numbers(False)(3, 13, LAYOUT.width)
+    for value, place in itertools.product([torch.nan, torch.inf, -torch.inf], ["inputs", "targets", "weights"]):
+        model, inputs, y = ensemble(torch.float32), LAYOUT.inputs(packed).clone(), LAYOUT.targets(packed).clone()
+        {"inputs": inputs, "targets": y, "weights": model.net.weights[0].data[:, 1]}[place][1, 2, 1] = value
+        took, ours = fused(model, inputs, y)
+        with monkeypatch.context() as patch:
+            patch.setattr(kernels, "library", lambda: None)
+            without, torchs = fused(model, inputs, y)
+        assert took and not without
+        as_finite(ours, torchs)
+
+
+# In training
+
+
+def test_an_update_is_torchs_update(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the learner and of the model, after some training: Adam's first steps have a size of their own."""
+    runs = [Run(small(MBPO), 0), Run(small(FTFL), 1)]
+    with ready(DRIFT, runs, Budget(env_steps=140, eval_every=70, eval_episodes=1)) as state:
+        rows = state.real.filled()[:, :32].clone()
+        noise = Numbers(False)(2, 2, 32, state.layout.action_dim)
+        found = []
+        for library in (kernels.library, lambda: None):
+            monkeypatch.setattr(kernels, "library", library)
+            called: list[str] = []
+            learner, model = copy.deepcopy(state.sac), copy.deepcopy(state.dynamics)
+            with seen_kernels(lambda name, *_, called=called: called.append(name)):
+                told = sac.update(learner, rows, noise)
+                dynamics.update(model, rows)
+            assert bool(called) == (not found)
+            nets = [learner.actor, learner.critic, learner.target_critic, model]
+            found.append([*told.values(), learner.log_alpha, *(p for net in nets for p in net.parameters)])
+        before = [p for net in (state.sac.actor, state.sac.critic, state.dynamics) for p in net.parameters]
+    assert {"stack_forward", "stack_backward", "stack_gaussian"} >= set(called)
+    torch.testing.assert_close(*found, rtol=1e-5, atol=1e-5)
+    moved = [p for net in (nets[0], nets[1], nets[3]) for p in net.parameters]
+    assert all(not torch.equal(new, old) for new, old in zip(moved, before, strict=True))
+
+
+@BOTH
+def test_results_are_the_callers_to_keep(activation: Activation) -> None:
+    """Threads keep memory from call to call; nothing that is given out lies in it."""
+    numbers = Numbers(False)
+    nets = [numbers.net((2,), sizes, activation) for sizes in [(9, 17, 33, 4), (9, 49, 7, 4)]]
+    xs, pull = [numbers(2, 13, 9) for _ in nets], numbers(2, 13, 4)
+    outs = [net(x.requires_grad_()) for net, x in zip(nets, xs, strict=True)]  # two passes before either goes back
+    found = [
+        torch.autograd.grad((out * pull).sum(), [*net.parameters, x], retain_graph=True)
+        for net, x, out in zip(nets, xs, outs, strict=True)
+    ]
+    kept = [[t.clone() for t in (out, *grads)] for out, grads in zip(outs, found, strict=True)]
+    for net, x, out, grads, once in zip(nets, xs, outs, found, kept, strict=True):
+        again = torch.autograd.grad((out * pull).sum(), [*net.parameters, x])
+        same(again, once[1:])
+        same(pass_through(net, x, pull), once)
+        same([out, *grads], once)
+
+
+def test_a_network_changed_between_forward_and_backward_is_noticed() -> None:
+    numbers = Numbers(False)
+    net = numbers.net((2,), (9, 17, 4), silu)
+    out = net(numbers(2, 13, 9))
+    with torch.no_grad():
+        net.weights[1].mul_(2.0)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        out.sum().backward()
+
+
+def test_second_derivatives_are_refused() -> None:
+    numbers = Numbers(False)
+    net, x = numbers.net((2,), (9, 17, 4), silu), numbers(2, 13, 9).requires_grad_()
+    with pytest.raises(RuntimeError, match="know no second derivatives; set MBPO_KERNELS=torch in the environment"):
+        torch.autograd.grad(net(x).sum(), x, create_graph=True)
+
+
+# Where torch does the work
+
+
+def test_other_networks_are_torchs() -> None:
+    numbers, called = Numbers(False), []
+    net, x = numbers.net((2,), (9, 17, 4), silu), numbers(2, 13, 9)
+    deep = numbers.net((2,), (9,) * 18, silu)
+    bounds = -torch.ones(2, 1, 2), torch.ones(2, 1, 2)
+    with seen_kernels(lambda name, *_: called.append(name)):
+        for other, given in [(double(net), x.double()), (StackedMLP(*parts(net), torch.tanh), x), (deep, x)]:
+            other(given)
+            assert other.gaussian_gradients(given, given[..., :2], *bounds) is None
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            net(x)
+            assert net.gaussian_gradients(x, x[..., :2], *bounds) is None
+        assert StackedMLP(*parts(net), relu).gaussian_gradients(x, x[..., :2], *bounds) is None
+        assert called == []
+        assert net.gaussian_gradients(x, x[..., :2], *bounds) is not None
+        assert called == ["stack_gaussian"]
+
+
+def parts(net: StackedMLP) -> tuple[list[Tensor], list[Tensor]]:
+    return net.weights, net.biases
