@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from mbpo import kernels, nn
 from mbpo.accelerate import Engine, engine
 from mbpo.config import InputError
 from mbpo.nn import Adam, StackedMLP, gradients, stacked_mlp
@@ -91,6 +92,14 @@ def test_only_products_change_their_format(precision: str, inside: torch.dtype) 
     assert formats_inside(precision) == {inside}
 
 
+def test_an_engine_says_what_makes_it_fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels, "library", object)
+    assert [engine("cpu", precision).means for precision in ("fp32", "fp64", "bf16")] == ["kernels", "torch", "torch"]
+    assert Engine(torch.device("cuda"), torch.float32, "tf32", capture=True).means == "graphs"
+    monkeypatch.setattr(kernels, "library", lambda: None)
+    assert engine("cpu").means == "torch"
+
+
 def test_bf16_is_near_fp32_and_not_the_same() -> None:
     net, x = network(2), batch(2, 0)
     exact = net(x).detach()
@@ -100,6 +109,22 @@ def test_bf16_is_near_fp32_and_not_the_same() -> None:
     gap = float((coarse - exact).abs().max())
     assert 1e-5 < gap < 0.05 * float(exact.abs().max())
     assert torch.equal(net(x), exact)
+
+
+@pytest.mark.parametrize("members", [None, 2])
+def test_bf16_by_rounding_is_torchs_bf16(members: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a CPU without the instructions computes faster than torch does, forward and backward."""
+    found = []
+    for rounds in (True, False):
+        monkeypatch.setattr(nn, "rounds_bf16", lambda _, rounds=rounds: rounds)
+        net, x = network(members), batch(members, 0).requires_grad_()
+        with engine("cpu", "bf16").products():
+            out = net(x)
+            found.append([out.detach(), *gradients((out - 1.0).square().mean(), [x, *net.parameters])])
+    for rounded, torchs in zip(*found, strict=True):
+        torch.testing.assert_close(rounded, torchs, rtol=2**-7, atol=2**-7 * float(torchs.abs().max()))
+        # Sums in another order may round to the neighbouring bf16, seldom.
+        assert float((rounded == torchs).double().mean()) > 0.9
 
 
 @pytest.mark.parametrize("members", [None, 2])

@@ -185,6 +185,13 @@ def test_a_saved_measurement_says_where_it_was_made(tmp_path: Path, capsys: pyte
     assert {"processor", "cpus", "load_average", "versions", "commit", "date"} <= set(where)
 
 
+def test_all_cpus_step_environments_beside_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert speed.usual_threads(speed.Question(device="cpu")) == 1
+    monkeypatch.setattr(speed, "device_name", lambda _: "NVIDIA H200")
+    monkeypatch.setattr(speed, "cpu_count", lambda: 16)
+    assert speed.usual_threads(speed.Question()) == 16
+
+
 def test_a_profile_names_the_operations() -> None:
     told = speed.profile(speed.Question(task=TASK, method="sac"), rows=40)
     assert "aten::" in told and "Self CPU" in told
