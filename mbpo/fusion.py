@@ -8,7 +8,9 @@ operations themselves, the backward pass and the optimizer among them, so the up
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -46,8 +48,34 @@ class Fused:
 
         # `real`: the operations run while they are written down, on the parameters themselves.
         graph = make_fx(noted, decomposition_table={torch.ops.aten._fused_adam_.default: adam}, tracing_mode="real")
-        compiled: Callable[..., Outputs] = torch.compile(graph(*inputs), dynamic=False)
-        return compiled
+        return _compiled(graph(*inputs))
+
+
+def _compiled(graph: Callable[..., Outputs]) -> Callable[..., Outputs]:
+    """`graph` compiled at its first call; where that fails the operations as they are, and a warning."""
+    chosen: list[Callable[..., Outputs]] = []
+    compiled = torch.compile(graph, dynamic=False)
+
+    def run(*inputs: Tensor) -> Outputs:
+        if chosen:
+            found: Outputs = chosen[0](*inputs)
+            return found
+        try:
+            found = compiled(*inputs)
+            chosen.append(compiled)
+        except _failures() as error:
+            warnings.warn(f"updates run as they are, for they could not be compiled: {str(error)[:500]}", stacklevel=2)
+            chosen.append(graph)
+            found = graph(*inputs)
+        return found
+
+    return run
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    """What the compiler raises; asked for when it has been used, since loading it takes seconds."""
+    dynamo, inductor = import_module("torch._dynamo.exc"), import_module("torch._inductor.exc")
+    return dynamo.TorchDynamoException, inductor.InductorError
 
 
 def adam(

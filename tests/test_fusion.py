@@ -10,6 +10,7 @@ import pytest
 import torch
 from helpers import FTFL, MBPO, assert_same_rows, assert_same_run, drive, parameters, small
 from torch import Tensor
+from torch._inductor.exc import InductorError
 from toy_envs import DRIFT
 
 from mbpo import Budget, fusion, kernels, loop
@@ -71,6 +72,27 @@ def test_a_compiled_update_moves_its_own_parameters() -> None:
     fused, inputs = Fused(partial(work, weights[0])), [torch.full((3,), float(k), dtype=torch.float64) for k in (1, 2)]
     for x in (*inputs, inputs[0]):
         assert torch.equal(fused(x)["sum"], work(weights[1], x)["sum"]) and torch.equal(*weights)
+
+
+def test_without_a_compiler_the_operations_run_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> Callable[..., object]:
+        def fail(*_: object) -> object:
+            raise InductorError(RuntimeError("no compiler for this card"), None)
+
+        return fail
+
+    monkeypatch.setattr(fusion.torch, "compile", broken)
+    weight, x = torch.zeros(2), torch.ones(2)
+
+    def work(x: Tensor) -> dict[str, Tensor]:
+        weight.add_(x)
+        return {"sum": weight.sum()}
+
+    fused = Fused(work)
+    assert float(fused(x)["sum"]) == 2.0
+    with pytest.warns(UserWarning, match=r"updates run as they are, .* no compiler for this card"):
+        assert float(fused(x)["sum"]) == 4.0
+    assert float(fused(x)["sum"]) == 6.0
 
 
 @pytest.mark.parametrize("decay", [0.0, 1e-2])
