@@ -19,7 +19,7 @@ from torch import Tensor
 
 from benchmark.running import replays
 from benchmark.spec import Replay, RunSpec
-from mbpo import diagnostics, dynamics
+from mbpo import diagnostics, fitting
 from mbpo.accelerate import Engine, engine
 from mbpo.buffer import Layout
 from mbpo.diagnostics import Prediction
@@ -150,7 +150,7 @@ def fit_rows(
         note([update] * len(runs))
 
     with place.products():
-        dynamics.fit(ensemble, train_rows, streams, watch, max(1, total // WATCHES))
+        fitting.fit(ensemble, train_rows, streams, watch, max(1, total // WATCHES))
         # With early stopping each run ended at an update of its own, else all at one.
         done = ensemble.adam.steps.amax(1).long().expand(len(runs)).tolist()
         notes.forget(done)  # measured before the elites were chosen and the best weights restored

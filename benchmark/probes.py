@@ -37,7 +37,7 @@ from benchmark.probe_bench import (
 from benchmark.running.replays import load_policy
 from benchmark.spec import RunSpec
 from benchmark.store import COLUMNS, DIAGNOSTICS
-from mbpo import diagnostics, dynamics
+from mbpo import diagnostics, fitting
 from mbpo.accelerate import engine
 from mbpo.dynamics import GaussianEnsemble
 from mbpo.envs import task_info
@@ -83,7 +83,7 @@ def probe_job(
     sac = Sac(first.constants.sac, layout, streams)
     load_policy(cache, specs, sac)
     ensemble = GaussianEnsemble(first.constants.model, [spec.constants.target for spec in specs], layout, streams)
-    dynamics.fit(ensemble, real, streams)
+    fitting.fit(ensemble, real, streams)
     bench = Bench(
         task=first.task,
         drop=first.drop,

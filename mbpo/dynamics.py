@@ -10,21 +10,16 @@ or by learned vectors (jannerm). Inputs ``(obs, action)`` are z-scored, targets 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor
 from torch.nn.functional import silu, softplus
 
 from mbpo import targets
-from mbpo.buffer import Layout, gather_rows
+from mbpo.buffer import Layout
 from mbpo.config import ModelConfig, Target
 from mbpo.nn import Adam, StackedMLP, TwoHeads, gradients, stacked_mlp
 from mbpo.streams import Streams
-
-_HOLDOUT_CHUNK = 4_096
-_BLOCK = 64
 
 
 class GaussianEnsemble:
@@ -162,165 +157,3 @@ def updates(step: Callable[[Tensor], object], batches: Tensor) -> dict[str, Tens
     for rows in batches:
         step(rows)
     return {}
-
-
-@dataclass(frozen=True)
-class Split:
-    """Row indices of one fit: ``train (R, n)`` and ``holdout (R, m)``, disjoint."""
-
-    train: Tensor
-    holdout: Tensor
-
-
-Watch = Callable[[int], None]
-
-
-def fit(
-    ensemble: GaussianEnsemble,
-    rows: Tensor,
-    streams: Streams,
-    watch: Watch | None = None,
-    watch_every: int = 0,
-    block: Callable[[Tensor], object] | None = None,
-) -> Split:
-    """Fit statistics, then weights, warm-started, on ``rows (R, N, W)``; then choose the elites.
-
-    One split serves the whole fit, so no holdout row is ever trained on; it is returned. ``watch(updates)`` is called
-    every `watch_every` updates. `block` stands in for `updates` of this ensemble, in a fit that neither stops early nor
-    is watched.
-
-    Raises:
-        ValueError: fewer than two rows, of which none could be held out.
-    """
-    streams = streams.fork("fit")
-    split = make_split(ensemble.config, rows.shape[1], streams)
-    _fit_statistics(ensemble, rows, split)
-    watch = watch if watch_every else None
-    if ensemble.config.stopping == "early":
-        _fit_early(ensemble, rows, split, streams, watch, watch_every)
-    else:
-        _fit_fixed(
-            ensemble, rows, split, streams, block or partial(updates, partial(update, ensemble)), watch, watch_every
-        )
-    ensemble.holdout_mse = holdout_mse(ensemble, rows, split.holdout)
-    ranked = ensemble.holdout_mse.nan_to_num(torch.inf).argsort(1)
-    ensemble.elites.copy_(ranked[:, : ensemble.config.num_elites])
-    return split
-
-
-def make_split(config: ModelConfig, n: int, streams: Streams) -> Split:
-    """A fresh random split of n rows."""
-    held = min(config.max_holdout, max(1, int(n * config.holdout_ratio)))
-    if n - held < 1:
-        raise ValueError(f"{n} rows cannot be split into training and holdout; collect at least 2")
-    order = streams.permutation("split", n)
-    return Split(train=order[:, held:], holdout=order[:, :held])
-
-
-def _fit_statistics(ensemble: GaussianEnsemble, rows: Tensor, split: Split) -> None:
-    layout = ensemble.layout
-    keep = torch.zeros(rows.shape[:2], device=rows.device, dtype=torch.bool).scatter_(1, split.train, True)
-    # In place, here and of the elites: what a captured update reads must not move.
-    ensemble.map.copy_(targets.fit(ensemble.arms, layout.obs(rows), layout.targets(rows), keep))
-    inputs = layout.inputs(rows)
-    mean, std = targets.mean_and_std(lambda piece: inputs[:, piece], keep, inputs.dtype)
-    ensemble.input_mean.copy_(mean[:, None])
-    ensemble.input_std.copy_(std[:, None])
-
-
-def _batches(rows: Tensor, index: Tensor) -> Tensor:
-    """``rows (R, N, W)`` at ``index (R, K, B)`` or ``(R, K, E, B)``: ``(K, R, ..., B, W)``."""
-    gathered = gather_rows(rows, index.flatten(1)).view(*index.shape, rows.shape[-1])
-    return gathered.transpose(0, 1)
-
-
-def _fit_fixed(
-    ensemble: GaussianEnsemble,
-    rows: Tensor,
-    split: Split,
-    streams: Streams,
-    run: Callable[[Tensor], object],
-    watch: Watch | None,
-    watch_every: int,
-) -> None:
-    config, n = ensemble.config, split.train.shape[1]
-    member_rows = bootstrap(split.train, config, streams)
-    shape = (config.batch_size,) if member_rows is None else (config.ensemble_size, config.batch_size)
-    for first in range(0, config.updates, _BLOCK):
-        block = min(_BLOCK, config.updates - first)
-        drawn = streams.below("model-batch", n, block, *shape)
-        if member_rows is None:
-            index = split.train.gather(1, drawn.flatten(1)).view_as(drawn)
-        else:
-            index = torch.take_along_dim(member_rows[:, None], drawn, dim=-1)
-        batches = _batches(rows, index)
-        if watch is None:
-            run(batches)
-            continue
-        for k, batch in enumerate(batches, start=first + 1):
-            update(ensemble, batch)
-            if k % watch_every == 0:
-                watch(k)
-
-
-def bootstrap(train: Tensor, config: ModelConfig, streams: Streams) -> Tensor | None:
-    """Each member's own draw with replacement from ``train (R, n)``: ``(R, E, n)``; None if shared."""
-    if config.bootstrap == "shared":
-        return None
-    n = train.shape[1]
-    drawn = streams.below("bootstrap", n, config.ensemble_size, n)
-    return torch.take_along_dim(train[:, None], drawn, dim=-1)
-
-
-def _fit_early(
-    ensemble: GaussianEnsemble, rows: Tensor, split: Split, streams: Streams, watch: Watch | None, watch_every: int
-) -> None:
-    """Epochs until no member of a run has improved for more than `patience` of them; best weights back.
-
-    A run that has stopped is left out of every further update, so its weights, moments and draws are
-    those of a solo fit. [C] jannerm bnn.py: improvement of 1 % of the holdout error, best per member;
-    learned log-variance bounds, which belong to no member, stay where they are.
-    """
-    config, runs = ensemble.config, len(rows)
-    member_rows = bootstrap(split.train, config, streams)
-    table = split.train[:, None] if member_rows is None else member_rows
-    batch = min(config.batch_size, table.shape[-1])
-    best = torch.full_like(ensemble.holdout_mse, torch.inf)
-    keep = [p.detach().clone() for p in ensemble.net.parameters]
-    stale, active, updates = [0] * runs, list(range(runs)), 0
-    for _ in range(config.max_epochs):
-        order = torch.argsort(streams.uniform("epoch", *table.shape[1:]), dim=-1)
-        shuffled = torch.take_along_dim(table, order, dim=-1)
-        for first in range(0, table.shape[-1] - batch + 1, batch):
-            index = shuffled[..., first : first + batch]
-            index = index[:, 0] if member_rows is None else index
-            update(ensemble, _batches(rows, index[:, None])[0], active)
-            updates += 1
-            if watch is not None and updates % watch_every == 0:
-                watch(updates)
-        error = holdout_mse(ensemble, rows, split.holdout)
-        improved = (best - error) / best > config.improvement
-        improved |= best.isinf() & error.isfinite()
-        improved[[r for r in range(runs) if r not in active]] = False
-        best = torch.where(improved, error, best)
-        for kept, current in zip(keep, ensemble.net.parameters, strict=True):
-            kept.copy_(torch.where(improved[:, :, None, None], current.detach(), kept))
-        for r in active:
-            stale[r] = 0 if bool(improved[r].any()) else stale[r] + 1
-        active = [r for r in active if stale[r] <= config.patience]
-        if not active:
-            break
-    with torch.no_grad():
-        for kept, current in zip(keep, ensemble.net.parameters, strict=True):
-            current.copy_(kept)
-
-
-@torch.no_grad()
-def holdout_mse(ensemble: GaussianEnsemble, rows: Tensor, index: Tensor) -> Tensor:
-    """Mean squared error of the mean in target space on ``rows`` at ``index (R, m)``: ``(R, E)``."""
-    total = torch.zeros_like(ensemble.holdout_mse)
-    for part in index.split(_HOLDOUT_CHUNK, dim=1):
-        held = gather_rows(rows, part)
-        mean, _ = ensemble(ensemble.layout.inputs(held))
-        total += (mean - ensemble.encode(held)[:, None]).square().mean(-1).sum(-1)
-    return total / index.shape[1]

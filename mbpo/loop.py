@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from mbpo import checkpoint as snapshots
-from mbpo import dynamics, sac
+from mbpo import fitting, sac
 from mbpo.accelerate import engine
 from mbpo.buffer import ReplayBuffer
 from mbpo.config import Budget
@@ -145,7 +145,7 @@ def step_environments(state: TrainState) -> None:
 def fit_model(state: TrainState) -> None:
     """Fit target map, input statistics and weights to all real rows."""
     assert state.dynamics is not None
-    state.split = dynamics.fit(state.dynamics, state.real.filled(), state.streams, block=state.model_block)
+    state.split = fitting.fit(state.dynamics, state.real.filled(), state.streams, block=state.model_block)
 
 
 def branch_rollouts(state: TrainState) -> None:

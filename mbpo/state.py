@@ -17,8 +17,9 @@ from mbpo.accelerate import Block, Engine
 from mbpo.buffer import Layout, ReplayBuffer
 from mbpo.checkpoint import copy_into
 from mbpo.config import NUMERICS_VERSION, Budget, InputError, Method
-from mbpo.dynamics import GaussianEnsemble, Split
+from mbpo.dynamics import GaussianEnsemble
 from mbpo.envs import EnvBatch
+from mbpo.fitting import Split
 from mbpo.rollouts import BranchNoise, branch
 from mbpo.sac import Sac
 from mbpo.simulators import workers_for

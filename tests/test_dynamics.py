@@ -27,7 +27,8 @@ from torch.nn.functional import softplus
 from mbpo import targets
 from mbpo.buffer import gather_rows
 from mbpo.config import Target
-from mbpo.dynamics import GaussianEnsemble, fit, holdout_mse, nll, update
+from mbpo.dynamics import GaussianEnsemble, nll, update
+from mbpo.fitting import fit, holdout_mse
 from mbpo.nn import gradients
 from mbpo.targets import TargetMap
 

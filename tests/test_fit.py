@@ -29,7 +29,8 @@ from torch import Tensor
 from mbpo import dynamics, targets
 from mbpo.checkpoint import copy_into
 from mbpo.config import ModelConfig
-from mbpo.dynamics import GaussianEnsemble, bootstrap, fit, holdout_mse, make_split
+from mbpo.dynamics import GaussianEnsemble
+from mbpo.fitting import Split, bootstrap, fit, holdout_mse, make_split
 
 # Splits and statistics
 
@@ -172,7 +173,7 @@ def test_members_of_one_start_part_only_by_their_data(constants: dict[str, Any],
 
 @pytest.mark.parametrize("sampling", ["shared", "per-member"])
 def test_poisoned_holdout_rows_change_no_weight(sampling: str) -> None:
-    def fitted(rows: Tensor) -> tuple[GaussianEnsemble, dynamics.Split]:
+    def fitted(rows: Tensor) -> tuple[GaussianEnsemble, Split]:
         ensemble, streams = make({**SMALL, "bootstrap": sampling}, MIXED)
         return ensemble, fit(ensemble, rows, streams)
 
@@ -191,7 +192,7 @@ def test_poisoned_holdout_rows_change_no_weight(sampling: str) -> None:
 # Early stopping
 
 
-def history(constants: dict[str, Any], rows: Tensor) -> tuple[GaussianEnsemble, dynamics.Split, list[list[Tensor]]]:
+def history(constants: dict[str, Any], rows: Tensor) -> tuple[GaussianEnsemble, Split, list[list[Tensor]]]:
     """An early-stopped fit of one run and its weights at the end of every epoch."""
     ensemble, streams = make(constants)
     per_epoch = (rows.shape[1] - int(rows.shape[1] * ensemble.config.holdout_ratio)) // ensemble.config.batch_size
@@ -206,9 +207,7 @@ def history(constants: dict[str, Any], rows: Tensor) -> tuple[GaussianEnsemble, 
     return ensemble, split, epochs
 
 
-def replay(
-    ensemble: GaussianEnsemble, split: dynamics.Split, rows: Tensor, epochs: list[list[Tensor]]
-) -> list[list[float]]:
+def replay(ensemble: GaussianEnsemble, split: Split, rows: Tensor, epochs: list[list[Tensor]]) -> list[list[float]]:
     """Holdout error of every member at the end of every epoch; leaves the ensemble as it found it."""
     final = [p.detach().clone() for p in ensemble.net.parameters]
     errors = []

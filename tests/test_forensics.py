@@ -60,7 +60,7 @@ def handed_over(
     monkeypatch: pytest.MonkeyPatch, specs: Sequence[RunSpec], **options: Any
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The training rows ``(R, N, W)`` and held-out rows ``(R, M, W)`` that `fit_job` works with."""
-    fit, measure = forensics.dynamics.fit, forensics._final
+    fit, measure = forensics.fitting.fit, forensics._final
     seen: list[torch.Tensor] = []
 
     def spy(ensemble: Any, rows: torch.Tensor, *rest: Any) -> Any:
@@ -72,7 +72,7 @@ def handed_over(
         assert torch.equal(train, seen[0])
         return measure(ensemble, held, train)
 
-    monkeypatch.setattr(forensics.dynamics, "fit", spy)
+    monkeypatch.setattr(forensics.fitting, "fit", spy)
     monkeypatch.setattr(forensics, "_final", final)
     fit_job(specs, device="cpu", **options)
     monkeypatch.undo()

@@ -19,7 +19,7 @@ from mbpo.fusion import Fused
 from mbpo.loop import Run
 from mbpo.nn import Adam
 
-BUDGET = Budget(env_steps=140, eval_every=70, eval_episodes=1)
+BUDGET = Budget(env_steps=100, eval_every=50, eval_episodes=1)
 RUNS = [Run(small(MBPO), 0), Run(small(FTFL), 1)]
 
 

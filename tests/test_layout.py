@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = (
     {"config", "fields", "inits", "kernels", "nn", "streams", "suites", "tasks"},
     {"targets", "buffer", "envs", "flat", "simulators", "terminations"},
-    {"dynamics", "sac"},
+    {"dynamics", "fitting", "sac"},
     {"rollouts", "evaluation", "diagnostics", "checkpoint"},
     {"state", "measure"},
     {"loop"},

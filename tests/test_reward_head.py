@@ -12,7 +12,8 @@ from toy_envs import PLANTED
 from benchmark.forensics import fit_job
 from benchmark.spec import FitBudget, RunSpec
 from mbpo.config import Method, ModelConfig
-from mbpo.dynamics import GaussianEnsemble, fit, nll, update
+from mbpo.dynamics import GaussianEnsemble, nll, update
+from mbpo.fitting import fit
 from mbpo.nn import gradients
 
 SEPARATE: dict[str, Any] = {**SMALL, "reward_head": "separate"}
