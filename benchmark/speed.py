@@ -1,7 +1,8 @@
 """What one env step costs, part by part, against the matmul peak that this machine reaches in the same process.
 
 Medians after a warm-up; machines are shared and noisy, so quote ratios of one run with the peak beside them. `seconds`
-of a part are for all runs in lockstep together and for one execution of it; `host` is what an env step takes beyond
+of a part are for all runs in lockstep together and for one execution of it; `fraction_of_peak` is the median over the
+rounds, each with its own peak; `host` is what an env step takes beyond
 its parts, and `total_per_env_step_per_run` weighs them all as the method's constants do. `cpus_had` is the number of
 CPUs that the process was given meanwhile: below `threads` where others took their share, which one thread's seconds
 leave out and those of several include. The arithmetic is counted by `benchmark.running.cost`, not timed.
@@ -10,7 +11,9 @@ leave out and those of several include. The arithmetic is counted by `benchmark.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from statistics import median
 from typing import Any
 
 import torch
@@ -62,30 +65,31 @@ def measure(question: Question, rounds: int = 8) -> dict[str, Any]:
     budget = Budget(env_steps=WARM_UP_STEPS + AHEAD)
     state, first = warmed_up(question, method, budget, place)
     wall, busy = time.perf_counter(), time.process_time()
-    parts = time_parts(state, budget, rounds)
+    timed = time_parts(state, budget, rounds)
     had = (time.process_time() - busy) / (time.perf_counter() - wall)
     state.close()
-    whole, peak = parts.pop("advance"), parts.pop("peak_flops")
     weights = _weights(method)
-    inside = {name: weight for name, weight in weights.items() if name not in OUTSIDE}
-    if method.rollout.every > 1:
-        inside.pop("rollout", None)  # then most env steps go without
-    parts["host"] = whole - sum(weight * parts[name] for name, weight in inside.items())
-    total = sum(weight * parts[name] for name, weight in weights.items()) / question.runs
+    parts = _with_host(timed.seconds, method, weights)
+    total = _weighed(parts, weights) / question.runs
     gflop = cost.env_step_flops(method, state.layout.obs_dim, state.layout.action_dim) / 1e9
+    # Turn by turn, so that a machine whose speed drifts slows both sides of a fraction alike.
+    whole = gflop * 1e9 * question.runs
+    fractions = [
+        whole / _weighed(_with_host(turn, method, weights), weights) / turn["peak_flops"] for turn in timed.turns
+    ]
     return {
         **vars(question),
         "device": device_name(question),
         "means": place.means,
         "obs_dim": state.layout.obs_dim,
         "action_dim": state.layout.action_dim,
-        "peak_gflops": peak / 1e9,
+        "peak_gflops": timed.peak_flops / 1e9,
         "gflop_per_env_step_per_run": gflop,
         "seconds": {**parts, "total_per_env_step_per_run": total},
         "share": {name: weight * parts[name] / question.runs / total for name, weight in weights.items()},
-        "fraction_of_peak": gflop * 1e9 / total / peak,
+        "fraction_of_peak": median(fractions),
         "cpus_had": had,
-        "compile_s": max(first - whole, 0.0),
+        "compile_s": max(first - timed.seconds["advance"], 0.0),
         "peak_memory_bytes": peak_memory(place),
     }
 
@@ -94,6 +98,20 @@ def _engine(question: Question) -> Engine:
     """As for a job of the paper's length: what would not pay in a short one is done."""
     place = engine(question.device, question.precision)
     return replace(place, fuse_from=0) if place.capture else place
+
+
+def _with_host(parts: Mapping[str, float], method: Method, weights: Mapping[str, float]) -> dict[str, float]:
+    """`parts` with `host` in the place of the whole env step."""
+    inside = {name: weight for name, weight in weights.items() if name not in OUTSIDE}
+    if method.rollout.every > 1:
+        inside.pop("rollout", None)  # then most env steps go without
+    host = parts["advance"] - sum(weight * parts[name] for name, weight in inside.items())
+    return {**{name: parts[name] for name in weights if name != "host"}, "host": host}
+
+
+def _weighed(parts: Mapping[str, float], weights: Mapping[str, float]) -> float:
+    """Seconds of an env step of all runs."""
+    return sum(weight * parts[name] for name, weight in weights.items())
 
 
 def _weights(method: Method) -> dict[str, float]:

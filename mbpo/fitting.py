@@ -57,15 +57,8 @@ def fit(
     if ensemble.config.stopping == "early":
         _fit_early(ensemble, rows, split, streams, watch, watch_every)
     else:
-        _fit_fixed(
-            ensemble,
-            rows,
-            split,
-            streams,
-            block or partial(dynamics.updates, partial(dynamics.update, ensemble)),
-            watch,
-            watch_every,
-        )
+        run = block or partial(dynamics.updates, partial(dynamics.update, ensemble))
+        _fit_fixed(ensemble, rows, split, streams, run, watch, watch_every)
     ensemble.holdout_mse = holdout_mse(ensemble, rows, split.holdout)
     ranked = ensemble.holdout_mse.nan_to_num(torch.inf).argsort(1)
     ensemble.elites.copy_(ranked[:, : ensemble.config.num_elites])

@@ -5,7 +5,8 @@ from __future__ import annotations
 import resource
 import time
 from collections.abc import Callable
-from statistics import median
+from statistics import mean, median
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -26,19 +27,42 @@ SMALL = 4
 """Times that a short part is repeated for each time of a long one."""
 
 
-def time_parts(state: TrainState, budget: Budget, rounds: int) -> dict[str, float]:
-    """Median seconds of each part, of all runs together; `advance` is an env step whole, without its share of a fit.
+class Parts(NamedTuple):
+    """Median seconds of each part, of all runs together, the matmul peak, and both turn by turn."""
 
+    seconds: dict[str, float]
+    peak_flops: float
+    turns: list[dict[str, float]]  # seconds of each part, means of the turn, and `peak_flops` of its squares
+
+
+def time_parts(state: TrainState, budget: Budget, rounds: int) -> Parts:
+    """Time every part in turn; `advance` is an env step whole, without its share of a fit.
+
+    Squares are timed before every other part, so that a turn's peak is of the same minutes as its parts: where somebody
+    else's work comes and goes, the median of a short work would be that of a quiet machine, and a long work's not.
     `evaluation` is what falls on one env step; `peak_flops` is in operations per second.
     """
+    squares, works = _squares(state.engine), _works(state, budget)
+    turns: list[dict[str, float]] = []
     taken: dict[str, list[float]] = {}
-    works = _works(state, budget)
     for turn in range(rounds + 1):
+        found: dict[str, list[float]] = {}
         for name, (work, times) in works.items():
-            found = [seconds(work, state.engine) for _ in range(times)]
-            if turn:  # the first is not counted: whatever runs once is slow
-                taken.setdefault(name, []).extend(found)
-    middle = {name: median(times) for name, times in taken.items()}
+            for square, multiply in squares.items():
+                found.setdefault(square, []).append(seconds(multiply, state.engine))
+            found.setdefault(name, []).extend(seconds(work, state.engine) for _ in range(times))
+        if turn:  # the first is not counted: whatever runs once is slow
+            turns.append(_part_seconds(state, budget, {name: mean(values) for name, values in found.items()}))
+            for name, values in found.items():
+                taken.setdefault(name, []).extend(values)
+    parts = _part_seconds(state, budget, {name: median(values) for name, values in taken.items()})
+    if state.dynamics is not None:  # of the pairs, whose halves are of one moment
+        parts["model_update"] = median(turn["model_update"] for turn in turns)
+    return Parts(parts, parts.pop("peak_flops"), turns)
+
+
+def _part_seconds(state: TrainState, budget: Budget, middle: dict[str, float]) -> dict[str, float]:
+    """Seconds of each part, and `peak_flops`, from those of the works that were timed."""
     limit = state.envs.info.time_limit or EPISODE
     parts = {
         "env": middle["env"],
@@ -50,18 +74,16 @@ def time_parts(state: TrainState, budget: Budget, rounds: int) -> dict[str, floa
     }
     if state.dynamics is not None:
         few, many = FITS[state.engine.device.type]
-        pairs = zip(taken["long fit"], taken["short fit"], strict=True)
-        parts["model_update"] = median(long - short for long, short in pairs) / (many - few)
+        parts["model_update"] = (middle["long fit"] - middle["short fit"]) / (many - few)
         parts["rollout"] = middle["rollout"]
     return parts
 
 
 def _works(state: TrainState, budget: Budget) -> dict[str, tuple[Work, int]]:
-    """What is timed, and how often a turn: products of squares, parts, and the env step whole."""
+    """What is timed beside products of squares, and how often a turn: parts, and the env step whole."""
     noise = state.streams.normal("act", 1, state.layout.action_dim)
     obs = state.tensor(state.obs)[:, None]
-    works: dict[str, tuple[Work, int]] = {name: (work, 1) for name, work in _squares(state.engine).items()}
-    works |= {
+    works: dict[str, tuple[Work, int]] = {
         "env": (_stepping(state), SMALL),
         "act": (lambda: sac.act(state.sac, obs, noise).cpu(), SMALL),
         "evaluation": (_evaluation(state, budget), SMALL),
@@ -173,8 +195,9 @@ def _squares(place: Engine) -> dict[str, Work]:
         out = torch.empty_like(a)
 
         def multiply() -> None:
-            for _ in range(_times(size)):
-                torch.mm(a, b, out=out)
+            with place.products():
+                for _ in range(_times(size)):
+                    torch.mm(a, b, out=out)
 
         return multiply
 
