@@ -42,6 +42,7 @@ def _machine(folder: Path) -> dict[str, Any]:
 
 
 SCALING = "Seconds of one env step of one run, and what its counted arithmetic would take at the matmul peak."
+KINDS = {"fit": ", in fits", "train": ", online"}
 SHIFTS = "Shift of every measure between the two precisions, in margins; inside the band they are equivalent."
 
 
@@ -72,11 +73,12 @@ def _cells(one: dict[str, Any]) -> tuple[str, ...]:
 def _compared(path: Path) -> dict[str, Any]:
     frame = pd.read_csv(path)
     first, _, second = path.stem.partition("-against-")
+    second, _, kind = second.partition("-")
     whole, *rest = precision.sentences(frame, first, second)
     drawn = precision.figure_rows(frame)
     return {
         "name": path.stem,
-        "whole": whole,
+        "whole": whole + KINDS.get(kind, ""),
         "rest": [line.strip() for line in rest],
         "picture": _drawn(lambda width: figures.precision(drawn, width), path.stem, SHIFTS),
         "markdown": tables.markdown(frame),
