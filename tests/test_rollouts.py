@@ -196,7 +196,7 @@ def test_batches_come_from_the_retained_rollouts_alone(monkeypatch: pytest.Monke
     rows[..., -2] = -1.0
     state.real.add(rows)
     seen: list[Tensor] = []
-    monkeypatch.setattr(loop.sac, "update", lambda _, batch, noise: seen.append(batch[..., -2]) or {})
+    monkeypatch.setattr(state, "sac_block", lambda batches, _: seen.extend(batches[..., -2].unbind(1)) or {})
     loop.update_block(state)
     drawn = torch.stack(seen, dim=1)
     assert drawn.shape == (2, 40, 32)
