@@ -2,10 +2,10 @@
 
 Medians after a warm-up; machines are shared and noisy, so quote ratios of one run with the peak beside them. `seconds`
 of a part are for all runs in lockstep together and for one execution of it; `fraction_of_peak` is the median over the
-rounds, each with its own peak; `host` is what an env step takes beyond
-its parts, and `total_per_env_step_per_run` weighs them all as the method's constants do. `cpus_had` is the number of
-CPUs that the process was given meanwhile: below `threads` where others took their share, which one thread's seconds
-leave out and those of several include. The arithmetic is counted by `benchmark.running.cost`, not timed.
+rounds, each with its own peak; `host` is what an env step takes beyond its parts, and `total_per_env_step_per_run`
+weighs them all as the method's constants do. `cpus_had` is the number of CPUs that the process was given meanwhile:
+below `threads` where others took their share, which one thread's seconds leave out and those of several include. The
+arithmetic is counted by `benchmark.running.cost`, not timed.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ SOURCES = Path(__file__).parent / "native"
 FLAGS = ("-std=gnu11", "-O3", "-march=native", "-fopenmp", "-shared", "-fPIC")
 SWITCH = "MBPO_KERNELS"
 _WAYS = ("native", "torch")
-_ACTS = {relu: 1, silu: 2}
+_ACTS: dict[object, int] = {relu: 1, silu: 2}
 _MOST_LAYERS = 16
 _Address, _Long = ctypes.c_void_p, ctypes.c_long
 _Addresses, _Longs = ctypes.POINTER(_Address), ctypes.POINTER(_Long)
@@ -56,7 +56,7 @@ def serve(x: Tensor, weights: Sequence[Tensor], activation: object) -> bool:
 
 def forward(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], activation: object) -> Tensor:
     """``x (*S, B, in) -> (*S, B, out)``, with gradients if they are asked for; sizes as in `mbpo.nn.StackedMLP`."""
-    act = _ACTS[activation]  # type: ignore[index]
+    act = _ACTS[activation]
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (x, *weights, *biases)):
         out: Tensor = _Pass.apply(x, act, *weights, *biases)
         return out

@@ -6,11 +6,13 @@ Equal files give equal sections; nothing is measured here.
 from __future__ import annotations
 
 from pathlib import Path
+from statistics import mode
 from typing import Any
 
 import pandas as pd
 
 from benchmark.drawing import style, tables
+from benchmark.speed import Question
 from benchmark.timing import figures, precision, saved, scaling
 
 HEADS = ("task", "method", "precision", "runs", "threads", "GFLOP", "s per step", "of the peak", "evaluation", "load")
@@ -27,7 +29,8 @@ def _machine(folder: Path) -> dict[str, Any]:
     found = list(saved.read_all(folder).values())
     found.sort(key=lambda one: (one["runs"], one["task"], one["method"], one["threads"], one["precision"]))
     rows = [_cells(one) for one in found]
-    frame = scaling.table(found)
+    # Beside a GPU the usual number of threads is not one.
+    frame = scaling.table(found, Question(threads=mode(one["threads"] for one in found)))
     several = any((frame["axis"] == axis).sum() > 1 for axis in figures.AXES)
     return {
         "id": folder.name,
