@@ -1,7 +1,7 @@
 """Networks on a CPU in single precision: kernels in C for what `mbpo.nn` says in torch, built when first needed.
 
 Of small stacked networks torch spends a third of the time beside the matrix products: on activations, on copies, on
-blocks that have left the cache before they are read again. ``native/networks.c`` goes through a stack network after
+blocks that have left the cache before they are read again. ``native`` goes through a stack network after
 network and applies what follows a product while its sums are in registers. The numbers are torch's to within rounding,
 and not a bit of them depends on threads or on the other networks of the stack.
 
@@ -11,31 +11,27 @@ They need gcc on Linux; elsewhere, or with ``MBPO_KERNELS=torch`` in the environ
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import itertools
 import os
-import re
 import shutil
 import subprocess
 import sys
-import tempfile
 import warnings
 from collections.abc import Sequence
 from functools import cache, lru_cache
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import relu, silu
 
+from mbpo.building import built
 from mbpo.config import InputError, nearest
 
-SOURCES = Path(__file__).parent / "native"
-FLAGS = ("-std=gnu11", "-O3", "-march=native", "-fopenmp", "-shared", "-fPIC")
 SWITCH = "MBPO_KERNELS"
 _WAYS = ("native", "torch")
-_ACTS: dict[object, int] = {relu: 1, silu: 2}
+ACTS: dict[object, int] = {relu: 1, silu: 2}
+"""What the library calls them."""
 _MOST_LAYERS = 16
 _Address, _Long = ctypes.c_void_p, ctypes.c_long
 _Addresses, _Longs = ctypes.POINTER(_Address), ctypes.POINTER(_Long)
@@ -46,7 +42,7 @@ def serve(x: Tensor, weights: Sequence[Tensor], activation: object) -> bool:
     return (
         x.dtype == weights[0].dtype == torch.float32
         and x.device.type == "cpu"
-        and activation in _ACTS
+        and activation in ACTS
         and len(weights) <= _MOST_LAYERS
         and all(weight.is_contiguous() for weight in weights)
         and not torch.is_autocast_enabled("cpu")
@@ -56,7 +52,7 @@ def serve(x: Tensor, weights: Sequence[Tensor], activation: object) -> bool:
 
 def forward(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], activation: object) -> Tensor:
     """``x (*S, B, in) -> (*S, B, out)``, with gradients if they are asked for; sizes as in `mbpo.nn.StackedMLP`."""
-    act = _ACTS[activation]
+    act = ACTS[activation]
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (x, *weights, *biases)):
         out: Tensor = _Pass.apply(x, act, *weights, *biases)
         return out
@@ -81,11 +77,11 @@ def gaussian_gradients(
     if y.shape[-2:] != given:
         raise RuntimeError(f"targets of shape {tuple(y.shape)} for means of shape (..., {given[0]}, {given[1]})")
     low, high = (bound.expand(*stack, *bound.shape[-2:]).contiguous() for bound in (low, high))
-    dw, db = _like_parameters(weights)
+    dw, db = like_parameters(weights)
     start = _starts(stack, y.shape[:-2], y.stride()[:-2])
     targets = _Targets(y.data_ptr(), start, y.stride(-2), low.data_ptr(), high.data_ptr())
-    gradients = _Gradients(None, None, _addresses(dw), _addresses(db))
-    _call("stack_gaussian", _stack(x, weights, _ACTS[silu], b=_addresses(biases)), targets, gradients)
+    gradients = Gradients(None, None, addresses(dw), addresses(db))
+    call("stack_gaussian", _stack(x, weights, ACTS[silu], b=addresses(biases)), targets, gradients)
     return [*dw, *db]
 
 
@@ -113,7 +109,9 @@ class _Pass(torch.autograd.Function):
 # What the library is given and gives
 
 
-class _Stack(ctypes.Structure):
+class Stack(ctypes.Structure):
+    """As ``native/networks.h`` has it."""
+
     _fields_ = (
         *((name, _Long) for name in ("stack", "rows", "layers", "act", "threads")),
         *(("sizes", _Longs), ("x", _Address), ("start", _Longs), ("ldx", _Long)),
@@ -121,7 +119,9 @@ class _Stack(ctypes.Structure):
     )
 
 
-class _Gradients(ctypes.Structure):
+class Gradients(ctypes.Structure):
+    """As ``native/networks.h`` has it."""
+
     _fields_ = (("grad", _Address), ("dx", _Address), ("dw", _Addresses), ("db", _Addresses))
 
 
@@ -129,7 +129,8 @@ class _Targets(ctypes.Structure):
     _fields_ = (("y", _Address), ("start", _Longs), ("ldy", _Long), ("low", _Address), ("high", _Address))
 
 
-def _addresses(tensors: Sequence[Tensor]) -> Any:
+def addresses(tensors: Sequence[Tensor]) -> Any:
+    """Where the tensors' numbers begin."""
     return (_Address * len(tensors))(*[tensor.data_ptr() for tensor in tensors])
 
 
@@ -151,26 +152,32 @@ def _side_by_side(x: Tensor) -> Tensor:
     return x if x.stride(-1) == 1 else x.contiguous()
 
 
-def _stack(x: Tensor, weights: Sequence[Tensor], act: int, **arrays: Any) -> _Stack:
-    stack = weights[0].shape[:-2]
+def _stack(x: Tensor, weights: Sequence[Tensor], act: int, **arrays: Any) -> Stack:
     if x.shape[-1] != weights[0].shape[-2]:
         raise RuntimeError(f"inputs of {x.shape[-1]} numbers for networks that read {weights[0].shape[-2]}")
-    return _Stack(
-        stack=stack.numel(),
-        rows=x.shape[-2],
+    reads = {
+        "rows": x.shape[-2],
+        "x": x.data_ptr(),
+        "start": _starts(weights[0].shape[:-2], x.shape[:-2], x.stride()[:-2]),
+        "ldx": x.stride(-2),
+    }
+    return networks(weights, act, **reads, **arrays)
+
+
+def networks(weights: Sequence[Tensor], act: int, **more: Any) -> Stack:
+    """A stack as the library is told of it."""
+    return Stack(
+        stack=weights[0].shape[:-2].numel(),
         layers=len(weights),
         act=act,
         threads=torch.get_num_threads(),
         sizes=_longs(weights[0].shape[-2], *(w.shape[-1] for w in weights)),
-        x=x.data_ptr(),
-        start=_starts(stack, x.shape[:-2], x.stride()[:-2]),
-        ldx=x.stride(-2),
-        w=_addresses(weights),
-        **arrays,
+        w=addresses(weights),
+        **more,
     )
 
 
-def _like_parameters(weights: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+def like_parameters(weights: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
     """Room for the gradients of weights and biases."""
     dw = [w.new_empty(w.shape) for w in weights]
     return dw, [w.new_empty(*w.shape[:-2], 1, w.shape[-1]) for w in weights]
@@ -181,9 +188,9 @@ def _forward(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], act
     x, biases = _side_by_side(x), [b.contiguous() for b in biases]
     rows = (*weights[0].shape[:-2], x.shape[-2])
     given = [x.new_empty(*rows, w.shape[-1]) for w in weights]
-    slopes = [h.new_empty(h.shape) for h in given[:-1]] if keep and act == _ACTS[silu] else []
-    arrays = {"b": _addresses(biases), "h": _addresses(given), "slope": _addresses(slopes) if slopes else None}
-    _call("stack_forward", _stack(x, weights, act, **arrays))
+    slopes = [h.new_empty(h.shape) for h in given[:-1]] if keep and act == ACTS[silu] else []
+    arrays = {"b": addresses(biases), "h": addresses(given), "slope": addresses(slopes) if slopes else None}
+    call("stack_forward", _stack(x, weights, act, **arrays))
     return [given[-1], *(given[:-1] if keep else []), *slopes]
 
 
@@ -201,19 +208,20 @@ def _backward(
     stack, layers = weights[0].shape[:-2], len(weights)
     given, slopes = [*kept[: layers - 1], grad], kept[layers - 1 :]  # what the last layer gave is not looked at
     dx = x.new_empty(*stack, *x.shape[-2:]) if of_x else None
-    dw, db = _like_parameters(weights) if of_parameters else ([], [])
-    arrays = {"h": _addresses(given), "slope": _addresses(slopes) if slopes else None}
-    gradients = _Gradients(grad.data_ptr(), None if dx is None else dx.data_ptr())
+    dw, db = like_parameters(weights) if of_parameters else ([], [])
+    arrays = {"h": addresses(given), "slope": addresses(slopes) if slopes else None}
+    gradients = Gradients(grad.data_ptr(), None if dx is None else dx.data_ptr())
     if of_parameters:
-        gradients.dw, gradients.db = _addresses(dw), _addresses(db)
-    _call("stack_backward", _stack(x, weights, act, **arrays), gradients)
+        gradients.dw, gradients.db = addresses(dw), addresses(db)
+    call("stack_backward", _stack(x, weights, act, **arrays), gradients)
     return dx, [*dw, *db]
 
 
 # The library
 
 
-def _call(name: str, *structures: ctypes.Structure) -> None:
+def call(name: str, *structures: ctypes.Structure) -> None:
+    """One call of the library."""
     found = library()
     assert found is not None
     kernel, given = getattr(found, name), [ctypes.byref(structure) for structure in structures]
@@ -238,38 +246,8 @@ def library() -> ctypes.CDLL | None:
     if wanted != "native" or not sys.platform.startswith("linux") or compiler is None:
         return None
     try:
-        return ctypes.CDLL(str(_built(compiler)))
+        return ctypes.CDLL(str(built(compiler)))
     except (OSError, RuntimeError, subprocess.SubprocessError) as error:  # a RuntimeError: there is no home
         reason = getattr(error, "stderr", None) or str(error)
         warnings.warn(f"torch does the work of kernels that could not be built: {reason.strip()[:500]}", stacklevel=2)
         return None
-
-
-def _built(compiler: str) -> Path:
-    """The library's path, in the user's cache: one for each state of the sources, compiler and kind of processor."""
-    sources = {path.name: path.read_bytes() for path in sorted(SOURCES.glob("*.[ch]"))}
-    version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True).stdout
-    info = Path("/proc/cpuinfo")
-    processor = re.search(r"^flags.*$", info.read_text(errors="replace"), re.MULTILINE) if info.is_file() else None
-    told = (repr(sources), version, processor[0] if processor else "", *FLAGS)
-    path = _folder() / f"mbpo-{hashlib.sha256(chr(0).join(told).encode()).hexdigest()[:24]}.so"
-    if not path.exists():
-        with tempfile.TemporaryDirectory(dir=path.parent) as aside:
-            made = Path(aside) / path.name
-            command = [compiler, *FLAGS, str(SOURCES / "networks.c"), "-o", str(made)]
-            subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
-            made.replace(path)  # at once: another process may be building the same
-    return path
-
-
-def _folder() -> Path:
-    """A folder that can be written to, and only by this user: what lies there is run."""
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    for folder in (base / "mbpo", Path(tempfile.gettempdir()) / f"mbpo-{os.getuid()}"):
-        try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError:
-            continue
-        if os.access(folder, os.W_OK) and folder.stat().st_uid == os.getuid():
-            return folder
-    raise OSError("neither the user's cache nor the folder for temporary files can be written to")

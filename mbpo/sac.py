@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import relu, softplus
 
+from mbpo import soft
 from mbpo.buffer import Layout
 from mbpo.config import SacConfig
 from mbpo.nn import Adam, StackedMLP, gradients, stacked_mlp
@@ -131,7 +132,7 @@ def update(sac: Sac, rows: Tensor, noise: Tensor) -> Info:
         Losses, mean Q, entropy and temperature, ``(R,)`` each, detached.
     """
     info = update_critic(sac, rows, noise[:, 0])
-    info |= _update_actor(sac, sac.layout.obs(rows), noise[:, 1])
+    info |= _update_actor(sac, rows, noise[:, 1])
     _update_temperature(sac, info["entropy"])
     return info
 
@@ -158,20 +159,31 @@ def update_critic(sac: Sac, rows: Tensor, noise: Tensor) -> Info:
     Returns:
         Loss and mean Q, ``(R,)`` each, detached.
     """
+    grads, loss, mean = soft.critic_gradients(sac, rows, noise) or _critic_gradients(sac, rows, noise)
+    sac.critic_adam.step(grads)
+    sac.target_critic.lerp_(sac.critic, sac.config.tau)
+    return {"critic_loss": loss, "q_mean": mean}
+
+
+def _critic_gradients(sac: Sac, rows: Tensor, noise: Tensor) -> soft.Found:
     y = td_target(sac, rows, noise)
     q = sac.critic(sac.layout.inputs(rows)[:, None])[..., 0]
     per_run = sac.config.critic_loss_scale * (q - y[:, None]).square().mean(-1).sum(-1)
-    sac.critic_adam.step(gradients(per_run.sum(), sac.critic.parameters))
-    sac.target_critic.lerp_(sac.critic, sac.config.tau)
-    return {"critic_loss": per_run.detach(), "q_mean": q.detach().mean((1, 2))}
+    return gradients(per_run.sum(), sac.critic.parameters), per_run.detach(), q.detach().mean((1, 2))
 
 
-def _update_actor(sac: Sac, obs: Tensor, noise: Tensor) -> Info:
+def _update_actor(sac: Sac, rows: Tensor, noise: Tensor) -> Info:
+    grads, loss, entropy = soft.actor_gradients(sac, rows, noise) or _actor_gradients(sac, rows, noise)
+    sac.actor_adam.step(grads)
+    return {"actor_loss": loss, "entropy": entropy}
+
+
+def _actor_gradients(sac: Sac, rows: Tensor, noise: Tensor) -> soft.Found:
+    obs = sac.layout.obs(rows)
     action, log_prob = sample_action(sac, obs, noise)
     q = q_values(sac.critic.frozen(), obs, action).amin(1)
     per_run = (sac.alpha[:, None] * log_prob - q).mean(-1)
-    sac.actor_adam.step(gradients(per_run.sum(), sac.actor.parameters))
-    return {"actor_loss": per_run.detach(), "entropy": -log_prob.detach().mean(-1)}
+    return gradients(per_run.sum(), sac.actor.parameters), per_run.detach(), -log_prob.detach().mean(-1)
 
 
 def _update_temperature(sac: Sac, entropy: Tensor) -> None:

@@ -18,7 +18,7 @@ from torch import Generator, Tensor
 from torch.nn.functional import relu, silu
 from toy_envs import DRIFT
 
-from mbpo import Budget, dynamics, kernels, sac
+from mbpo import Budget, building, dynamics, kernels, sac
 from mbpo.config import ModelConfig
 from mbpo.dynamics import GaussianEnsemble
 from mbpo.loop import Run
@@ -38,9 +38,9 @@ def widths(tmp_path_factory: pytest.TempPathFactory) -> dict[int, CDLL]:
     """The library for vectors of other widths; gcc makes those that the processor lacks of what it has."""
     folder, compiling = tmp_path_factory.mktemp("widths"), {}
     # Vectors that the processor lacks have no calling convention, which is no harm: all that takes them is inlined.
-    flags = [*kernels.FLAGS, "-O0", "-Wall", "-Wextra", "-Werror", "-Wno-psabi"]
+    flags = [*building.FLAGS, "-O0", "-Wall", "-Wextra", "-Werror", "-Wno-psabi"]
     for width in WIDTHS:
-        told = [*flags, f"-DWIDTH={width}", str(kernels.SOURCES / "networks.c"), "-o", str(folder / f"{width}.so")]
+        told = [*flags, f"-DWIDTH={width}", str(building.SOURCES / "library.c"), "-o", str(folder / f"{width}.so")]
         compiling[width] = subprocess.Popen(["gcc", *told])
     assert [one.wait() for one in compiling.values()] == [0] * len(WIDTHS)
     return {width: CDLL(str(folder / f"{width}.so")) for width in WIDTHS}

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch.nn.functional import silu
 
-from mbpo import kernels
+from mbpo import building, kernels
 from mbpo.config import InputError
 
 pytestmark = pytest.mark.skipif(kernels.library() is None, reason=f"no kernels: no gcc, or {kernels.SWITCH}=torch")
@@ -66,24 +66,24 @@ def test_a_compiler_that_fails_is_told_of_once(
 def test_without_a_cache_the_temporary_folder_serves(
     fresh: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    assert kernels._folder() == fresh / "mbpo"
+    assert building.folder() == fresh / "mbpo"
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     other = tmp_path / f"mbpo-{os.getuid()}"
     (tmp_path / "a file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "a file"))
-    assert kernels._folder() == other and other.stat().st_mode & 0o777 == 0o700
+    assert building.folder() == other and other.stat().st_mode & 0o777 == 0o700
     monkeypatch.setattr(os, "getuid", lambda: other.stat().st_uid + 1)
     (tmp_path / f"mbpo-{os.getuid()}").mkdir()  # another user's, where this one's would be
     with pytest.raises(OSError, match="can be written to"):
-        kernels._folder()
+        building.folder()
 
 
 def test_two_processes_may_build_at_once(fresh: Path) -> None:
     """Each tries the library that it ends with on a known answer."""
     code = (
         "import torch\n"
-        "from mbpo import kernels\n"
-        "kernels.FLAGS += ('-O0',)\n"  # quick to compile
+        "from mbpo import building, kernels\n"
+        "building.FLAGS += ('-O0',)\n"  # quick to compile
         "w, b = torch.tensor([[[1.0, -1.0], [2.0, 0.5]]]), torch.tensor([[[0.5, 0.0]]])\n"
         "print(kernels.forward(torch.tensor([[[3.0, 4.0]]]), [w], [b], torch.nn.functional.relu).tolist())\n"
     )
@@ -99,4 +99,4 @@ def test_two_processes_may_build_at_once(fresh: Path) -> None:
 def test_an_installed_package_has_the_sources() -> None:
     root = Path(__file__).parents[1]
     globs = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["mbpo"]
-    assert {path for glob in globs for path in (root / "mbpo").glob(glob)} == set(kernels.SOURCES.iterdir())
+    assert {path for glob in globs for path in (root / "mbpo").glob(glob)} == set(building.SOURCES.iterdir())

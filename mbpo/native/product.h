@@ -4,63 +4,12 @@
    read; MR rows of the left factor meet a panel at a time, so that MR x NV sums stay in registers. Each sum runs over
    its index in order and by itself: neither the blocks nor the number of threads change a bit of it. */
 
-#include <stdlib.h>
-#include <string.h>
+#pragma once
 
-#ifndef WIDTH /* numbers of a vector: the processor's, unless a test asks for another */
-#if defined(__AVX512F__)
-#define WIDTH 16
-#elif defined(__AVX__)
-#define WIDTH 8
-#else
-#define WIDTH 4
-#endif
-#endif
-enum { VL = WIDTH, MR = WIDTH == 16 ? 8 : WIDTH == 8 ? 6 : 4, NV = WIDTH == 16 ? 3 : 2 };
+#include "vectors.h"
+
+enum { MR = WIDTH == 16 ? 8 : WIDTH == 8 ? 6 : 4, NV = WIDTH == 16 ? 3 : 2 };
 enum { MC = 72 }; /* rows of the left factor for which a panel stays in the first cache */
-
-typedef float vec __attribute__((vector_size(4 * VL), may_alias));
-typedef int ivec __attribute__((vector_size(4 * VL), may_alias));
-typedef float loose __attribute__((vector_size(4 * VL), aligned(4), may_alias));
-
-#define INLINE static inline __attribute__((always_inline))
-#define APART static __attribute__((noinline))
-#define UNROLL _Pragma("GCC unroll 16")
-
-INLINE vec choose(ivec which, vec yes, vec no) { return (vec)(((ivec)yes & which) | ((ivec)no & ~which)); }
-
-/* The first n numbers, if there are fewer than a vector's; the rest is zero, or left alone. */
-INLINE vec get(const float *p, long n)
-{
-    vec x = {0};
-    if (n >= VL) return *(const loose *)p;
-    memcpy(&x, p, 4 * n);
-    return x;
-}
-
-INLINE void put(float *p, vec x, long n)
-{
-    if (n >= VL)
-        *(loose *)p = x;
-    else
-        memcpy(p, &x, 4 * n);
-}
-
-/* exp(x) for |x| below 87 and that bound beyond: 2^n 2^f, n whole and |f| <= 1/2, by a polynomial that errs by 2e-9. */
-INLINE vec exponential(vec x)
-{
-    const float magic = 12582912.0f, per_nat = 1.44269504088896341f; /* adding `magic` rounds to whole numbers */
-    x = choose(x > 87.0f, (vec){0} + 87.0f, x);
-    x = choose(x < -87.0f, (vec){0} - 87.0f, x);
-    const vec shifted = x * per_nat + magic, f = x * per_nat - (shifted - magic);
-    vec y = f * 1.53533605e-4f + 1.33988750e-3f;
-    y = y * f + 9.61843692e-3f;
-    y = y * f + 5.55033237e-2f;
-    y = y * f + 2.40226477e-1f;
-    y = y * f + 6.93147182e-1f;
-    y = y * f + 1.0f;
-    return (vec)((ivec)y + ((ivec)shifted << 23));
-}
 
 enum { NONE, RELU, SILU, RELU_BACK, SILU_BACK };
 
@@ -154,7 +103,6 @@ INLINE void tiles(const int vectors, const int packed, const Left *left, const f
     }
 }
 
-static long least(long a, long b) { return a < b ? a : b; }
 
 /* Vectors of the panel that begins at column j. */
 static long panel_vectors(long columns, long j) { return least((columns - j + VL - 1) / VL, NV); }

@@ -2,7 +2,9 @@
 
    Network after network, so that what one of them writes is still near when it is read. */
 
-#include "product.h"
+#pragma once
+
+#include "column.h"
 
 enum { MOST_LAYERS = 16 };
 
@@ -36,8 +38,8 @@ typedef struct {
 /* A thread's own memory, kept from call to call. */
 static float *scratch(int which, long floats)
 {
-    static __thread float *kept[3];
-    static __thread long sizes[3];
+    static __thread float *kept[4];
+    static __thread long sizes[4];
     if (sizes[which] < floats) {
         free(kept[which]);
         sizes[which] = (floats + 1023) / 1024 * 1024;
@@ -63,10 +65,15 @@ static void forward(const Network *n, long i0, long i1)
     const Stack *k = n->of;
     for (long l = 0; l < k->layers; l++) {
         const long depth = k->sizes[l], columns = k->sizes[l + 1];
-        float *panels = scratch(0, panels_size(depth, columns));
-        pack(k->w[l] + n->s * depth * columns, columns, depth, columns, panels, NULL);
+        const float *w = k->w[l] + n->s * depth * columns, *b = k->b[l] + n->s * columns;
         const Left left = {l ? n->h[l - 1] : n->x, l ? depth : k->ldx, depth, 0};
-        const Finish f = {l + 1 < k->layers ? k->act : NONE, k->b[l] + n->s * columns, NULL, n->slope[l], n->h[l], columns};
+        if (columns == 1 && l + 1 == k->layers) {
+            column_forward(&left, w, *b, n->h[l], i0, i1);
+            continue;
+        }
+        float *panels = scratch(0, panels_size(depth, columns));
+        pack(w, columns, depth, columns, panels, NULL);
+        const Finish f = {l + 1 < k->layers ? k->act : NONE, b, NULL, n->slope[l], n->h[l], columns};
         product(&left, panels, &f, i0, i1, columns);
     }
 }
@@ -76,8 +83,7 @@ static void backward_input(const Network *n, long l, float *to, long i0, long i1
 {
     const Stack *k = n->of;
     const long depth = k->sizes[l + 1], columns = k->sizes[l];
-    float *panels = scratch(0, panels_size(depth, columns));
-    pack_transposed(k->w[l] + n->s * depth * columns, depth, depth, columns, panels);
+    const float *w = k->w[l] + n->s * depth * columns;
     const Left left = {n->grad[l], depth, depth, 0};
     Finish f = {NONE, NULL, NULL, NULL, to, columns};
     if (l) {
@@ -85,6 +91,12 @@ static void backward_input(const Network *n, long l, float *to, long i0, long i1
         f.factor = k->act == SILU ? n->slope[l - 1] : n->h[l - 1];
         f.out = n->grad[l - 1];
     }
+    if (depth == 1) {
+        column_backward(left.at, w, &f, i0, i1, columns);
+        return;
+    }
+    float *panels = scratch(0, panels_size(depth, columns));
+    pack_transposed(w, depth, depth, columns, panels);
     product(&left, panels, &f, i0, i1, columns);
 }
 
@@ -93,9 +105,14 @@ static void backward_weight(const Network *n, const Gradients *g, long l, long i
 {
     const Stack *k = n->of;
     const long depth = k->rows, rows = k->sizes[l], columns = k->sizes[l + 1];
+    const Left from = {l ? n->h[l - 1] : n->x, l ? rows : k->ldx, depth, 0};
+    if (columns == 1) {
+        column_weight(&from, n->grad[l], g->dw[l] + n->s * rows, i0 ? NULL : g->db[l] + n->s, i0, i1);
+        return;
+    }
     float *panels = scratch(0, panels_size(depth, columns)), *blocks = scratch(2, (i1 - i0 + MR) * depth);
     pack(n->grad[l], columns, depth, columns, panels, i0 ? NULL : g->db[l] + n->s * columns);
-    pack_left(l ? n->h[l - 1] : n->x, l ? rows : k->ldx, depth, i0, i1, blocks);
+    pack_left(from.at, from.ld, depth, i0, i1, blocks);
     const Left left = {blocks - i0 * depth, 0, depth, 1};
     const Finish f = {NONE, NULL, NULL, NULL, g->dw[l] + n->s * rows * columns, columns};
     product(&left, panels, &f, i0, i1, columns);
@@ -136,6 +153,7 @@ static Network with_gradients(const Stack *k, long s, const float *grad, float *
     return n;
 }
 
+/* Numbers in what the layers but the last give. */
 static long inner_size(const Stack *k)
 {
     long all = 0;

@@ -1,0 +1,89 @@
+/* Vectors of single precision, as long as the processor's, and functions of them. */
+
+#pragma once
+
+#include <stdlib.h>
+#include <string.h>
+
+#ifndef WIDTH /* numbers of a vector: the processor's, unless a test asks for another */
+#if defined(__AVX512F__)
+#define WIDTH 16
+#elif defined(__AVX__)
+#define WIDTH 8
+#else
+#define WIDTH 4
+#endif
+#endif
+enum { VL = WIDTH };
+
+typedef float vec __attribute__((vector_size(4 * VL), may_alias));
+typedef int ivec __attribute__((vector_size(4 * VL), may_alias));
+typedef float loose __attribute__((vector_size(4 * VL), aligned(4), may_alias));
+
+#define INLINE static inline __attribute__((always_inline))
+#define APART static __attribute__((noinline))
+#define UNROLL _Pragma("GCC unroll 16")
+
+INLINE long least(long a, long b) { return a < b ? a : b; }
+
+INLINE vec choose(ivec which, vec yes, vec no) { return (vec)(((ivec)yes & which) | ((ivec)no & ~which)); }
+
+/* The first n numbers, if there are fewer than a vector's; the rest is zero, or left alone. */
+INLINE vec get(const float *p, long n)
+{
+    vec x = {0};
+    if (n >= VL) return *(const loose *)p;
+    memcpy(&x, p, 4 * n);
+    return x;
+}
+
+INLINE void put(float *p, vec x, long n)
+{
+    if (n >= VL)
+        *(loose *)p = x;
+    else
+        memcpy(p, &x, 4 * n);
+}
+
+/* exp(x) for |x| below 87 and that bound beyond: 2^n 2^f, n whole and |f| <= 1/2, by a polynomial that errs by 2e-9. */
+INLINE vec exponential(vec x)
+{
+    const float magic = 12582912.0f, per_nat = 1.44269504088896341f; /* adding `magic` rounds to whole numbers */
+    x = choose(x > 87.0f, (vec){0} + 87.0f, x);
+    x = choose(x < -87.0f, (vec){0} - 87.0f, x);
+    const vec shifted = x * per_nat + magic, f = x * per_nat - (shifted - magic);
+    vec y = f * 1.53533605e-4f + 1.33988750e-3f;
+    y = y * f + 9.61843692e-3f;
+    y = y * f + 5.55033237e-2f;
+    y = y * f + 2.40226477e-1f;
+    y = y * f + 6.93147182e-1f;
+    y = y * f + 1.0f;
+    return (vec)((ivec)y + ((ivec)shifted << 23));
+}
+
+INLINE vec size(vec x) { return (vec)((ivec)x & 0x7fffffff); }
+
+/* tanh(x), to 1e-7 of itself: near zero by its series. */
+INLINE vec hyperbolic_tangent(vec x)
+{
+    const vec square = x * x, e = exponential(-2.0f * size(x)), far = (1.0f - e) / (1.0f + e);
+    vec near = square * (62.0f / 2835.0f) - 17.0f / 315.0f;
+    near = near * square + 2.0f / 15.0f;
+    near = near * square - 1.0f / 3.0f;
+    near = near * square * x + x;
+    const vec y = (vec)((ivec)far | ((ivec)x & (int)0x80000000));
+    return choose(x == x, choose(square < 0.04f, near, y), x);
+}
+
+/* log(1 + x) for x from 0 to 1: twice the area tangent of x / (2 + x), by its series. */
+INLINE vec log_1_plus(vec x)
+{
+    const vec t = x / (2.0f + x), square = t * t;
+    vec y = square * (1.0f / 15.0f) + 1.0f / 13.0f;
+    y = y * square + 1.0f / 11.0f;
+    y = y * square + 1.0f / 9.0f;
+    y = y * square + 1.0f / 7.0f;
+    y = y * square + 1.0f / 5.0f;
+    y = y * square + 1.0f / 3.0f;
+    return 2.0f * t * (y * square + 1.0f);
+}
