@@ -71,7 +71,8 @@ def measure(question: Question, rounds: int = 8) -> dict[str, Any]:
     weights = _weights(method)
     parts = _with_host(timed.seconds, method, weights)
     total = _weighed(parts, weights) / question.runs
-    gflop = cost.env_step_flops(method, state.layout.obs_dim, state.layout.action_dim) / 1e9
+    dims = state.layout.obs_dim, state.layout.action_dim
+    gflop = cost.env_step_flops(method, *dims, kernels=place.means == "kernels") / 1e9
     # Turn by turn, so that a machine whose speed drifts slows both sides of a fraction alike.
     whole = gflop * 1e9 * question.runs
     fractions = [

@@ -30,7 +30,7 @@ class _Soft(ctypes.Structure):
         *((name, _Long) for name in ("runs", "rows", "obs", "action", "threads")),
         *(("data", _Address), ("run", _Long), ("ld", _Long)),
         *(("noise", _Address), ("noise_run", _Long), ("noise_ld", _Long)),
-        ("log_alpha", _Address),
+        ("alpha", _Address),
         *(("low", _Float), ("high", _Float), ("clips", _Long), ("discount", _Float), ("scale", _Float)),
         *(("first", _Address), ("second", _Address)),
     )
@@ -77,12 +77,12 @@ def _serves(sac: Sac, rows: Tensor, noise: Tensor, nets: Sequence[StackedMLP]) -
 
 
 def _call(name: str, sac: Sac, rows: Tensor, noise: Tensor, nets: Sequence[StackedMLP], of: StackedMLP) -> Found:
-    config, layout = sac.config, sac.layout
+    config, layout, alpha = sac.config, sac.layout, sac.alpha
     first, second = rows.new_empty(2, rows.shape[0])
     given = _Soft(
         *(*rows.shape[:2], layout.obs_dim, layout.action_dim, torch.get_num_threads()),
         *(rows.data_ptr(), rows.stride(0), rows.stride(1), noise.data_ptr(), noise.stride(0), noise.stride(1)),
-        *(sac.log_alpha.data_ptr(), config.min_log_std, config.max_log_std, config.log_std == "clip"),
+        *(alpha.data_ptr(), config.min_log_std, config.max_log_std, config.log_std == "clip"),
         *(config.discount, config.critic_loss_scale, first.data_ptr(), second.data_ptr()),
     )
     dw, db = kernels.like_parameters(of.weights)

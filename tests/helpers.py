@@ -164,13 +164,28 @@ def counted_flops() -> Iterator[Callable[[], int]]:
         yield lambda: counted.get_total_flops() + sum(done)
 
 
-def _kernel_flops(name: str, stack: Any, *others: Any) -> int:
-    """One product a layer forward; backward one for its weight and one for its input, as far as they are asked for."""
-    products = [stack.sizes[i] * stack.sizes[i + 1] for i in range(stack.layers)]
-    once = 0
-    if name != "stack_backward":
-        once += sum(products)
-    if name != "stack_forward":
-        gradients = others[-1]
-        once += sum(products) * bool(gradients.dw) + sum(products[1:]) + products[0] * bool(gradients.dx)
-    return 2 * stack.stack * stack.rows * once
+def _kernel_flops(name: str, *given: Any) -> int:
+    """What the matrix products of a call take."""
+    if name == "critic_gradients":
+        soft, actor, target, critic, gradients = given
+        return 2 * soft.rows * (_row(actor) + _row(target) + _row(critic, back=gradients))
+    if name == "actor_gradients":
+        soft, actor, critic, gradients = given
+        back = sum(_products(critic)) - soft.obs * critic.sizes[1]  # through one of two critics, to the action
+        return 2 * soft.rows * (_row(actor, back=gradients) + _row(critic) + critic.stack // 2 * back)
+    stack = given[0]
+    back = None if name == "stack_forward" else given[-1]
+    return 2 * stack.rows * _row(stack, name != "stack_backward", back)
+
+
+def _products(stack: Any) -> list[int]:
+    return [stack.sizes[i] * stack.sizes[i + 1] for i in range(stack.layers)]
+
+
+def _row(stack: Any, forward: bool = True, back: Any = None) -> int:
+    """Multiplications a row: forward one product a layer, and back for its weight and for what it reads."""
+    products = _products(stack)
+    once = sum(products) * forward
+    if back is not None:
+        once += sum(products) * bool(back.dw) + sum(products[1:]) + products[0] * bool(back.dx)
+    return int(stack.stack * once)

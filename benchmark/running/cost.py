@@ -59,13 +59,15 @@ def hours(specs: Iterable[RunSpec], machine: Rates | None = None, suite: Suite |
     return sum(_seconds(group, machine, suite) for group in lockstep(specs, MAX_LOCKSTEP)) / 3600
 
 
-def sac_update_flops(method: Method, obs: int, action: int) -> float:
-    """Floating-point operations of one update of actor, twin critics and temperature."""
+def sac_update_flops(method: Method, obs: int, action: int, kernels: bool = False) -> float:
+    """Floating-point operations of one update of actor, twin critics and temperature, by `mbpo.soft` or as written."""
     hidden = method.sac.hidden_dims
     actor, critic = _weights(obs, hidden, 2 * action), _weights(obs + action, hidden, 1)
     # In forward passes. Actor: 1 for the next action, 3 for its own step. Each critic: 1 as target, 3 for its own step,
     # 2 for the actor's. No step needs the gradient of what the first layer reads, but for the actor's of the critics.
     spared = obs * hidden[0] + 2 * (obs + action) * hidden[0]
+    if kernels:  # in the actor's step only the lesser critic of a row passes a gradient on, and only to the action
+        spared += critic + obs * hidden[0]
     return 2 * method.sac.batch_size * (4 * actor + 2 * 6 * critic - spared)
 
 
@@ -83,9 +85,9 @@ def rollout_flops(method: Method, obs: int, action: int, length: float = 1.0) ->
     return 2 * method.rollout.per_step * length * (model + policy)
 
 
-def env_step_flops(method: Method, obs: int, action: int) -> float:
+def env_step_flops(method: Method, obs: int, action: int, kernels: bool = False) -> float:
     """Floating-point operations of all learning that falls on one env step, fits of fixed length spread evenly."""
-    flops = method.utd * sac_update_flops(method, obs, action)
+    flops = method.utd * sac_update_flops(method, obs, action, kernels)
     if method.model is not None:
         per_step = method.model.updates / method.model.fit_every
         flops += per_step * model_update_flops(method.model, obs, action) + rollout_flops(method, obs, action)

@@ -28,6 +28,20 @@ INLINE long least(long a, long b) { return a < b ? a : b; }
 
 INLINE vec choose(ivec which, vec yes, vec no) { return (vec)(((ivec)yes & which) | ((ivec)no & ~which)); }
 
+/* x within bounds; what is no number stays. */
+#if WIDTH == 8 && defined(__AVX__)
+INLINE vec within(vec x, float low, float high)
+{
+    return __builtin_ia32_maxps256((vec){0} + low, __builtin_ia32_minps256((vec){0} + high, x));
+}
+#else
+INLINE vec within(vec x, float low, float high)
+{
+    x = choose(x > high, (vec){0} + high, x);
+    return choose(x < low, (vec){0} + low, x);
+}
+#endif
+
 /* The first n numbers, if there are fewer than a vector's; the rest is zero, or left alone. */
 INLINE vec get(const float *p, long n)
 {
@@ -49,8 +63,7 @@ INLINE void put(float *p, vec x, long n)
 INLINE vec exponential(vec x)
 {
     const float magic = 12582912.0f, per_nat = 1.44269504088896341f; /* adding `magic` rounds to whole numbers */
-    x = choose(x > 87.0f, (vec){0} + 87.0f, x);
-    x = choose(x < -87.0f, (vec){0} - 87.0f, x);
+    x = within(x, -87.0f, 87.0f);
     const vec shifted = x * per_nat + magic, f = x * per_nat - (shifted - magic);
     vec y = f * 1.53533605e-4f + 1.33988750e-3f;
     y = y * f + 9.61843692e-3f;

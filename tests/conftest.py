@@ -1,0 +1,42 @@
+"""Fixtures of several files: the library of kernels for vectors of every width, and threads."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Iterator
+from ctypes import CDLL
+
+import pytest
+import torch
+
+from mbpo import building, kernels
+
+WIDTHS = (4, 8, 16)
+
+
+@pytest.fixture(scope="session")
+def widths(tmp_path_factory: pytest.TempPathFactory) -> dict[int, CDLL]:
+    """The library for vectors of other widths; gcc makes those that the processor lacks of what it has."""
+    folder, compiling = tmp_path_factory.mktemp("widths"), {}
+    # Vectors that the processor lacks have no calling convention, which is no harm: all that takes them is inlined.
+    flags = [*building.FLAGS, "-O0", "-Wall", "-Wextra", "-Werror", "-Wno-psabi"]
+    for width in WIDTHS:
+        told = [*flags, f"-DWIDTH={width}", str(building.SOURCES / "library.c"), "-o", str(folder / f"{width}.so")]
+        compiling[width] = subprocess.Popen(["gcc", *told])
+    assert [one.wait() for one in compiling.values()] == [0] * len(WIDTHS)
+    return {width: CDLL(str(folder / f"{width}.so")) for width in WIDTHS}
+
+
+@pytest.fixture(params=[None, *WIDTHS], ids=["built", *(f"width {width}" for width in WIDTHS)])
+def library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each library in turn: the one that is used here, and those of all widths."""
+    if request.param is not None:
+        found = request.getfixturevalue("widths")[request.param]
+        monkeypatch.setattr(kernels, "library", lambda: found)
+
+
+@pytest.fixture
+def threads() -> Iterator[Callable[[int], None]]:
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
