@@ -9,20 +9,33 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.nn.functional import relu
 
 from mbpo import kernels
-
-if TYPE_CHECKING:
-    from mbpo.nn import StackedMLP
-    from mbpo.sac import Sac
+from mbpo.buffer import Layout
+from mbpo.config import SacConfig
+from mbpo.nn import StackedMLP
 
 Found = tuple[list[Tensor], Tensor, Tensor]
 _Address, _Long, _Float = ctypes.c_void_p, ctypes.c_long, ctypes.c_float
+
+
+class Learner(Protocol):
+    """What is read of `mbpo.sac.Sac`."""
+
+    actor: StackedMLP
+    critic: StackedMLP
+    target_critic: StackedMLP
+    config: SacConfig
+    layout: Layout
+
+    @property
+    def alpha(self) -> Tensor:
+        """``(R,)``."""
 
 
 class _Soft(ctypes.Structure):
@@ -36,7 +49,7 @@ class _Soft(ctypes.Structure):
     )
 
 
-def critic_gradients(sac: Sac, rows: Tensor, noise: Tensor) -> Found | None:
+def critic_gradients(sac: Learner, rows: Tensor, noise: Tensor) -> Found | None:
     """Gradients of the critics' loss for their parameters, the loss and the mean value ``(R,)``.
 
     None where torch has to do: see `mbpo.kernels.serve`.
@@ -51,7 +64,7 @@ def critic_gradients(sac: Sac, rows: Tensor, noise: Tensor) -> Found | None:
     return _call("critic_gradients", sac, rows, noise, (sac.actor, sac.target_critic, sac.critic), sac.critic)
 
 
-def actor_gradients(sac: Sac, rows: Tensor, noise: Tensor) -> Found | None:
+def actor_gradients(sac: Learner, rows: Tensor, noise: Tensor) -> Found | None:
     """Gradients of the actor's loss for its parameters, the loss and the entropy ``(R,)``; otherwise as above.
 
     Args:
@@ -64,11 +77,11 @@ def actor_gradients(sac: Sac, rows: Tensor, noise: Tensor) -> Found | None:
     return _call("actor_gradients", sac, rows, noise, (sac.actor, sac.critic), sac.actor)
 
 
-def _serves(sac: Sac, rows: Tensor, noise: Tensor, nets: Sequence[StackedMLP]) -> bool:
+def _serves(sac: Learner, rows: Tensor, noise: Tensor, nets: Sequence[StackedMLP]) -> bool:
     """Whether all is as the kernels have it; what does not fit is left to torch, which says so."""
-    runs, layout = len(sac.log_alpha), sac.layout
+    runs, layout = len(sac.actor.weights[0]), sac.layout
     return (
-        rows.dtype == noise.dtype == sac.log_alpha.dtype == torch.float32
+        rows.dtype == noise.dtype == torch.float32
         and rows.shape == (runs, rows.shape[1], layout.width)
         and noise.shape == (runs, rows.shape[1], layout.action_dim)
         and rows.stride(-1) == noise.stride(-1) == 1
@@ -76,7 +89,7 @@ def _serves(sac: Sac, rows: Tensor, noise: Tensor, nets: Sequence[StackedMLP]) -
     )
 
 
-def _call(name: str, sac: Sac, rows: Tensor, noise: Tensor, nets: Sequence[StackedMLP], of: StackedMLP) -> Found:
+def _call(name: str, sac: Learner, rows: Tensor, noise: Tensor, nets: Sequence[StackedMLP], of: StackedMLP) -> Found:
     config, layout, alpha = sac.config, sac.layout, sac.alpha
     first, second = rows.new_empty(2, rows.shape[0])
     given = _Soft(
