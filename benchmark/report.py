@@ -19,7 +19,6 @@ from benchmark.claims import Judgement
 from benchmark.drawing import glyphs, pages, pictures, style, tables, toys
 from benchmark.drawing.gather import Data, gather, rank
 from benchmark.drawing.pictures import Picture
-from benchmark.judging import aggregates
 from benchmark.judging.evidence import ALL, VERDICTS, Criterion
 from benchmark.judging.ledger import Claim, Ledger
 from benchmark.store import Record, Store
@@ -56,9 +55,7 @@ def build(results: Path, cache: Path, protocol: str | None = None) -> Path:
         "constants": tables.constants(suite, page, {"train": "gym:InvertedPendulum-v5", "fit": "dmc:humanoid-run"}),
         "budgets": tables.budgets(suite, page),
         "published": tables.beside(data.curves, page.name),
-        "aggregates": aggregates.intervals(data.matrices),
-        "improvement": aggregates.improvements(data.matrices),
-        "profiles": aggregates.profiles(data.matrices),
+        **data.together,
         "methods": tables.methods(suite, _methods(data.ledger)),
         "toys": toys.table(toys.costs(data.curves, suite)),
     }

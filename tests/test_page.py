@@ -9,6 +9,7 @@ import pytest
 from synthetic import fill
 
 from benchmark import report
+from benchmark.judging import aggregates
 from benchmark.store import Store
 
 CHROMIUM = next(
@@ -50,7 +51,9 @@ def page(tmp_path_factory):
     """The report of made-up records, with a probe at its end that clicks through it and writes down what it sees."""
     folder = tmp_path_factory.mktemp("page")
     fill(Store(folder / "results", folder / "cache"), claims=("reward-collapse-control", "pendulum-mbpo-beats-sac"))
-    text = report.build(folder / "results", folder / "cache", "quick").read_text()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(aggregates, "REPETITIONS", 50)
+        text = report.build(folder / "results", folder / "cache", "quick").read_text()
     first = (
         "<script>const complaints = []; window.addEventListener('error', "
         "(event) => complaints.push(String(event.message)));</script>"

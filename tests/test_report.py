@@ -24,6 +24,13 @@ from mbpo.config import InputError
 SOME = ("reward-collapse-control", "variance-inflation", "pendulum-ftfl-preserved")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def few_repetitions():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(aggregates, "REPETITIONS", 50)
+        yield
+
+
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
     folder = tmp_path_factory.mktemp("report")
@@ -352,8 +359,7 @@ def test_aggregates_are_of_normalized_returns_on_shared_tasks():
     )
 
 
-def test_numpys_global_generator_is_left_as_it_was(monkeypatch):
-    monkeypatch.setattr(aggregates, "REPETITIONS", 50)
+def test_numpys_global_generator_is_left_as_it_was():
     np.random.seed(7)
     expected = np.random.RandomState(7).rand(3)
     found = {"dmc": {"sac": np.random.RandomState(0).rand(5, 2), "ftfl": np.random.RandomState(1).rand(5, 2)}}
@@ -389,8 +395,7 @@ def test_an_arm_without_some_observations_is_paler():
     assert style.color("ftfl without touch") not in (style.color("ftfl"), style.color("sac without touch"))
 
 
-def test_a_filled_paper_protocol_draws_every_figure(tmp_path, monkeypatch):
-    monkeypatch.setattr(aggregates, "REPETITIONS", 50)
+def test_a_filled_paper_protocol_draws_every_figure(tmp_path):
     folder = tmp_path / "results"
     tasks = {"dmc:hopper-stand", "dmc:humanoid-stand"}
     store = Store(folder, tmp_path / "cache")

@@ -30,7 +30,8 @@ class Data:
     curves: pd.DataFrame
     logvars: pd.DataFrame
     biases: pd.DataFrame
-    matrices: aggregates.Matrices
+    together: dict[str, pd.DataFrame]
+    """Of all tasks: `aggregates`, `improvement` and `profiles`; empty frames without runs."""
 
     def rows(self, claim: Claim) -> list[Judgement]:
         """The verdicts of one claim."""
@@ -59,7 +60,7 @@ def gather(store: Store, protocol: Protocol) -> Data:
         curves=curves,
         logvars=scores.traces(fits, ["logvar_target", "logvar_raw"]),
         biases=scores.traces(trains, ["critic_bias"]),
-        matrices=aggregates.matrices(curves, load_suite()),
+        together=aggregates.frames(aggregates.matrices(curves, load_suite())),
     )
 
 

@@ -150,14 +150,8 @@ def _aggregates(data: Data, name: str, named: Sequence[str], folder: Path) -> li
         "improvement": "The chance that a run of the first method ends above one of the second on a task drawn at "
         "random, with rliable's 95 % interval.",
     }
-    if not data.matrices:
-        return []
-    make, frame = {
-        "aggregates": (panels.intervals, aggregates.intervals),
-        "profiles": (panels.profiles, aggregates.profiles),
-        "improvement": (panels.improvements, aggregates.improvements),
-    }[name]
-    made = frame(data.matrices)
+    make = {"aggregates": panels.intervals, "profiles": panels.profiles, "improvement": panels.improvements}[name]
+    made = data.together[name]
     return [_picture(lambda width: make(made, width), name, told[name], folder)] if len(made) else []
 
 

@@ -39,6 +39,11 @@ def matrices(curves: pd.DataFrame, suite: Suite) -> Matrices:
     return found
 
 
+def frames(scores: Matrices) -> dict[str, pd.DataFrame]:
+    """The three tables below by name; each takes rliable seconds."""
+    return {"aggregates": intervals(scores), "improvement": improvements(scores), "profiles": profiles(scores)}
+
+
 def intervals(scores: Matrices) -> pd.DataFrame:
     """``suite, method, aggregate, estimate, interval_low, interval_high, seeds, tasks``."""
     rows = []
