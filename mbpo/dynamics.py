@@ -77,10 +77,9 @@ class GaussianEnsemble:
             member: ``(R, B)`` uniform on [0, 1), picks the elite (jannerm fake_env: i.i.d. a row).
             noise: ``(R, B, D)`` standard normal.
         """
-        out = self.net(self.scaled(torch.cat([obs, action], dim=-1)))
         place = (member * self.elites.shape[1]).long().clamp(max=self.elites.shape[1] - 1)
-        chosen = self.elites.gather(1, place)[:, None, :, None].expand(-1, 1, -1, out.shape[-1])
-        mean, logvar = self._bounded(out.gather(1, chosen)[:, 0], self.min_logvar[:, 0], self.max_logvar[:, 0])
+        out = self.net.chosen(self.scaled(torch.cat([obs, action], dim=-1)), self.elites.gather(1, place))
+        mean, logvar = self._bounded(out, self.min_logvar[:, 0], self.max_logvar[:, 0])
         y = mean + (0.5 * logvar).exp() * noise
         return self.map.decode(obs, y)
 

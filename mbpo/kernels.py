@@ -85,6 +85,29 @@ def gaussian_gradients(
     return [*dw, *db]
 
 
+def chosen(
+    x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], activation: object, member: Tensor
+) -> Tensor:
+    """``x (R, 1 or E, B, in) -> (R, B, out)``: row b of run r through network ``member[r, b]`` alone, no gradients.
+
+    To the bit what `forward` gives of that network.
+    """
+    x, biases = _side_by_side(x), [b.contiguous() for b in biases]
+    (runs, members), rows = weights[0].shape[:2], x.shape[-2]
+    if member.shape != (runs, rows) or int(member.min()) < 0 or int(member.max()) >= members:
+        raise RuntimeError(
+            f"members of shape {tuple(member.shape)} in 0 .. {members - 1} for {runs} runs of {rows} rows"
+        )
+    network = (member + members * torch.arange(runs)[:, None]).flatten()
+    which = network.argsort(stable=True) % rows
+    begin = torch.zeros(runs * members + 1, dtype=torch.int64)
+    torch.cumsum(network.bincount(minlength=runs * members), 0, out=begin[1:])
+    out = x.new_empty(runs, rows, weights[-1].shape[-1])
+    told = _Chosen(which.data_ptr(), begin.data_ptr(), members, out.data_ptr())
+    call("stack_chosen", _stack(x, weights, ACTS[activation], b=addresses(biases)), told)
+    return out
+
+
 class _Pass(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, act: int, *parameters: Tensor) -> Tensor:
@@ -123,6 +146,10 @@ class Gradients(ctypes.Structure):
     """As ``native/networks.h`` has it."""
 
     _fields_ = (("grad", _Address), ("dx", _Address), ("dw", _Addresses), ("db", _Addresses))
+
+
+class _Chosen(ctypes.Structure):
+    _fields_ = (("which", _Address), ("begin", _Address), ("each", _Long), ("out", _Address))
 
 
 class _Targets(ctypes.Structure):

@@ -96,6 +96,12 @@ class StackedMLP:
             return kernels.gaussian_gradients(x, y, self.weights, self.biases, low, high)
         return None
 
+    def chosen(self, x: Tensor, member: Tensor) -> Tensor:
+        """Row b of run r through network ``member[r, b]`` of its E alone: ``x (R, 1 or E, B, in) -> (R, B, out)``."""
+        if not torch.is_grad_enabled() and kernels.serve(x, self.weights, self.activation):
+            return kernels.chosen(x, self.weights, self.biases, self.activation, member)
+        return _of_member(self(x), member)
+
     @property
     def parameters(self) -> list[Tensor]:
         """Weights, then biases, layer by layer."""
@@ -117,6 +123,11 @@ class StackedMLP:
             torch._foreach_lerp_(self.parameters, other.parameters, share)
 
 
+def _of_member(out: Tensor, member: Tensor) -> Tensor:
+    """``out (R, E, B, D), member (R, B) -> (R, B, D)``."""
+    return out.gather(1, member[:, None, :, None].expand(-1, 1, -1, out.shape[-1]))[:, 0]
+
+
 class TwoHeads:
     """A network for the observations and one for the reward that share inputs and nothing else."""
 
@@ -129,6 +140,10 @@ class TwoHeads:
         """``x (*S, B, in) -> (*S, B, 2 D)``: all means, then all raw log-variances, the reward last in each."""
         (obs_mean, obs_raw), (mean, raw) = (part(x).chunk(2, dim=-1) for part in self._parts)
         return torch.cat([obs_mean, mean, obs_raw, raw], dim=-1)
+
+    def chosen(self, x: Tensor, member: Tensor) -> Tensor:
+        """As of `StackedMLP`."""
+        return _of_member(self(x), member)
 
     @property
     def parameters(self) -> list[Tensor]:

@@ -174,6 +174,8 @@ def _kernel_flops(name: str, *given: Any) -> int:
         back = sum(_products(critic)) - soft.obs * critic.sizes[1]  # through one of two critics, to the action
         return 2 * soft.rows * (_row(actor, back=gradients) + _row(critic) + critic.stack // 2 * back)
     stack = given[0]
+    if name == "stack_chosen":
+        return 2 * stack.stack // given[1].each * stack.rows * sum(_products(stack))
     back = None if name == "stack_forward" else given[-1]
     return 2 * stack.rows * _row(stack, name != "stack_backward", back)
 

@@ -217,6 +217,17 @@ def test_a_network_of_a_stack_is_the_network_alone(activation: Activation) -> No
         same([t[place][None] for t in together], alone)
 
 
+@BOTH
+@pytest.mark.parametrize("sizes", [(9, 8), (9, 49, 17, 4), (9, 200, 3), (9, 33, 1)], ids=str)
+def test_a_row_is_the_row_alone(sizes: tuple[int, ...], activation: Activation) -> None:
+    """Wherever it lies in a block: a compiler left to itself adds up a lone sum in another way."""
+    numbers = Numbers(False)
+    net, x = numbers.net((2,), sizes, activation), numbers(2, 29, 9)
+    whole = net(x)
+    for rows in range(1, 15):
+        same([net(x[:, 3 : 3 + rows])], [whole[:, 3 : 3 + rows]])
+
+
 @pytest.mark.usefixtures("library")
 @BOTH
 @pytest.mark.parametrize("members", [1, 2, 6])
@@ -233,6 +244,56 @@ def test_threads_do_not_change_a_bit(members: int, activation: Activation, threa
             found[-1] += kernels.gaussian_gradients(x, pull[..., :2], net.weights, net.biases, *bounds)
     same(found[1], found[0])
     same(found[2], found[0])
+
+
+# One network for each row
+
+TURNS = {
+    "any": lambda numbers, runs, rows: torch.randint(0, 3, (runs, rows), generator=numbers.generator),
+    "one for all": lambda numbers, runs, rows: torch.full((runs, rows), 2),
+    "each run its own": lambda numbers, runs, rows: torch.arange(runs)[:, None].expand(runs, rows) % 3,
+}
+
+
+@pytest.mark.usefixtures("library")
+@BOTH
+@pytest.mark.parametrize("turn", TURNS)
+@pytest.mark.parametrize(("runs", "rows", "shared"), [(1, 1, True), (1, 77, True), (4, 13, True), (4, 40, False)])
+def test_a_row_through_its_network_alone_is_that_networks_row(
+    runs: int, rows: int, shared: bool, turn: str, activation: Activation, threads: Callable[[int], None]
+) -> None:
+    numbers = Numbers(False)
+    net, member = numbers.net((runs, 3), (9, 49, 17, 4), activation), TURNS[turn](numbers, runs, rows)
+    x = LAYINGS["columns of packed rows"](numbers(runs, 1 if shared else 3, rows, 9))
+    called: list[str] = []
+    with torch.no_grad(), seen_kernels(lambda name, *_: called.append(name)):
+        found = []
+        for n in (1, 2, 3):
+            threads(n)
+            found.append(net.chosen(x, member))
+        assert called == ["stack_chosen"] * 3
+        all_of_them = net(x)
+    right = torch.stack([torch.stack([all_of_them[r, member[r, b], b] for b in range(rows)]) for r in range(runs)])
+    for one in found:
+        same([one], [right])
+    same([net.chosen(x, member)], [right])  # with gradients: the long way
+    assert called == ["stack_chosen"] * 3 + ["stack_forward"]
+
+
+def test_networks_that_are_not_there_are_refused() -> None:
+    numbers = Numbers(False)
+    net, x = numbers.net((2, 3), (9, 4), relu), numbers(2, 1, 13, 9)
+    for member in (
+        torch.full((2, 13), 3),
+        torch.full((2, 13), -1),
+        torch.zeros(2, 12).long(),
+        torch.zeros(3, 13).long(),
+    ):
+        with (
+            torch.no_grad(),
+            pytest.raises(RuntimeError, match=r"members of shape .* in 0 \.\. 2 for 2 runs of 13 rows"),
+        ):
+            net.chosen(x, member)
 
 
 # The Gaussian likelihood

@@ -77,10 +77,11 @@ def model_update_flops(model: ModelConfig, obs: int, action: int) -> float:
     return 2 * model.batch_size * model.ensemble_size * (3 * _model_weights(model, obs, action) - spared)
 
 
-def rollout_flops(method: Method, obs: int, action: int, length: float = 1.0) -> float:
-    """Floating-point operations of the rollouts that fall on one env step: every member and the policy, forward."""
+def rollout_flops(method: Method, obs: int, action: int, length: float = 1.0, kernels: bool = False) -> float:
+    """Floating-point operations of the rollouts that fall on one env step: policy and members, all or one, forward."""
     assert method.model is not None
-    model = method.model.ensemble_size * _model_weights(method.model, obs, action)
+    alone = kernels and method.model.reward_head == "shared"  # then a row passes through its own member
+    model = (1 if alone else method.model.ensemble_size) * _model_weights(method.model, obs, action)
     policy = _weights(obs, method.sac.hidden_dims, 2 * action)
     return 2 * method.rollout.per_step * length * (model + policy)
 
@@ -90,7 +91,9 @@ def env_step_flops(method: Method, obs: int, action: int, kernels: bool = False)
     flops = method.utd * sac_update_flops(method, obs, action, kernels)
     if method.model is not None:
         per_step = method.model.updates / method.model.fit_every
-        flops += per_step * model_update_flops(method.model, obs, action) + rollout_flops(method, obs, action)
+        flops += per_step * model_update_flops(method.model, obs, action) + rollout_flops(
+            method, obs, action, kernels=kernels
+        )
     return flops
 
 

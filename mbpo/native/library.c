@@ -1,4 +1,4 @@
 /* All kernels, in one unit so that the compiler sees through them. */
 
-#include "networks.h"
+#include "chosen.h"
 #include "soft.h"

@@ -59,18 +59,20 @@ INLINE void put(float *p, vec x, long n)
         memcpy(p, &x, 4 * n);
 }
 
-/* exp(x) for |x| below 87 and that bound beyond: 2^n 2^f, n whole and |f| <= 1/2, by a polynomial that errs by 2e-9. */
+/* exp(x) for |x| below 87 and that bound beyond: 2^n e^r, n whole and |r| <= log(2) / 2, by a polynomial that errs by
+   less than it rounds. Every product has one use, so the compiler joins it with the same sum wherever this is inlined. */
 INLINE vec exponential(vec x)
 {
-    const float magic = 12582912.0f, per_nat = 1.44269504088896341f; /* adding `magic` rounds to whole numbers */
+    const float magic = 12582912.0f, per_nat = 1.44269504088896341f, nat = 0.693147180559945309f;
     x = within(x, -87.0f, 87.0f);
-    const vec shifted = x * per_nat + magic, f = x * per_nat - (shifted - magic);
-    vec y = f * 1.53533605e-4f + 1.33988750e-3f;
-    y = y * f + 9.61843692e-3f;
-    y = y * f + 5.55033237e-2f;
-    y = y * f + 2.40226477e-1f;
-    y = y * f + 6.93147182e-1f;
-    y = y * f + 1.0f;
+    const vec shifted = x * per_nat + magic; /* which rounds to whole numbers */
+    const vec r = x - (shifted - magic) * nat;
+    vec y = r * 1.384364441e-03f + 8.374162950e-03f;
+    y = y * r + 4.166800156e-02f;
+    y = y * r + 1.666643173e-01f;
+    y = y * r + 4.999999404e-01f;
+    y = y * r + 1.000000000e+00f;
+    y = y * r + 1.0f;
     return (vec)((ivec)y + ((ivec)shifted << 23));
 }
 
