@@ -8,7 +8,7 @@ update, a fixed cost per call into torch, and the steps of the simulator. `Rates
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from itertools import pairwise
 
@@ -32,6 +32,7 @@ class Rates:
     env_step_s: float  # one step of one simulator
     model_flops: float | None = None  # as `flops`, of the ensemble's own products, where these were measured apart
     step_s: float = 0.0  # cost of one lockstep env step beyond updates, simulators and the rollouts' arithmetic
+    kernels: bool = False  # whether they leave out what need not be computed
 
     @property
     def ensemble_flops(self) -> float:
@@ -40,7 +41,7 @@ class Rates:
 
 
 CPU_FLOPS_PER_CORE = 65e9  # `python -m benchmark speed` gave 70 to 75 on a quiet core, less beside a busy one
-CPU = Rates(CPU_FLOPS_PER_CORE, 2e-3, 1e-3, 3e-4)
+CPU = Rates(CPU_FLOPS_PER_CORE, 1e-3, 1e-3, 3e-4, kernels=True)
 GPU = Rates(10e12, 3e-3, 1.5e-3, 3e-4)
 
 
@@ -49,7 +50,7 @@ def rates(gpus: int = 0, cpus: int | None = None) -> Rates:
     if gpus:
         return GPU
     cores = cpu_count() if cpus is None else cpus
-    return Rates(CPU_FLOPS_PER_CORE * cores, CPU.sac_update_s, CPU.model_update_s, CPU.env_step_s)
+    return replace(CPU, flops=CPU_FLOPS_PER_CORE * cores)
 
 
 def hours(specs: Iterable[RunSpec], machine: Rates | None = None, suite: Suite | None = None) -> float:
@@ -80,8 +81,7 @@ def model_update_flops(model: ModelConfig, obs: int, action: int) -> float:
 def rollout_flops(method: Method, obs: int, action: int, length: float = 1.0, kernels: bool = False) -> float:
     """Floating-point operations of the rollouts that fall on one env step: policy and members, all or one, forward."""
     assert method.model is not None
-    alone = kernels and method.model.reward_head == "shared"  # then a row passes through its own member
-    model = (1 if alone else method.model.ensemble_size) * _model_weights(method.model, obs, action)
+    model = _members(method.model, kernels) * _model_weights(method.model, obs, action)
     policy = _weights(obs, method.sac.hidden_dims, 2 * action)
     return 2 * method.rollout.per_step * length * (model + policy)
 
@@ -120,7 +120,7 @@ def _probe_seconds(spec: RunSpec, obs: int, action: int, machine: Rates) -> tupl
     assert spec.probe is not None
     arithmetic, calls, _ = _fit_seconds(spec, obs, action, machine)
     updates, shares = spec.probe.updates, len(spec.probe.shares)
-    arithmetic += updates * shares * sac_update_flops(spec.constants, obs, action) / machine.flops
+    arithmetic += updates * shares * sac_update_flops(spec.constants, obs, action, machine.kernels) / machine.flops
     episodes = spec.probe.bias_episodes + (1 + shares) * spec.probe.eval_episodes
     return arithmetic, calls + updates * machine.sac_update_s, episodes * 1000 * machine.env_step_s
 
@@ -130,7 +130,7 @@ def _train_seconds(spec: RunSpec, obs: int, action: int, machine: Rates) -> tupl
     method, steps = spec.constants, spec.budget.env_steps
     learning = max(steps - method.random_steps, 0)
     updates = learning * method.utd
-    arithmetic = updates * sac_update_flops(method, obs, action) / machine.flops
+    arithmetic = updates * sac_update_flops(method, obs, action, machine.kernels) / machine.flops
     calls = updates * machine.sac_update_s + learning * machine.step_s
     model = method.model
     if model is not None:
@@ -140,7 +140,7 @@ def _train_seconds(spec: RunSpec, obs: int, action: int, machine: Rates) -> tupl
         calls += fitted * machine.model_update_s
         lengths = [method.rollout.length(method.random_steps + learning * i // 100) for i in range(100)]
         rows = learning * method.rollout.per_step * sum(lengths) / len(lengths)
-        flops += 2 * rows * model.ensemble_size * _model_weights(model, obs, action)
+        flops += 2 * rows * _members(model, machine.kernels) * _model_weights(model, obs, action)
         arithmetic += flops / machine.ensemble_flops
     looks = 1 + steps // spec.budget.eval_every
     episodes = looks * (spec.budget.eval_episodes + spec.budget.bias_episodes) * 1000
@@ -151,6 +151,11 @@ def _updates_per_fit(model: ModelConfig, rows: int) -> int:
     if model.stopping == "fixed":
         return model.updates
     return min(EARLY_STOPPING_EPOCHS, model.max_epochs) * max(rows // model.batch_size, 1)
+
+
+def _members(model: ModelConfig, kernels: bool) -> int:
+    """Networks that a row of a rollout passes through: with kernels the one whose word it takes."""
+    return 1 if kernels and model.reward_head == "shared" else model.ensemble_size
 
 
 def _model_weights(model: ModelConfig, obs: int, action: int) -> int:

@@ -40,6 +40,7 @@ def measured(found: Iterable[Found], cpus: int) -> Rates:
         env_step_s=median(envs) / side_by_side,
         model_flops=model_flops * side_by_side,
         step_s=max(median(steps), 0.0) / side_by_side,
+        kernels=all(_kernels(row) for row in rows),
     )
 
 
@@ -72,7 +73,7 @@ def _dims(row: Found) -> tuple[int, int]:
 
 
 def _sac_work(row: Found) -> float:
-    return float(row["runs"] * cost.sac_update_flops(_method(row), *_dims(row)))
+    return float(row["runs"] * cost.sac_update_flops(_method(row), *_dims(row), kernels=_kernels(row)))
 
 
 def _model_work(row: Found) -> float:
@@ -87,8 +88,12 @@ def _step_seconds(row: Found, model_flops: float) -> float:
     rest = float(seconds["act"] + seconds.get("host", 0.0))
     if "rollout" in seconds:
         per_step = seconds["rollout"] / method.rollout.every
-        rest += per_step - row["runs"] * cost.rollout_flops(method, *_dims(row)) / model_flops
+        rest += per_step - row["runs"] * cost.rollout_flops(method, *_dims(row), kernels=_kernels(row)) / model_flops
     return rest
+
+
+def _kernels(row: Found) -> bool:
+    return row.get("means") == "kernels"
 
 
 def _on_cpu(row: Found) -> bool:
