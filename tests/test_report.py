@@ -291,6 +291,15 @@ def test_markdown_tables_keep_their_columns():
     assert text.splitlines() == ["| a b | n |", "|---|--:|", r"| x\|y | 3 |"]
 
 
+def test_tables_are_the_same_whatever_the_last_bit_of_a_sum(tmp_path):
+    first = pd.DataFrame({"x": [0.1 + 0.2, np.nan, -2e-17], "n": [1, 2, 3], "all": [0.1 + 0.2, "b", None]})
+    second = first.assign(x=[0.3, np.nan, -2.0000000000000003e-17], all=[0.3, "b", None])
+    for frame, name in ((first, "a"), (second, "b")):
+        tables.write(frame, tmp_path, name)
+    text = (tmp_path / "a.csv").read_text()
+    assert text == (tmp_path / "b.csv").read_text() == "x,n,all\n0.3,1,0.3\n,2,b\n-2e-17,3,\n"
+
+
 # Up to date or not
 
 

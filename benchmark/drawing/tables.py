@@ -191,13 +191,21 @@ def methods(suite: Suite, names: Sequence[str]) -> pd.DataFrame:
 
 
 def write(frame: pd.DataFrame, folder: Path, name: str) -> list[Path]:
-    """Write ``name.csv`` at full precision, ``name.md`` and ``name.tex`` rounded."""
+    """Write ``name.csv`` to ten digits, ``name.md`` and ``name.tex`` to fewer.
+
+    Processors differ in the last bits of a sum; the same records give the same bytes on any of them.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{name}{suffix}" for suffix in (".csv", ".md", ".tex")]
-    frame.to_csv(paths[0], index=False, lineterminator="\n")
+    rounded = {name: frame[name].map(_to_ten_digits) for name in frame.select_dtypes(["float64", "object"])}
+    frame.assign(**rounded).to_csv(paths[0], index=False, lineterminator="\n")
     paths[1].write_text(markdown(frame) + "\n", encoding="utf-8")
     paths[2].write_text(latex(frame) + "\n", encoding="utf-8")
     return paths
+
+
+def _to_ten_digits(value: object) -> object:
+    return float(f"{value:.10g}") if isinstance(value, float) else value
 
 
 def latex(frame: pd.DataFrame) -> str:
