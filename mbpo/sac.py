@@ -116,8 +116,8 @@ def td_target(sac: Sac, rows: Tensor, noise: Tensor) -> Tensor:
     with torch.no_grad():
         next_obs = layout.next_obs(rows)
         next_action, log_prob = sample_action(sac, next_obs, noise)
-        soft = q_values(sac.target_critic, next_obs, next_action).amin(1) - sac.alpha[:, None] * log_prob
-        return layout.reward(rows) + sac.config.discount * layout.mask(rows) * soft
+        value = q_values(sac.target_critic, next_obs, next_action).amin(1) - sac.alpha[:, None] * log_prob
+        return layout.reward(rows) + sac.config.discount * layout.mask(rows) * value
 
 
 def update(sac: Sac, rows: Tensor, noise: Tensor) -> Info:
