@@ -23,7 +23,7 @@ def stale(results: Path, cache: Path, protocol: str | None = None) -> list[str]:
         fresh.mkdir()
         if (results / "runs").is_dir():
             (fresh / "runs").symlink_to((results / "runs").resolve())
-        for path in (path for pattern in KEPT for path in results.glob(pattern)):
+        for path in (path for pattern in KEPT for path in results.glob(pattern) if path.is_file()):
             place = fresh / path.relative_to(results)
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(path, place)
