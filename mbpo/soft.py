@@ -59,8 +59,6 @@ def critic_gradients(sac: Learner, rows: Tensor, noise: Tensor) -> Found | None:
         rows: ``(R, B, W)`` packed transitions.
         noise: ``(R, B, A)`` standard normal, for the next action.
     """
-    if not _serves(sac, rows, noise, (sac.actor, sac.target_critic, sac.critic)):
-        return None
     return _call("critic_gradients", sac, rows, noise, (sac.actor, sac.target_critic, sac.critic), sac.critic)
 
 
@@ -72,8 +70,6 @@ def actor_gradients(sac: Learner, rows: Tensor, noise: Tensor) -> Found | None:
         rows: ``(R, B, W)`` packed transitions, of which the observations are read.
         noise: ``(R, B, A)`` standard normal, for the action.
     """
-    if not _serves(sac, rows, noise, (sac.actor, sac.critic)):
-        return None
     return _call("actor_gradients", sac, rows, noise, (sac.actor, sac.critic), sac.actor)
 
 
@@ -89,7 +85,11 @@ def _serves(sac: Learner, rows: Tensor, noise: Tensor, nets: Sequence[StackedMLP
     )
 
 
-def _call(name: str, sac: Learner, rows: Tensor, noise: Tensor, nets: Sequence[StackedMLP], of: StackedMLP) -> Found:
+def _call(
+    name: str, sac: Learner, rows: Tensor, noise: Tensor, nets: Sequence[StackedMLP], of: StackedMLP
+) -> Found | None:
+    if not _serves(sac, rows, noise, nets):
+        return None
     config, layout, alpha = sac.config, sac.layout, sac.alpha
     first, second = rows.new_empty(2, rows.shape[0])
     given = _Soft(

@@ -8,6 +8,7 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
@@ -16,6 +17,7 @@ from mbpo import kernels, loop
 from mbpo.accelerate import engine
 from mbpo.config import Budget, Method, ModelConfig, RolloutConfig, SacConfig, Target
 from mbpo.loop import Row, Run
+from mbpo.nn import StackedMLP
 from mbpo.state import TrainState
 
 CPU = torch.device("cpu")
@@ -141,6 +143,20 @@ def assert_same_rows(
         for name in a.diagnostics:
             place = f"{name} at {a.env_steps}"
             np.testing.assert_allclose(a.diagnostics[name][run], b.diagnostics[name][of], rtol, rtol, err_msg=place)
+
+
+NEEDS_KERNELS = pytest.mark.skipif(kernels.library() is None, reason=f"no kernels: no gcc, or {kernels.SWITCH}=torch")
+
+
+def double(net: StackedMLP) -> StackedMLP:
+    """The same numbers in double precision, which torch takes."""
+    weights, biases = ([t.detach().double().requires_grad_() for t in part] for part in (net.weights, net.biases))
+    return StackedMLP(weights, biases, net.activation)
+
+
+def same(ours: Sequence[Tensor], others: Sequence[Tensor]) -> None:
+    """Equal to the bit, and as many."""
+    assert len(ours) == len(others) and all(torch.equal(a, b) for a, b in zip(ours, others, strict=True))
 
 
 @contextmanager

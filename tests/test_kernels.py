@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from ensembles import LAYOUT, MIXED, SMALL
-from helpers import FTFL, MBPO, ready, seen_kernels, small
+from helpers import CPU, FTFL, MBPO, NEEDS_KERNELS, double, ready, same, seen_kernels, small
 from torch import Generator, Tensor
 from torch.nn.functional import relu, silu
 from toy_envs import DRIFT
@@ -23,9 +23,8 @@ from mbpo.loop import Run
 from mbpo.nn import Activation, StackedMLP, gradients
 from mbpo.streams import Streams
 
-pytestmark = pytest.mark.skipif(kernels.library() is None, reason=f"no kernels: no gcc, or {kernels.SWITCH}=torch")
+pytestmark = NEEDS_KERNELS
 
-CPU = torch.device("cpu")
 SIZES = [(1, 1), (3, 7), (13, 17, 1), (7, 33, 49, 3), (17, 158, 13, 33, 1), (5, 49, 17, 7, 13, 158)]
 BOTH = pytest.mark.parametrize("activation", [relu, silu])
 
@@ -48,12 +47,6 @@ class Numbers:
         return StackedMLP([w.requires_grad_() for w in weights], [b.requires_grad_() for b in biases], activation)
 
 
-def double(net: StackedMLP) -> StackedMLP:
-    """The same numbers, which torch takes."""
-    weights, biases = ([t.detach().double().requires_grad_() for t in part] for part in (net.weights, net.biases))
-    return StackedMLP(weights, biases, net.activation)
-
-
 def pass_through(net: StackedMLP, x: Tensor, pull: Tensor) -> list[Tensor]:
     """Output, gradients of all parameters and of the input."""
     x = x.detach().requires_grad_()
@@ -66,10 +59,6 @@ def agree(ours: Sequence[Tensor], exact: Sequence[Tensor], rtol: float) -> None:
     for mine, right in zip(ours, exact, strict=True):
         assert mine.dtype == torch.float32 and mine.shape == right.shape
         assert float((mine.double() - right).abs().max()) <= rtol * float(right.abs().max())
-
-
-def same(ours: Sequence[Tensor], others: Sequence[Tensor]) -> None:
-    assert len(ours) == len(others) and all(torch.equal(a, b) for a, b in zip(ours, others, strict=True))
 
 
 def as_finite(ours: Sequence[Tensor], torchs: Sequence[Tensor]) -> None:

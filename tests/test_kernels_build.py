@@ -12,12 +12,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers import NEEDS_KERNELS
 from torch.nn.functional import silu
 
 from mbpo import building, kernels
 from mbpo.config import InputError
 
-pytestmark = pytest.mark.skipif(kernels.library() is None, reason=f"no kernels: no gcc, or {kernels.SWITCH}=torch")
+pytestmark = NEEDS_KERNELS
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import seen_kernels
+from helpers import CPU, NEEDS_KERNELS, double, same, seen_kernels
 from torch import Tensor
 
 from mbpo import kernels, sac, soft
@@ -17,9 +17,8 @@ from mbpo.nn import StackedMLP
 from mbpo.sac import Sac
 from mbpo.streams import Streams
 
-pytestmark = pytest.mark.skipif(kernels.library() is None, reason=f"no kernels: no gcc, or {kernels.SWITCH}=torch")
+pytestmark = NEEDS_KERNELS
 
-CPU = torch.device("cpu")
 RUNS = 3
 WAYS = {"critic_gradients": sac._critic_gradients, "actor_gradients": sac._actor_gradients}
 BOTH = pytest.mark.parametrize("name", WAYS)
@@ -45,15 +44,13 @@ def learner(obs_dim: int, action_dim: int, runs: int = RUNS, **constants: Any) -
     return made
 
 
-def double(one: Sac) -> Sac:
+def exact(one: Sac) -> Sac:
     """The same numbers, which torch takes."""
     twin = Sac.__new__(Sac)
     vars(twin).update(vars(one))
     twin.log_alpha = one.log_alpha.detach().double()
     for name in ("actor", "critic", "target_critic"):
-        net = getattr(one, name)
-        parts = ([t.detach().double().requires_grad_() for t in part] for part in (net.weights, net.biases))
-        setattr(twin, name, StackedMLP(*parts, net.activation))
+        setattr(twin, name, double(getattr(one, name)))
     return twin
 
 
@@ -83,16 +80,12 @@ def flat(found: soft.Found) -> list[Tensor]:
 
 def check(name: str, one: Sac, rows: Tensor, noise: Tensor, rtol: float = 1e-5) -> list[Tensor]:
     ours = found_by(name, one, rows, noise)
-    exact = flat(WAYS[name](double(one), rows.double(), noise.double()))
-    for mine, right in zip(ours, exact, strict=True):
+    wanted = flat(WAYS[name](exact(one), rows.double(), noise.double()))
+    for mine, right in zip(ours, wanted, strict=True):
         assert mine.dtype == torch.float32 and mine.shape == right.shape
         for r in range(len(mine)):  # each run by its own size
             assert float((mine[r].double() - right[r]).abs().max()) <= rtol * float(right[r].abs().max()) + 1e-30
     return ours
-
-
-def same(ours: list[Tensor], others: list[Tensor]) -> None:
-    assert len(ours) == len(others) and all(torch.equal(a, b) for a, b in zip(ours, others, strict=True))
 
 
 # Against torch in double precision
@@ -261,7 +254,7 @@ def test_what_the_kernels_do_not_know_is_torchs(monkeypatch: pytest.MonkeyPatch)
         assert kernel(one, rows, noise) is not None
         for given in ((tall, noise), (narrow, noise), (rows, few), (rows.double(), noise.double())):
             assert kernel(one, *given) is None
-        assert kernel(double(one), rows, noise) is None
+        assert kernel(exact(one), rows, noise) is None
         with torch.autocast("cpu", dtype=torch.bfloat16):
             assert kernel(one, rows, noise) is None
         with monkeypatch.context() as patch:
