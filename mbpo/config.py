@@ -113,10 +113,17 @@ class ModelConfig(Config):
         1_000, "cap on epochs per fit when stopping is early", unit="epochs", source="ours; jannerm has none", ge=1
     )
     holdout_ratio: float = constant(
-        0.2, "share of rows held out, one split per fit", source="[C] STFL, jannerm", gt=0, lt=1
+        0.2, "share of rows held out, for the whole run", source="[C] STFL, jannerm", gt=0, lt=1
     )
     max_holdout: int = constant(
-        50_000, "largest holdout", unit="rows", source="[C] STFL scores 50k; jannerm 5,000", ge=1
+        50_000,
+        "most held-out rows that elites are scored on, drawn at random",
+        unit="rows",
+        source="[C] STFL scores 50k, drawn with replacement; jannerm all",
+        ge=1,
+    )
+    holdout_cap: int | None = constant(
+        None, "largest holdout; rows beyond it are trained on", unit="rows", source="[C] STFL none; jannerm 5,000", ge=1
     )
 
     @model_validator(mode="after")

@@ -183,6 +183,24 @@ def scalars(p: Prediction) -> dict[str, Tensor]:
     return reward_collapse(p) | variance(p) | model_error(p)
 
 
+def target_map(ensemble: GaussianEnsemble) -> dict[str, Tensor]:
+    """Shift and scale of the targets, and how far the last fit moved the scale: ``(R,)`` each.
+
+    * ``target_shift_reward``, ``target_scale_reward``: of the reward, in units of the environment.
+    * ``target_scale_obs_geomean``: geometric mean of the scale over the dimensions of obs.
+    * ``target_scale_moved``: largest |log(scale / scale before the last fit)| over all dimensions. Weights go on
+      from fit to fit, so a map that moves under them is a jump of what they predict. 0 after the first fit, and
+      wherever targets are not normalized.
+    """
+    shift, scale = ensemble.map.shift, ensemble.map.scale
+    return {
+        "target_shift_reward": shift[:, -1].clone(),
+        "target_scale_reward": scale[:, -1].clone(),
+        "target_scale_obs_geomean": scale[:, :-1].log().mean(1).exp(),
+        "target_scale_moved": (scale / ensemble.scale_before).log().abs().amax(1),
+    }
+
+
 def target_geometry(rows: Tensor, layout: Layout) -> dict[str, Tensor]:
     """What the targets look like before any training, from packed ``rows (R, N, W)``.
 
@@ -235,11 +253,17 @@ def soft_returns(
 
 @dataclass(frozen=True)
 class CriticBias:
-    """Means over visited states of one run: critic, Monte-Carlo reward part, entropy part."""
+    """Means over visited states of one run: critic, Monte-Carlo reward part, entropy part, and the bias by its sign.
+
+    `over` is the mean of the positive part of a state's bias, `under` that of the negative one (never above 0):
+    together they are the bias, of which errors of both signs may leave nothing.
+    """
 
     q: float
     reward_part: float
     entropy_part: float
+    over: float
+    under: float
 
     @property
     def bias(self) -> float:
@@ -254,7 +278,7 @@ def critic_bias(
 
     A time limit hides the rest of the return, so only states are counted from which the hidden rest
     weighs at most `tail` (``discount^steps_left``); an episode that terminated has no hidden rest. If
-    none qualifies, all three means are NaN.
+    none qualifies, all means are NaN.
     """
     rows: list[tuple[float, float, float]] = []
     for trace, values in zip(traces, q, strict=True):
@@ -266,6 +290,10 @@ def critic_bias(
             if trace.terminated or discount ** (length - t) <= tail
         ]
     if not rows:
-        return CriticBias(math.nan, math.nan, math.nan)
+        return CriticBias(math.nan, math.nan, math.nan, math.nan, math.nan)
     means = [sum(column) / len(rows) for column in zip(*rows, strict=True)]
-    return CriticBias(*means)
+    errors = [q - reward - entropy for q, reward, entropy in rows]
+    # Comparisons with NaN are false: a critic that is not finite must not count as one without bias.
+    over = sum(0.0 if e < 0 else e for e in errors) / len(rows)
+    under = sum(0.0 if e > 0 else e for e in errors) / len(rows)
+    return CriticBias(*means, over, under)

@@ -40,6 +40,7 @@ class GaussianEnsemble:
         self.input_mean = torch.zeros(runs, 1, inputs, device=device, dtype=dtype)
         self.input_std = torch.ones_like(self.input_mean)
         self.map = targets.identity(arms, layout.obs_dim, device, dtype)
+        self.scale_before = self.map.scale.clone()  # (R, D): the map's scale before the last fit
         self.holdout_mse = torch.full((runs, config.ensemble_size), torch.nan, device=device, dtype=dtype)
         self.elites = torch.arange(config.num_elites, device=device).expand(runs, -1).clone()
 
@@ -92,6 +93,7 @@ class GaussianEnsemble:
         frozen = {
             "input_mean": self.input_mean,
             "input_std": self.input_std,
+            "scale_before": self.scale_before,
             "holdout_mse": self.holdout_mse,
             "elites": self.elites,
         }

@@ -1,4 +1,4 @@
-"""Fits of the dynamics model to real rows: one split, statistics, weights, elites.
+"""Fits of the dynamics model to real rows: a split that only grows, statistics, weights, elites.
 
 After Janner et al. 2019 (jannerm/mbpo, bnn.py), with a fixed number of updates (STFL) or early stopping (jannerm).
 """
@@ -24,10 +24,15 @@ _BLOCK = 64
 
 @dataclass(frozen=True)
 class Split:
-    """Row indices of one fit: ``train (R, n)`` and ``holdout (R, m)``, disjoint."""
+    """Row indices: ``train (R, n)`` and ``holdout (R, m)``, disjoint and together 0 .. n + m - 1."""
 
     train: Tensor
     holdout: Tensor
+
+    @property
+    def size(self) -> int:
+        """Rows of either side."""
+        return self.train.shape[1] + self.holdout.shape[1]
 
 
 Watch = Callable[[int], None]
@@ -40,38 +45,69 @@ def fit(
     watch: Watch | None = None,
     watch_every: int = 0,
     block: Callable[[Tensor], object] | None = None,
+    kept: Split | None = None,
 ) -> Split:
     """Fit statistics, then weights, warm-started, on ``rows (R, N, W)``; then choose the elites.
 
-    One split serves the whole fit, so no holdout row is ever trained on; it is returned. ``watch(updates)`` is called
-    every `watch_every` updates. `block` stands in for `updates` of this ensemble, in a fit that neither stops early nor
-    is watched.
+    The split is returned; a refit is given it as `kept`, so that no row is ever trained on and held out in turn.
+    ``watch(updates)`` is called every `watch_every` updates. `block` stands in for `updates` of this ensemble, in a fit
+    that neither stops early nor is watched.
 
     Raises:
         ValueError: fewer than two rows, of which none could be held out.
     """
     streams = streams.fork("fit")
-    split = make_split(ensemble.config, rows.shape[1], streams)
+    split = make_split(ensemble.config, rows.shape[1], streams, kept)
+    scored = scored_rows(ensemble.config, split.holdout, streams)
+    before = ensemble.map.scale.clone()
     _fit_statistics(ensemble, rows, split)
+    # Before the first fit there was no scale that could have moved.
+    ensemble.scale_before.copy_(ensemble.map.scale if kept is None else before)
     watch = watch if watch_every else None
     if ensemble.config.stopping == "early":
-        _fit_early(ensemble, rows, split, streams, watch, watch_every)
+        _fit_early(ensemble, rows, Split(split.train, scored), streams, watch, watch_every)
     else:
         run = block or partial(dynamics.updates, partial(dynamics.update, ensemble))
         _fit_fixed(ensemble, rows, split, streams, run, watch, watch_every)
-    ensemble.holdout_mse = holdout_mse(ensemble, rows, split.holdout)
+    ensemble.holdout_mse = holdout_mse(ensemble, rows, scored)
     ranked = ensemble.holdout_mse.nan_to_num(torch.inf).argsort(1)
     ensemble.elites.copy_(ranked[:, : ensemble.config.num_elites])
     return split
 
 
-def make_split(config: ModelConfig, n: int, streams: Streams) -> Split:
-    """A fresh random split of n rows."""
-    held = min(config.max_holdout, max(1, int(n * config.holdout_ratio)))
+def make_split(config: ModelConfig, n: int, streams: Streams, kept: Split | None = None) -> Split:
+    """A random split of n rows that goes on from `kept`: rows that it has keep their side, later ones are drawn.
+
+    Held out are ``n * holdout_ratio`` of all rows, rounded down, as if they had been split at once.
+    """
+    # A side belongs to a slot of the buffer. In a full one a new row takes the side of the row that it overwrites:
+    # that does not depend on what the row holds, the counts of all runs stay equal, and a row keeps its side for
+    # as long as it is held.
+    old, old_held = (0, 0) if kept is None else (kept.size, kept.holdout.shape[1])
+    held = max(1, int(n * config.holdout_ratio))
+    held = held if config.holdout_cap is None else min(held, config.holdout_cap)
     if n - held < 1:
         raise ValueError(f"{n} rows cannot be split into training and holdout; collect at least 2")
-    order = streams.permutation("split", n)
-    return Split(train=order[:, held:], holdout=order[:, :held])
+    if kept is not None and n == old:
+        return kept
+    if n < old:
+        raise ValueError(f"a split of {old} rows cannot go on to {n} rows")
+    order, drawn = old + streams.permutation("split", n - old), min(max(held - old_held, 0), n - old)
+    fresh = Split(train=order[:, drawn:], holdout=order[:, :drawn])
+    if kept is None:
+        return fresh
+    return Split(torch.cat([kept.train, fresh.train], 1), torch.cat([kept.holdout, fresh.holdout], 1))
+
+
+def scored_rows(config: ModelConfig, holdout: Tensor, streams: Streams) -> Tensor:
+    """The rows of ``holdout (R, m)`` that members are scored on: all, or `max_holdout` at random ``(R, max_holdout)``.
+
+    STFL draws as many with replacement; without it each row tells something of its own.
+    """
+    if holdout.shape[1] <= config.max_holdout:
+        return holdout
+    order = streams.permutation("scored", holdout.shape[1])
+    return holdout.gather(1, order[:, : config.max_holdout])
 
 
 def _fit_statistics(ensemble: GaussianEnsemble, rows: Tensor, split: Split) -> None:

@@ -143,9 +143,11 @@ def step_environments(state: TrainState) -> None:
 
 
 def fit_model(state: TrainState) -> None:
-    """Fit target map, input statistics and weights to all real rows."""
+    """Fit target map, input statistics and weights to the real rows; those once held out remain so."""
     assert state.dynamics is not None
-    state.split = fitting.fit(state.dynamics, state.real.filled(), state.streams, block=state.model_block)
+    state.split = fitting.fit(
+        state.dynamics, state.real.filled(), state.streams, block=state.model_block, kept=state.split
+    )
 
 
 def branch_rollouts(state: TrainState) -> None:

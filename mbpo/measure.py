@@ -64,13 +64,20 @@ def _buffers(state: TrainState) -> dict[str, Tensor]:
 
 
 def _model(state: TrainState) -> dict[str, Tensor]:
-    """The model measures on rows that the last fit held out."""
+    """The model measures on held-out rows, and its target map."""
     if state.dynamics is None or state.split is None:
         return {}
-    held = gather_rows(state.real.rows, state.split.holdout[:, :_SAMPLE])
+    held = gather_rows(state.real.rows, _spread(state.split.holdout))
     length = torch.full((len(state.runs),), float(state.method.rollout.length(state.env_steps)))
     scalars = {"model_holdout_mse": state.dynamics.holdout_mse.mean(1), "rollout_length": length}
-    return diagnostics.model_report(state.dynamics, held) | scalars
+    return diagnostics.model_report(state.dynamics, held) | diagnostics.target_map(state.dynamics) | scalars
+
+
+def _spread(holdout: Tensor) -> Tensor:
+    """At most `_SAMPLE` of ``holdout (R, m)``, evenly over its length: it is in order of age, fit by fit."""
+    m = holdout.shape[1]
+    picks = torch.arange(min(m, _SAMPLE), device=holdout.device)
+    return holdout[:, picks * m // len(picks)]
 
 
 def _bias(state: TrainState) -> dict[str, Tensor]:
@@ -86,13 +93,15 @@ def _bias(state: TrainState) -> dict[str, Tensor]:
 
     seeds = _eval_seeds(state, "bias", episodes)
     played = play(state.eval_envs(episodes), stochastic, seeds, state.engine.device, state.engine.dtype, record=True)
-    out: dict[str, list[float]] = {"critic_bias": [], "mc_reward_part": [], "mc_entropy_part": [], "mc_q": []}
+    out: list[dict[str, float]] = []
     for r, traces in enumerate(played.traces):
         q = [_q_of_run(state, r, np.stack(t.obs), np.stack(t.action)) for t in traces]
         found = diagnostics.critic_bias(traces, q, state.method.sac.discount, float(state.sac.alpha[r]))
-        for name, value in zip(out, (found.bias, found.reward_part, found.entropy_part, found.q), strict=True):
-            out[name].append(value)
-    return {name: torch.tensor(values) for name, values in out.items()}
+        signs = {"critic_bias": found.bias, "critic_bias_over": found.over, "critic_bias_under": found.under}
+        out.append(
+            signs | {"mc_reward_part": found.reward_part, "mc_entropy_part": found.entropy_part, "mc_q": found.q}
+        )
+    return {name: torch.tensor([measured[name] for measured in out]) for name in out[0]}
 
 
 @torch.no_grad()

@@ -389,8 +389,16 @@ def trace(length: int, terminated: bool, reward: float = 1.0) -> Trace:
 def test_bias_of_a_terminated_episode_counts_every_step() -> None:
     """Discount 0.5, two steps: plain 1.5, 1; entropy 0.5, 0."""
     found = critic_bias([trace(2, True)], [[4.0, 2.0]], discount=0.5, alpha=1.0)
-    assert found == CriticBias(q=3.0, reward_part=1.25, entropy_part=0.25)
+    assert found == CriticBias(q=3.0, reward_part=1.25, entropy_part=0.25, over=1.5, under=0.0)
     assert found.bias == 1.5
+
+
+def test_errors_of_both_signs_show_where_the_bias_is_none() -> None:
+    """Values 1, discount 0: errors 3, -2, 0, -1 of four states."""
+    found = critic_bias([trace(4, True)], [[4.0, -1.0, 1.0, 0.0]], discount=0.0, alpha=1.0)
+    assert (found.bias, found.over, found.under) == (0.0, 0.75, -0.75)
+    lost = critic_bias([trace(2, True)], [[math.nan, 1.0]], discount=0.0, alpha=1.0)
+    assert math.isnan(lost.over) and math.isnan(lost.under)
 
 
 def test_bias_of_a_truncated_episode_leaves_its_tail_out() -> None:
@@ -410,4 +418,4 @@ def test_bias_is_a_mean_over_states_and_not_over_episodes() -> None:
 
 def test_bias_of_episodes_that_are_all_tail_is_unknown() -> None:
     found = critic_bias([trace(3, False)], [[1.0] * 3], discount=0.99, alpha=1.0)
-    assert math.isnan(found.q) and math.isnan(found.bias)
+    assert all(math.isnan(x) for x in (found.q, found.bias, found.over, found.under))

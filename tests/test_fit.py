@@ -30,7 +30,7 @@ from mbpo import dynamics, targets
 from mbpo.checkpoint import copy_into
 from mbpo.config import ModelConfig
 from mbpo.dynamics import GaussianEnsemble
-from mbpo.fitting import Split, bootstrap, fit, holdout_mse, make_split
+from mbpo.fitting import Split, bootstrap, fit, holdout_mse, make_split, scored_rows
 
 # Splits and statistics
 
@@ -44,11 +44,52 @@ def test_a_split_is_disjoint_and_whole_and_each_runs_own() -> None:
 
 
 @pytest.mark.parametrize(
-    ("n", "ratio", "cap", "held"), [(100, 0.2, 7, 7), (3, 0.2, 50, 1), (2, 0.2, 50, 1), (10, 0.99, 50, 9)]
+    ("n", "ratio", "cap", "held"),
+    [(100, 0.2, 7, 7), (100, 0.2, None, 20), (3, 0.2, 50, 1), (2, 0.2, 50, 1), (10, 0.99, 50, 9)],
 )
-def test_size_of_the_holdout(n: int, ratio: float, cap: int, held: int) -> None:
-    split = make_split(ModelConfig(holdout_ratio=ratio, max_holdout=cap), n, make_streams(["a"]))
+def test_size_of_the_holdout(n: int, ratio: float, cap: int | None, held: int) -> None:
+    config = ModelConfig(holdout_ratio=ratio, max_holdout=3, holdout_cap=cap)  # few are scored, as many are held out
+    split = make_split(config, n, make_streams(["a"]))
     assert (split.holdout.shape[1], split.train.shape[1]) == (held, n - held)
+
+
+@pytest.mark.parametrize("cap", [None, 50])
+def test_a_row_keeps_its_side_and_counts_are_those_of_one_split(cap: int | None) -> None:
+    config, names = ModelConfig(holdout_ratio=0.2, holdout_cap=cap), ["a", "b"]
+    kept: Split | None = None
+    for fit_, n in enumerate((2, 3, 104, 105, 333, 333)):
+        split = make_split(config, n, make_streams([f"{name}/{fit_}" for name in names]), kept)
+        held = max(1, int(0.2 * n)) if cap is None else min(max(1, int(0.2 * n)), cap)
+        assert (split.holdout.shape[1], split.train.shape[1]) == (held, n - held)
+        for r in range(2):
+            assert sorted(split.train[r].tolist() + split.holdout[r].tolist()) == list(range(n))
+            if kept is not None:
+                assert set(kept.train[r].tolist()) <= set(split.train[r].tolist())
+                assert set(kept.holdout[r].tolist()) <= set(split.holdout[r].tolist())
+        kept = split
+    assert set(split.holdout[0].tolist()) != set(split.holdout[1].tolist())
+    with pytest.raises(ValueError, match="of 333 rows cannot go on to 332"):
+        make_split(config, 332, make_streams(names), kept)
+
+
+def test_the_first_split_is_the_permutation_of_all_rows() -> None:
+    """Models that are fitted once keep the numbers of their stored records."""
+    split, order = make_split(ModelConfig(), 50, make_streams(["a"])), make_streams(["a"]).permutation("split", 50)
+    assert torch.equal(split.holdout, order[:, :10]) and torch.equal(split.train, order[:, 10:])
+
+
+def test_elites_are_scored_on_some_of_a_large_holdout() -> None:
+    holdout = torch.stack([torch.arange(100, 400), torch.arange(500, 800)])
+    scored = scored_rows(ModelConfig(max_holdout=200), holdout, make_streams(["a", "b"]))
+    for r in range(2):
+        assert len(set(scored[r].tolist())) == 200 and set(scored[r].tolist()) < set(holdout[r].tolist())
+        assert abs(float(scored[r].double().mean()) - float(holdout[r].double().mean())) < 20  # not one end of them
+    assert scored_rows(ModelConfig(max_holdout=300), holdout, make_streams(["a", "b"])) is holdout
+    ensemble, streams = make({**SMALL, "max_holdout": 5, "holdout_ratio": 0.5})
+    rows = system(100)[0]
+    split = fit(ensemble, rows, streams)
+    assert split.holdout.shape[1] == 50
+    assert not torch.equal(ensemble.holdout_mse, holdout_mse(ensemble, rows, split.holdout))
 
 
 def test_one_row_cannot_be_split() -> None:
@@ -70,13 +111,44 @@ def test_statistics_are_those_of_the_training_rows() -> None:
             close(getattr(ensemble.map, name)[r], getattr(alone, name)[0])
 
 
-def test_every_fit_splits_afresh_and_fits_statistics_afresh() -> None:
-    ensemble, streams = make(SMALL)
-    rows = system(100)[0]
-    first, before = fit(ensemble, rows, streams), ensemble.input_mean.clone()
-    second = fit(ensemble, rows, streams)
-    assert set(first.holdout[0].tolist()) != set(second.holdout[0].tolist())
-    assert not torch.equal(before, ensemble.input_mean)
+def test_every_fit_fits_statistics_afresh_and_remembers_the_scale_before() -> None:
+    ensemble, streams = make(SMALL, (FTFL, MBPO))
+    rows = runs_of(200, 2)
+    kept, mean = fit(ensemble, rows[:, :100], streams), ensemble.input_mean.clone()
+    first = ensemble.map.scale.clone()
+    assert torch.equal(ensemble.scale_before, first)  # nothing has moved yet
+    rows[:, 100:] *= 3.0
+    fit(ensemble, rows, streams, kept=kept)
+    assert not torch.equal(mean, ensemble.input_mean)
+    assert torch.equal(ensemble.scale_before, first)
+    assert bool((ensemble.map.scale[0] > 1.2 * first[0]).all()) and torch.equal(ensemble.map.scale[1], first[1])
+
+
+@pytest.mark.parametrize(
+    "constants", [{**SMALL, "updates": 400}, {**EARLY, "max_epochs": 40, "patience": 50}], ids=["fixed", "early"]
+)
+def test_the_reported_error_is_that_of_rows_never_trained_on(
+    monkeypatch: pytest.MonkeyPatch, constants: dict[str, Any]
+) -> None:
+    """Five fits on growing data by a model that memorizes noise: a row that had been trained on would look easy."""
+    batches = recorded(monkeypatch)
+    wide = {**constants, "hidden_dims": (128, 128), "weight_decay": (0.0, 0.0, 0.0), "holdout_ratio": 0.3}
+    ensemble, streams = make(wide)
+    rows, fresh = named(300, 1), named(2000, 1)
+    for i, data in enumerate((rows, fresh)):
+        LAYOUT.targets(data).copy_(normal(1, data.shape[1], 3, seed=50 + i))
+    kept: Split | None = None
+    for n in (60, 120, 180, 240, 300):
+        kept = fit(ensemble, rows[:, :n], streams, kept=kept)
+    assert kept is not None
+    trained = {int(i) for batch in batches for i in LAYOUT.mask(batch).flatten().tolist()}
+    never = sorted(set(range(300)) - trained)
+    assert never == sorted(kept.holdout[0].tolist())
+    close(ensemble.holdout_mse, holdout_mse(ensemble, rows, torch.tensor([never])), atol=1e-9)
+    honest = float(holdout_mse(ensemble, fresh, torch.arange(2000)[None]).mean())
+    memorized = float(holdout_mse(ensemble, rows, kept.train).mean())
+    assert memorized < 0.6 * honest
+    assert float(ensemble.holdout_mse.mean()) == pytest.approx(honest, rel=0.25)
 
 
 # What is trained on
@@ -283,11 +355,13 @@ def test_a_run_in_lockstep_equals_a_solo_run_in_two_fits(constants: dict[str, An
     names = ["a", "b", "c"]
     together, streams = make(constants, MIXED, names)
     solos = [make(constants, [arm], [name]) for arm, name in zip(MIXED, names, strict=True)]
+    split: Split | None = None
+    owns: list[Split | None] = [None] * 3
     for n in (150, 190):
         rows = runs_of(n, 3)
-        split = fit(together, rows, streams)
+        split = fit(together, rows, streams, kept=split)
         for r, (alone, own_streams) in enumerate(solos):
-            own = fit(alone, rows[r : r + 1], own_streams)
+            own = owns[r] = fit(alone, rows[r : r + 1], own_streams, kept=owns[r])
             assert torch.equal(split.train[r], own.train[0])
             for p, q in zip(together.parameters, alone.parameters, strict=True):
                 close(p[r], q[0], atol=1e-8)

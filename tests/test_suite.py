@@ -74,10 +74,11 @@ def test_janner_constants_are_those_of_the_original_in_env_steps(task: str) -> N
     # the pool of the original: retain_epochs x length x 100k x epoch_length / train_freq
     assert method.rollout.per_step * method.rollout.retain == retain * 100_000 * epoch / freq
     assert method.real_rows == 12
-    assert (model.learning_rate, model.logvar_bounds, model.bootstrap, model.stopping, model.max_holdout) == (
+    assert (model.learning_rate, model.logvar_bounds, model.bootstrap, model.stopping, model.holdout_cap) == (
         *(1e-3, "learned", "per-member"),
         *("early", 5000),
     )
+    assert model.max_holdout == model.holdout_cap  # all that are held out are scored
     assert (model.init, method.sac.init, method.sac.temperature_loss) == (
         *("truncated-normal", "glorot-uniform"),
         "log-alpha",
