@@ -291,9 +291,9 @@ def critic_bias(
         ]
     if not rows:
         return CriticBias(math.nan, math.nan, math.nan, math.nan, math.nan)
-    means = [sum(column) / len(rows) for column in zip(*rows, strict=True)]
+    q_mean, reward_part, entropy_part = (sum(column) / len(rows) for column in zip(*rows, strict=True))
     errors = [q - reward - entropy for q, reward, entropy in rows]
     # Comparisons with NaN are false: a critic that is not finite must not count as one without bias.
     over = sum(0.0 if e < 0 else e for e in errors) / len(rows)
     under = sum(0.0 if e > 0 else e for e in errors) / len(rows)
-    return CriticBias(*means, over, under)
+    return CriticBias(q_mean, reward_part, entropy_part, over, under)

@@ -97,10 +97,9 @@ def _bias(state: TrainState) -> dict[str, Tensor]:
     for r, traces in enumerate(played.traces):
         q = [_q_of_run(state, r, np.stack(t.obs), np.stack(t.action)) for t in traces]
         found = diagnostics.critic_bias(traces, q, state.method.sac.discount, float(state.sac.alpha[r]))
-        signs = {"critic_bias": found.bias, "critic_bias_over": found.over, "critic_bias_under": found.under}
-        out.append(
-            signs | {"mc_reward_part": found.reward_part, "mc_entropy_part": found.entropy_part, "mc_q": found.q}
-        )
+        bias = {"critic_bias": found.bias, "critic_bias_over": found.over, "critic_bias_under": found.under}
+        parts = {"mc_reward_part": found.reward_part, "mc_entropy_part": found.entropy_part, "mc_q": found.q}
+        out.append(bias | parts)
     return {name: torch.tensor([measured[name] for measured in out]) for name in out[0]}
 
 

@@ -124,16 +124,11 @@ def test_every_fit_fits_statistics_afresh_and_remembers_the_scale_before() -> No
     assert bool((ensemble.map.scale[0] > 1.2 * first[0]).all()) and torch.equal(ensemble.map.scale[1], first[1])
 
 
-@pytest.mark.parametrize(
-    "constants", [{**SMALL, "updates": 400}, {**EARLY, "max_epochs": 40, "patience": 50}], ids=["fixed", "early"]
-)
-def test_the_reported_error_is_that_of_rows_never_trained_on(
-    monkeypatch: pytest.MonkeyPatch, constants: dict[str, Any]
-) -> None:
+def test_the_reported_error_is_that_of_rows_never_trained_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """Five fits on growing data by a model that memorizes noise: a row that had been trained on would look easy."""
     batches = recorded(monkeypatch)
-    wide = {**constants, "hidden_dims": (128, 128), "weight_decay": (0.0, 0.0, 0.0), "holdout_ratio": 0.3}
-    ensemble, streams = make(wide)
+    wide = {"hidden_dims": (128, 128), "weight_decay": (0.0, 0.0, 0.0), "holdout_ratio": 0.3}
+    ensemble, streams = make({**SMALL, **wide, "updates": 800})
     rows, fresh = named(300, 1), named(2000, 1)
     for i, data in enumerate((rows, fresh)):
         LAYOUT.targets(data).copy_(normal(1, data.shape[1], 3, seed=50 + i))
@@ -147,8 +142,8 @@ def test_the_reported_error_is_that_of_rows_never_trained_on(
     close(ensemble.holdout_mse, holdout_mse(ensemble, rows, torch.tensor([never])), atol=1e-9)
     honest = float(holdout_mse(ensemble, fresh, torch.arange(2000)[None]).mean())
     memorized = float(holdout_mse(ensemble, rows, kept.train).mean())
-    assert memorized < 0.6 * honest
-    assert float(ensemble.holdout_mse.mean()) == pytest.approx(honest, rel=0.25)
+    assert memorized < 0.7 * honest
+    assert float(ensemble.holdout_mse.mean()) == pytest.approx(honest, rel=0.2)
 
 
 # What is trained on

@@ -5,6 +5,7 @@ The figures themselves are tested in `test_diagnostics`; here a wrong critic, po
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -110,7 +111,9 @@ def test_critic_bias_is_of_the_critics_mean_against_soft_returns_of_the_stochast
     for r in range(2):
         rows: list[tuple[float, float, float]] = []
         for p in step_by_step(state, r, "bias", EPISODES, noise):
-            plain, entropy = soft_returns(p["reward"], p["log_prob"], DISCOUNT, float(state.sac.log_alpha[r].exp()))
+            plain, entropy = soft_returns(
+                p["reward"], p["log_prob"], DISCOUNT, float(state.sac.log_alpha.detach()[r].exp())
+            )
             joined = torch.as_tensor(np.concatenate([np.stack(p["obs"]), np.stack(p["action"])], 1)).double()
             with torch.no_grad():
                 twins = state.sac.critic(joined.expand(2, 1, -1, -1))[r, :, :, 0]
@@ -210,7 +213,8 @@ def test_the_temperature_is_alpha_and_not_its_logarithm(state: TrainState, row: 
 
 def test_measuring_draws_from_no_stream_of_training() -> None:
     """The next steps of a run that was measured are those of one that was not."""
-    measured, plain = trained(method(FTFL)), trained(method(FTFL))
+    whole = {"env_steps": 72, "eval_every": 72}  # at whose end every row of the real buffer is in use
+    measured, plain = trained(method(FTFL), **whole), trained(method(FTFL), **whole)
     for _ in range(3):
         evaluate(measured)
     for state in (measured, plain):
@@ -230,7 +234,7 @@ def test_a_row_keeps_its_side_in_training_also_where_the_buffer_is_full() -> Non
         loop.advance(state)
         assert state.split is not None
         sides.append(state.split)
-    for old, new in zip(sides, sides[1:], strict=False):
+    for old, new in itertools.pairwise(sides):
         assert set(old.holdout[0].tolist()) <= set(new.holdout[0].tolist())
         assert set(old.train[0].tolist()) <= set(new.train[0].tolist())
     assert (sides[-1].size, sides[-1].holdout.shape[1]) == (60, 12)
