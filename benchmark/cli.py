@@ -31,6 +31,7 @@ from benchmark.running.options import (
     Json,
     ProtocolName,
     Results,
+    Seed,
     precision_named,
     print_json,
     say,
@@ -52,12 +53,14 @@ def run(
     task: Annotated[list[str], typer.Option(help="such as dmc:hopper-hop; may be repeated")],
     method: Annotated[list[str], typer.Option(help="such as ftfl; may be repeated")],
     seeds: Annotated[int | None, Count("seeds 0 to N-1; the protocol's number if left out")] = None,
+    seed: Annotated[list[int] | None, Seed("this seed, in place of --seeds; may be repeated")] = None,
     protocol: ProtocolName = "quick",
     kind: Annotated[str, typer.Option(help="train online, or fit models on a fixed data set")] = "train",
     drop: Annotated[list[str] | None, typer.Option(help="observation group to leave out; may be repeated")] = None,
     steps: Annotated[int | None, Count("env steps, in place of the protocol's")] = None,
     precision: Annotated[str, typer.Option(help="of products: fp32, bf16, tf32 or fp64")] = "fp32",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1")] = "auto",
+    max_lockstep: Annotated[int, Count("most runs in one job, a matter of memory")] = runner.MAX_LOCKSTEP,
     results: Results = RESULTS,
     cache: Cache = CACHE,
     as_json: Json = False,
@@ -65,18 +68,20 @@ def run(
     """Train the runs that have no record; equal runs are never trained twice."""
     if kind not in get_args(Kind):
         raise InputError(f"unknown kind {kind!r}; {nearest(kind, get_args(Kind))}")
+    if seed and seeds is not None:
+        raise InputError("--seed names the seeds and --seeds counts them: give one of the two")
     page = _with_steps(load_suite().protocol(protocol), kind, steps)
     wanted = specs(
-        cast(Kind, kind), _distinct(task), _distinct(method), page, seeds,
+        cast(Kind, kind), _distinct(task), _distinct(method), page, list(dict.fromkeys(seed)) if seed else seeds,
         drop=drop or (), precision=precision_named(precision),
     )  # fmt: skip
     store = Store(results, cache)
     missing = store.missing(wanted)
-    estimate = hours(missing, status.speeds(results, os.environ).rates)
+    estimate = hours(missing, status.speeds(results, os.environ).rates, most=max_lockstep)
     if missing:
         say(f"{len(missing)} of {count(len(wanted), 'run')} to train, estimated {duration(estimate * 3600)}")
         with Watch(cache, say):
-            runner.ensure(wanted, store, device=device)
+            runner.ensure(wanted, store, device=device, max_lockstep=max_lockstep)
     found = [{"key": s.key, "kind": s.kind, "task": s.task, "method": s.method, "seed": s.seed} for s in wanted]
     if as_json:
         print_json({"trained": len(missing), "present": len(wanted) - len(missing), "runs": found})

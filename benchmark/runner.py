@@ -25,10 +25,11 @@ import pandas as pd
 from benchmark.running.cost import MAX_LOCKSTEP
 from benchmark.running.leases import Leases
 from benchmark.running.progress import Progress, count, duration
-from benchmark.running.provenance import device_name, provenance
+from benchmark.running.provenance import conditions, device_name, provenance
+from benchmark.running.stretches import Stretches
 from benchmark.spec import RunSpec, lockstep, unique
 from benchmark.store import COLUMNS, DIAGNOSTICS, Store
-from mbpo.config import InputError
+from mbpo.config import InputError, numerics_version
 
 log = logging.getLogger(__name__)
 
@@ -119,19 +120,22 @@ def ensure(
         The specs without a record: none, unless `train` is False.
 
     Raises:
-        InputError: a results folder that cannot be written, a task, observation group or device that does not exist;
-            all before anything trains.
+        InputError: a results folder that cannot be written, a task, observation group or device that does not exist, a
+            run whose numbers are another version's than this code's; all before anything trains.
         JobsFailed: after all other jobs were finished.
     """
+    if max_lockstep < 1:
+        raise InputError(f"max_lockstep = {max_lockstep}: a job holds at least 1 run")
     wanted = unique(specs)
     missing = store.missing(wanted)
     if not missing or not train:
         return missing
+    sources = {run.key: run for spec in missing if (run := spec.source_run) is not None}
+    refuse_untrainable([*missing, *_without_replay(sources.values(), store.cache)], store)
     store.prepare()
     if trainers is None:
         _check(missing, device)
     work = _Work(store, device, max_lockstep, checkpoint_seconds, poll_seconds, trainers or TRAINERS)
-    sources = {run.key: run for spec in missing if (run := spec.source_run) is not None}
     # What others are fitted on comes first; what they need of it is a kept replay, be there a record or not.
     work.until_none(lambda: _without_replay(sources.values(), store.cache), keep_replay=True)
     lost = work.failed.keys
@@ -150,11 +154,26 @@ def keep_replays(
     wanted = unique(runs)
     if not (missing := _without_replay(wanted, store.cache)):
         return
+    refuse_untrainable(missing, store)
     store.prepare()
     _check(missing, device)
     work = _Work(store, device, max_lockstep, 300.0, 1.0, TRAINERS)
     work.until_none(lambda: _without_replay(wanted, store.cache), keep_replay=True)
     work.failed.tell()
+
+
+def refuse_untrainable(runs: Iterable[RunSpec], store: Store) -> None:
+    """Raise `InputError` for the first run whose numbers are of another version than this code makes."""
+    for run in runs:
+        if run.trainable:
+            continue
+        now = numerics_version(run.kind, run.constants)
+        commit = store.read(run).provenance.get("commit") if store.has(run) else None
+        made = f"commit {commit}" if commit else "the commit in the provenance of that version's records"
+        raise InputError(
+            f"{run.label} ({run.key}) is a {run.kind!r} run of numerics version {run.numerics_version} and this code "
+            f"makes version {now}: records of it are read and judged, but only {made} can train it"
+        )
 
 
 def _without_replay(sources: Iterable[RunSpec], cache: Path) -> list[RunSpec]:
@@ -268,18 +287,26 @@ def _run(
     draft.write_text(json.dumps([spec.key for spec in job.specs]))
     draft.replace(checkpoint / "runs.json")
     log.info("%s %s", "resuming" if resumed else "training", job.label)
-    start = time.monotonic()
+    start, name = time.monotonic(), device_name(device)
+    stretches, snapshots = Stretches(checkpoint), import_module("mbpo.checkpoint").complete(checkpoint)
+    stretches.begin(conditions(first, name), snapshots[-1] if snapshots else None)
     with Progress(store.cache, job.name, job.specs, first.length) as progress:
         place = Place(store.cache, checkpoint, progress, device, checkpoint_seconds, keep_replay)
         results = trainers[first.kind](job.specs, place)
-        seconds, name = time.monotonic() - start, device_name(device)
+        seconds = time.monotonic() - start
         for spec, result in zip(job.specs, results, strict=True):
             if store.has(spec):  # trained again for its replay
                 _compare(store.read(spec).curve, result.curve, spec)
             else:
-                store.write(spec, *result, provenance(spec, job.specs, name, seconds, resumed))
+                told = stretches.ended(_end(spec, result), seconds)
+                store.write(spec, *result, provenance(spec, job.specs, name, seconds, resumed, told))
     shutil.rmtree(checkpoint)
     log.info("finished %s in %s", job.label, duration(seconds))
+
+
+def _end(spec: RunSpec, result: Result) -> int:
+    """The last step of a finished run: an env step of training, an update of a fit or probe."""
+    return int(result.curve["update"].iloc[-1]) if spec.kind == "fit" else spec.length  # a fit may stop by itself
 
 
 def _compare(stored: pd.DataFrame, curve: pd.DataFrame, spec: RunSpec) -> None:

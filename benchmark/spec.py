@@ -2,8 +2,8 @@
 
 The key of a run is a hash of every field that changes its numbers, so equal runs share one record whatever they are
 called, and a record can be found without trusting its folder's name. The commit is provenance, not key:
-`NUMERICS_VERSION` stands for the code. Fields at their defaults are left out of the hash, so a constant that is added
-later orphans no record; a default that is changed must raise `NUMERICS_VERSION` (the golden keys in the tests say so).
+`NUMERICS_VERSIONS` stand for the code. Fields at their defaults are left out of the hash, so a constant that is added
+later orphans no record; a default that is changed must raise the versions (the golden keys in the tests say so).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from mbpo.config import NUMERICS_VERSION, Budget, Config, Method, build, constant
+from mbpo.config import Budget, Config, Method, build, constant, numerics_version
 
 Kind = Literal["train", "fit", "probe"]
 Precision = Literal["fp32", "bf16", "tf32", "fp64"]
@@ -38,6 +38,7 @@ class Replay(Config):
     budget: Budget
     precision: Precision = "fp32"
     step: int = constant(..., "rows of its replay that are used, one an env step", unit="env steps", ge=20)
+    numerics_version: int = constant(1, "version of the training that collected it; 1 for the first replays", ge=0)
 
     @model_validator(mode="after")
     def _within_the_run(self) -> Self:
@@ -120,7 +121,7 @@ class RunSpec(Config):
     fit: FitBudget | None = None
     probe: ProbeBudget | None = None
     precision: Precision = "fp32"
-    numerics_version: int = NUMERICS_VERSION
+    numerics_version: int = Field(default_factory=lambda given: _version_of(given))
 
     @field_validator("drop")
     @classmethod
@@ -171,8 +172,13 @@ class RunSpec(Config):
             constants=source.constants,
             budget=source.budget,
             precision=source.precision,
-            numerics_version=self.numerics_version,
+            numerics_version=source.numerics_version,
         )
+
+    @property
+    def trainable(self) -> bool:
+        """Whether this code makes the numbers of this run; those of another version can be read and judged only."""
+        return self.numerics_version == numerics_version(self.kind, self.constants)
 
     @property
     def length(self) -> int:
@@ -214,6 +220,11 @@ class RunSpec(Config):
     def from_json(cls, data: Mapping[str, Any], where: str = "spec.json") -> RunSpec:
         """The inverse of `to_json`. Raises `InputError` on an unknown field or an impossible value."""
         return build(cls, {name: value for name, value in data.items() if name != "key"}, where)
+
+
+def _version_of(given: Mapping[str, Any]) -> int:
+    """This code's version of a run with the fields `given`, of which a faulty one is left out."""
+    return numerics_version(given.get("kind", "train"), given.get("constants"))
 
 
 def arm(method: str, drop: Iterable[str] = ()) -> str:

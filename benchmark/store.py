@@ -2,9 +2,9 @@
 
 Four files make a record: `spec.json`, `curve.csv`, `diagnostics.csv`, `provenance.json`. It appears whole or not at
 all: it is written beside its place, flushed to disk, and renamed. It is never changed afterwards; `provenance.json`
-holds the digests of the other three files, and a folder that does not match them is torn: logged, listed by
-`Store.torn`, and otherwise as good as absent. A run is looked up by its key, so equal runs that go by two names share
-one record.
+holds the digests of the other three files and, in a sealed record, of what else it says itself. A folder that does not
+match them is torn: logged, listed by `Store.torn`, and otherwise as good as absent. A run is looked up by its key, so
+equal runs that go by two names share one record.
 
 Columns: a train curve has ``env_steps, episode, episode_return, length``, a fit curve ``update, holdout_mse,
 holdout_nll``, a probe curve ``share, updates, episode, episode_return, length`` (updates 0: the policy it starts from);
@@ -38,6 +38,8 @@ COLUMNS = {
     "fit": ["update", "holdout_mse", "holdout_nll"],
     "probe": ["share", "updates", "episode", "episode_return", "length"],
 }
+SEAL = "provenance"
+"""The entry among a record's digests that is of its provenance, less that entry; the first records have none."""
 DIAGNOSTICS = ["step", "measure", "dim", "value"]
 FILES = ("spec.json", "curve.csv", "diagnostics.csv", "provenance.json")
 log = logging.getLogger(__name__)
@@ -109,6 +111,10 @@ class Store:
             raise KeyError(f"no record of {spec.label} ({spec.key}) in {str(self.results)!r}")
         return _load(folder, spec)
 
+    def sealed(self, spec: RunSpec) -> bool:
+        """Whether a change of the record's provenance would show. Raises `KeyError` if there is no record."""
+        return SEAL in self.read(spec).provenance["sha256"]
+
     def records(self) -> Iterator[Record]:
         """Every sound record that this version can read, in the order of folders."""
         yield from (_load(folder, spec) for folder, spec in self._stored())
@@ -151,7 +157,8 @@ class Store:
                 "diagnostics.csv": diagnostics[DIAGNOSTICS].to_csv(index=False, lineterminator="\n"),
             }
             digests = {name: _sha256(text.encode()) for name, text in texts.items()}
-            texts["provenance.json"] = _pretty({**provenance, "sha256": digests})
+            told = {**provenance, "sha256": digests}
+            texts["provenance.json"] = _pretty({**told, "sha256": {**digests, SEAL: _seal(told)}})
             for name, text in texts.items():
                 _flush(draft / name, text)
             if folder.exists():  # torn, or `has` would have seen it
@@ -172,7 +179,7 @@ class Store:
         if folder is not None and not spec.same_run(stored := _stored_spec(folder)):
             raise InputError(
                 f"{str(folder)!r} has the key of {spec.label} but other constants ({_difference(spec, stored)}): "
-                "a default was changed, so raise NUMERICS_VERSION in mbpo/config.py"
+                "a default was changed, so raise NUMERICS_VERSIONS in mbpo/config.py"
             )
         return folder
 
@@ -206,10 +213,13 @@ def _fault(folder: Path) -> str:
     if lacking:
         return "no " + ", ".join(lacking)
     try:
-        digests = json.loads((folder / "provenance.json").read_text())["sha256"]
+        told = json.loads((folder / "provenance.json").read_text())
+        digests = told["sha256"]
         key = json.loads((folder / "spec.json").read_text())["key"]
         changed = [name for name in FILES[:3] if _sha256((folder / name).read_bytes()) != digests[name]]
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
+        if SEAL in digests and _seal(told) != digests[SEAL]:
+            changed.append("provenance.json")
+    except (ValueError, KeyError, TypeError):
         return "its JSON cannot be read"
     if key != folder.name:
         return f"its spec.json is of {key}"
@@ -265,6 +275,13 @@ def _check_frame(spec: RunSpec, name: str, frame: pd.DataFrame, columns: list[st
 
 def _pretty(data: Any) -> str:
     return json.dumps(data, indent=1) + "\n"
+
+
+def _seal(provenance: Mapping[str, Any]) -> str:
+    """The digest of a provenance's canonical JSON without its own seal."""
+    digests = {name: value for name, value in provenance["sha256"].items() if name != SEAL}
+    canonical = json.dumps({**provenance, "sha256": digests}, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return _sha256(canonical.encode())
 
 
 def _sha256(data: bytes) -> str:

@@ -16,7 +16,7 @@ from pydantic import model_validator
 from mbpo.fields import Config, InputError, build, constant, nearest
 
 __all__ = [
-    "NUMERICS_VERSION",
+    "NUMERICS_VERSIONS",
     "Budget",
     "Config",
     "InputError",
@@ -28,10 +28,22 @@ __all__ = [
     "build",
     "constant",
     "nearest",
+    "numerics_version",
 ]
 
-NUMERICS_VERSION = 1
-"""Part of every run's key. Raise it when the same constants and seed give other numbers."""
+RunKind = Literal["train", "fit", "probe"]
+NUMERICS_VERSIONS: dict[RunKind, int] = {"train": 2, "fit": 1, "probe": 1}
+"""What this code makes of each kind of run; part of the run's key, so that old and new numbers never meet.
+
+Raise a kind's version when the same constants and seed give its runs other numbers, and only then: a kind that did not
+move keeps its records. `train` is online training, `fit` a model on a fixed data set, `probe` critics and policies from
+a fixed policy. The history, a line for each raise:
+
+* train 2: other initial weights of the actor; a row that was held out once stays held out in later fits.
+* fits and probes of a model that stops early, 2 (`EARLY_STOPPING_VERSION`): the last, partial batch of an epoch counts.
+"""
+EARLY_STOPPING_VERSION = 2
+"""The version of fits and probes whose model stops early. It is raised with theirs, and never falls below it."""
 
 
 class Target(Config):
@@ -288,3 +300,9 @@ class Budget(Config):
     bias_episodes: int = constant(
         0, "episodes per evaluation for critic bias, stochastic policy", unit="episodes", source="ours", ge=0, le=1_000
     )
+
+
+def numerics_version(kind: RunKind, method: Method | None = None) -> int:
+    """The version of the numbers that this code gives runs of `kind`: see `NUMERICS_VERSIONS`."""
+    early = method is not None and method.model is not None and method.model.stopping == "early"
+    return max(NUMERICS_VERSIONS[kind], EARLY_STOPPING_VERSION if early else 0)

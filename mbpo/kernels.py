@@ -259,6 +259,12 @@ def call(name: str, *structures: ctypes.Structure) -> None:
         kernel(*given)
 
 
+def vector_width() -> int | None:
+    """Floats that the compiled kernels take at once: 16, 8 or 4; None where torch does the work."""
+    found = library()
+    return None if found is None else int(found.vector_width())
+
+
 @cache
 def library() -> ctypes.CDLL | None:
     """The kernels, built for this processor if they are not yet; None where torch has to do.

@@ -16,7 +16,7 @@ from mbpo import dynamics, sac
 from mbpo.accelerate import Block, Engine
 from mbpo.buffer import Layout, ReplayBuffer
 from mbpo.checkpoint import copy_into
-from mbpo.config import NUMERICS_VERSION, Budget, InputError, Method
+from mbpo.config import Budget, InputError, Method, numerics_version
 from mbpo.dynamics import GaussianEnsemble
 from mbpo.envs import EnvBatch
 from mbpo.fitting import Split
@@ -196,7 +196,7 @@ class TrainState:
             "budget": self.budget.model_dump(),
             "device": self.engine.device.type,
             "precision": self.engine.precision,
-            "numerics_version": NUMERICS_VERSION,
+            "numerics_version": numerics_version("train", self.method),
         }
 
     def state(self) -> dict[str, Any]:

@@ -93,6 +93,13 @@ def test_the_number_of_seeds_is_the_protocols_unless_given(trainer: Fake, places
     assert [spec.seed for spec in trainer.jobs[0]] == list(range(load_suite().protocol("smoke").seeds))
 
 
+def test_seeds_may_be_named_and_jobs_kept_small(trainer: Fake, places: list[str]) -> None:
+    base = ["run", "--task", PENDULUM, "--method", "mbpo", "--protocol", "smoke", *places]
+    named = [word for seed in (7, 3, 7, 2**31 - 1, 0) for word in ("--seed", str(seed))]
+    assert cli.main([*base, *named, "--max-lockstep", "3"]) == 0
+    assert [[spec.seed for spec in job] for job in trainer.jobs] == [[7, 3, 2**31 - 1], [0]]
+
+
 GOOD = ["run", "--task", "dmc:hopper-hop", "--method", "mbpo"]
 
 
@@ -108,6 +115,11 @@ GOOD = ["run", "--task", "dmc:hopper-hop", "--method", "mbpo"]
         (["report", "--protocol", "quik"], "unknown protocol 'quik'; did you mean 'quick'?"),
         ([*GOOD, "--kind", "trane"], "unknown kind 'trane'; did you mean 'train'?"),
         ([*GOOD, "--seeds", "-3"], "'--seeds': '-3' is not a whole number of at least 1"),
+        ([*GOOD, "--seed", "-1"], "'--seed': '-1' is not a whole number from 0 to 2147483647"),
+        ([*GOOD, "--seed", str(2**31)], "'2147483648' is not a whole number from 0 to 2147483647"),
+        ([*GOOD, "--seed", "0.5"], "'0.5' is not a whole number from 0"),
+        ([*GOOD, "--seed", "3", "--seeds", "2"], "--seed names the seeds and --seeds counts them: give one"),
+        ([*GOOD, "--max-lockstep", "0"], "'--max-lockstep': '0' is not a whole number of at least 1"),
         ([*GOOD, "--seeds", "nan"], "'nan' is not a whole number of at least 1"),
         ([*GOOD, "--seeds", "0"], "'0' is not a whole number of at least 1"),
         ([*GOOD, "--steps", "1e5"], "'--steps': '1e5' is not a whole number of at least 1"),

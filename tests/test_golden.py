@@ -1,7 +1,7 @@
 """Fingerprints of short runs: the numbers of equal constants and seeds stay as they are, or say that they moved.
 
-Stored results are reused by their key, of which `NUMERICS_VERSION` is a part. A change of the core that moves numbers
-must raise it, else old and new results would be pooled. This file run as a script stores the fingerprints anew.
+Stored results are reused by their key, of which the version of training is a part. A change of the core that moves
+numbers must raise it, else old and new results would be pooled. This file run as a script stores the fingerprints anew.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from helpers import FTFL, MBPO, drive, parameters, small, small_janner
 from toy_envs import DRIFT
 
 from mbpo import Budget, Method
-from mbpo.config import NUMERICS_VERSION
+from mbpo.config import numerics_version
 from mbpo.loop import Run
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -28,6 +28,7 @@ CASES: dict[str, Method] = {
     "ftfl": small(FTFL),
     "mbpo-janner": small_janner(MBPO),
 }
+VERSION = numerics_version("train")
 BUDGET = Budget(env_steps=100, eval_every=50, eval_episodes=2, bias_episodes=1)
 PRECISIONS = ("fp64", "fp32")
 # Initial weights are drawn in float32, whose last bit differs between processors; so short a run makes 2e-6 of it.
@@ -66,12 +67,12 @@ def stored(name: str) -> dict[str, Any]:
 @pytest.mark.parametrize("name", CASES)
 def test_numbers_have_not_moved(name: str, precision: str) -> None:
     golden = stored(name)
-    assert golden["numerics_version"] == NUMERICS_VERSION, (
-        f"fingerprints are of NUMERICS_VERSION {golden['numerics_version']}, the code is of {NUMERICS_VERSION}: "
+    assert golden["numerics_version"] == VERSION, (
+        f"fingerprints are of training's version {golden['numerics_version']}, the code is of {VERSION}: "
         f"run `{REGENERATE}`"
     )
     lines = "\n  ".join(moved(fingerprint(CASES[name], precision), golden[precision]))
-    assert not lines, f"numbers moved: if intended raise NUMERICS_VERSION and run `{REGENERATE}`\n  {lines}"
+    assert not lines, f"numbers moved: if intended raise NUMERICS_VERSIONS and run `{REGENERATE}`\n  {lines}"
 
 
 def test_no_fingerprint_is_left_over() -> None:
@@ -99,17 +100,17 @@ def test_a_small_change_would_show(name: str, monkeypatch: pytest.MonkeyPatch) -
 
 
 def regenerate() -> int:
-    """Store the fingerprints of this `NUMERICS_VERSION`; refused if its numbers moved under the same version."""
+    """Store the fingerprints of this version of training; refused if its numbers moved under the same version."""
     GOLDEN.mkdir(exist_ok=True)
     for name, method in CASES.items():
         path, new = GOLDEN / f"{name}.json", {precision: fingerprint(method, precision) for precision in PRECISIONS}
-        if path.exists() and stored(name)["numerics_version"] == NUMERICS_VERSION:
+        if path.exists() and stored(name)["numerics_version"] == VERSION:
             lines = [line for precision in PRECISIONS for line in moved(new[precision], stored(name)[precision])]
             if lines:
-                print(f"error: {name} moved; raise NUMERICS_VERSION in mbpo/config.py first", *lines, sep="\n  ")
+                print(f"error: {name} moved; raise its version in mbpo/config.py first", *lines, sep="\n  ")
                 return 2
             continue
-        path.write_text(json.dumps({"numerics_version": NUMERICS_VERSION, **new}, indent=1) + "\n")
+        path.write_text(json.dumps({"numerics_version": VERSION, **new}, indent=1) + "\n")
         print(f"stored {path}")
     for path in GOLDEN.iterdir():
         if path.stem not in CASES:

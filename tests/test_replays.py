@@ -21,10 +21,9 @@ SAC = Method(model=None, utd=1, random_steps=20, real_capacity=1000, sac=SacConf
 MODEL = ModelConfig(hidden_dims=(8,), weight_decay=(0.0, 0.0), ensemble_size=2, num_elites=1, updates=3, batch_size=8)
 
 
-def fit(seed: int, predict: str = "delta", step: int = 420) -> RunSpec:
-    source = Replay(
-        method="sac", constants=SAC, budget=Budget(env_steps=420, eval_every=210, eval_episodes=1), step=step
-    )
+def fit(seed: int, predict: str = "delta", step: int = 420, version: int = 2) -> RunSpec:
+    budget = Budget(env_steps=420, eval_every=210, eval_episodes=1)
+    source = Replay(method="sac", constants=SAC, budget=budget, step=step, numerics_version=version)
     return RunSpec(
         kind="fit",
         task=TASK,
@@ -66,6 +65,20 @@ def test_replay_is_remade_from_its_key_and_its_record_left_alone(stored: Store, 
     assert before[0] == after[0]  # not overwritten
     # Alone or in company: to rounding, for an element's may depend on whether it ends a vector.
     np.testing.assert_allclose(before[1], after[1], rtol=1e-4, atol=1e-5)
+
+
+def test_a_replay_of_an_older_version_is_used_but_not_collected(stored: Store, tmp_path: Path) -> None:
+    old, new = fit(5, version=1), fit(0).source_run
+    run = old.source_run
+    assert run is not None and new is not None
+    store = Store(tmp_path / "results", tmp_path / "cache")
+    with pytest.raises(InputError, match=r"train sac on .* is a 'train' run of numerics version 1 and this code makes"):
+        runner.ensure([old], store, device="cpu")
+    assert not store.results.exists()
+    replays.folder(store.cache, run).mkdir(parents=True)
+    for path in replays.folder(stored.cache, new).iterdir():
+        (replays.folder(store.cache, run) / path.name).write_bytes(path.read_bytes())
+    assert runner.ensure([old], store, device="cpu") == [] and store.has(old) and not store.has(run)
 
 
 def test_training_and_held_out_rows_come_from_different_episodes(stored: Store) -> None:

@@ -1,5 +1,6 @@
 """`ensure`: everything once, whoever trains it, and whatever breaks on the way."""
 
+import importlib
 import json
 import logging
 import os
@@ -178,10 +179,106 @@ def test_a_job_that_was_begun_resumes_in_its_own_company(store: Store) -> None:
     resumed = Fake(look)
     go(store, wanted(["norm-only", "mbpo", "ftfl"], seeds=3), resumed)
     assert resumed.jobs[0] == begun.jobs[0], "the checkpoint fits only the runs that it was made with"
-    assert seen[0][1] == ["runs.json", "step-1"] and seen[1][1] == ["runs.json"]
+    ours = ["runs.json", "stretches.json"]
+    assert seen[0][1] == [ours[0], "step-1", ours[1]] and seen[1][1] == ours
     assert len(set(resumed.trained)) == 9 and list((store.cache / "checkpoints").iterdir()) == []
     assert store.read(begun.jobs[0][0]).provenance["resumed"] is True
     assert store.read(resumed.jobs[1][0]).provenance["resumed"] is False
+
+
+# What every process that worked on a run leaves on record
+
+
+def snapshot(place: Place, step: int, seconds: float) -> None:
+    """A complete snapshot that was made `seconds` after the present stretch began."""
+    folder = place.checkpoint / f"step-{step:012d}"
+    folder.mkdir()
+    (folder / "COMPLETE").touch()
+    began = json.loads((place.checkpoint / "stretches.json").read_text())[-1]["began"]
+    os.utime(folder, (began + seconds, began + seconds))
+
+
+def test_every_stretch_of_a_run_is_on_record(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads, asked = [1], wanted(["sac"])
+    monkeypatch.setattr(runner, "conditions", lambda spec, device: {"threads": threads[0], "device": device})
+
+    def leave(step: int | None, seconds: float = 0.0) -> None:
+        def stop(job: Sequence[RunSpec], place: Place) -> None:
+            if step is not None:
+                snapshot(place, step, seconds)
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            go(store, asked, Fake(stop))
+        threads[0] += 1
+
+    leave(None)
+    leave(20, 7.5)
+    leave(40, 2.25)
+    leave(None)
+    assert go(store, asked, Fake()) == []
+    for spec in asked:
+        told = store.read(spec).provenance
+        assert [row["threads"] for row in told["stretches"]] == [1, 2, 3, 4, 5]
+        assert [row["steps"] for row in told["stretches"]] == [[0, 0], [0, 20], [20, 40], [40, 40], [40, 60]]
+        *stopped, last = [row["wall_seconds"] for row in told["stretches"]]
+        assert stopped == [None, pytest.approx(7.5, abs=2e-3), pytest.approx(2.25, abs=2e-3), None]
+        assert last == told["wall_seconds"]
+        assert {tuple(row) for row in told["stretches"]} == {("threads", "device", "steps", "wall_seconds")}
+        assert store.sealed(spec)
+
+
+def test_a_stretch_tells_what_may_move_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    (spec,) = wanted(["mbpo"], seeds=1)
+    torch, kernels = sys.modules["torch"], importlib.import_module("mbpo.kernels")
+    monkeypatch.setattr(kernels, "library", lambda: SimpleNamespace(vector_width=lambda: 8))
+    found = provenance.conditions(spec, "cpu")
+    assert (found["means"], found["vector_width"], found["threads"]) == ("kernels", 8, torch.get_num_threads())
+    assert (found["engine"], found["device"], found["mujoco"]) == ("e0", "cpu", found["versions"]["mujoco"])
+    assert found["torch_capability"] == torch.backends.cpu.get_cpu_capability() and {"commit", "dirty"} <= set(found)
+    assert provenance.conditions(spec.model_copy(update={"precision": "bf16"}), "cpu")["vector_width"] is None
+    assert provenance.conditions(spec, "NVIDIA")["means"] == "graphs"
+    monkeypatch.setattr(kernels, "library", lambda: None)
+    found = provenance.conditions(spec, "cpu")
+    assert (found["means"], found["vector_width"]) == ("torch", None)
+
+
+def test_stretches_that_cannot_be_read_are_refused(store: Store) -> None:
+    def damage(job: Sequence[RunSpec], place: Place) -> None:
+        (place.checkpoint / "stretches.json").write_text('[{"steps": [0]}]')
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        go(store, wanted(["sac"]), Fake(damage))
+    with pytest.raises(
+        JobsFailed, match=r"stretches\.json' does not hold a job's stretches; delete its folder"
+    ) as error:
+        go(store, wanted(["sac"]), Fake())
+    assert error.value.bad_input
+
+
+# Runs of another version
+
+
+@pytest.mark.parametrize("version", [1, 3])
+def test_a_run_of_another_version_is_read_but_not_trained(store: Store, version: int) -> None:
+    (new,) = wanted(["sac"], seeds=1)
+    old, fake = new.model_copy(update={"numerics_version": version}), Fake()
+    said = rf"is a 'train' run of numerics version {version} and this code makes version 2: .* only {{}} can train it"
+    with pytest.raises(InputError, match=said.format("the commit in the provenance of that version's records")):
+        go(store, [new, old], fake)
+    assert fake.jobs == [] and not store.results.exists()
+    assert go(store, [old], fake, train=False) == [old]
+    store.write(old, *result(old), {"commit": "abc"})
+    assert go(store, [old], fake) == [] and store.missing([new]) == [new] and fake.jobs == []
+    with pytest.raises(InputError, match=said.format("commit abc")):
+        runner.keep_replays([old], store, device="cpu")
+    assert go(store, [new], fake) == [] and fake.trained == [new.key]
+
+
+def test_a_job_of_no_runs_is_refused(store: Store) -> None:
+    with pytest.raises(InputError, match="max_lockstep = 0: a job holds at least 1 run"):
+        go(store, wanted(["sac"]), Fake(), max_lockstep=0)
 
 
 # Several processes

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from benchmark.spec import FitBudget, RunSpec, lockstep, unique
+from benchmark.spec import FitBudget, ProbeBudget, Replay, RunSpec, lockstep, unique
 from mbpo.config import Budget, InputError, Method, ModelConfig, RolloutConfig, SacConfig, Target, build
 
 FTFL = Target(normalize="both", predict="next_obs")
@@ -21,12 +21,44 @@ def fit(**changes: Any) -> RunSpec:
     return RunSpec(**{**base, "constants": Method(), "fit": FitBudget(), **changes})
 
 
+def on_replay(**changes: Any) -> FitBudget:
+    source = Replay(**{"method": "sac", "constants": Method(model=None), "budget": Budget(), "step": 50_000, **changes})
+    return FitBudget(source=source)
+
+
+def probe() -> RunSpec:
+    return fit(kind="probe", fit=on_replay(), probe=ProbeBudget())
+
+
 def test_golden_keys() -> None:
-    # If these move, stored records are orphaned. A changed default must raise NUMERICS_VERSION and may then move them;
+    # If these move, stored records are orphaned. A changed default must raise NUMERICS_VERSIONS and may then move them;
     # a new field with a default, or a new name, must not.
-    assert train().key == "dc96749e93503452"
+    sac: dict[str, Any] = {"constants": Method(model=None, utd=1), "drop": ("touch",), "precision": "bf16"}
+    assert train().key == "f8b60e00bbbe4754"
     assert fit().key == "ab1962460be59535"
-    assert train(constants=Method(model=None, utd=1), drop=("touch",), precision="bf16").key == "31aead697f064bd3"
+    assert train(**sac).key == "76def53cb24f457d"
+    assert train(numerics_version=1).key == "dc96749e93503452"
+    assert train(**sac, numerics_version=1).key == "31aead697f064bd3"
+    assert fit(fit=on_replay()).key == "78624e602f8f965e"
+
+
+def test_every_kind_of_run_has_its_own_version() -> None:
+    early = Method(model=ModelConfig(stopping="early"))
+    assert (train().numerics_version, train(constants=early).numerics_version) == (2, 2)
+    assert (fit().numerics_version, fit(constants=early).numerics_version) == (1, 2)
+    assert probe().numerics_version == 1
+    for spec in (train(), fit(), fit(constants=early), probe()):
+        assert spec.trainable and not spec.model_copy(update={"numerics_version": 0}).trainable
+    assert RunSpec.from_json(train(numerics_version=1).to_json()) == train(numerics_version=1) != train()
+
+
+def test_the_version_of_a_replays_training_is_part_of_the_key_unless_it_is_the_first() -> None:
+    first, second = fit(fit=on_replay()), fit(fit=on_replay(numerics_version=2))
+    assert first.source_run is not None and second.source_run is not None
+    assert (first.source_run.numerics_version, second.source_run.numerics_version) == (1, 2)
+    assert not first.source_run.trainable and second.source_run.trainable
+    assert first == fit(fit=on_replay(numerics_version=1)) and first.key != second.key
+    assert (first.numerics_version, second.numerics_version) == (1, 1)
 
 
 def test_the_name_of_a_method_is_not_part_of_its_runs() -> None:

@@ -1,8 +1,10 @@
 """Records: whole or absent, never overwritten, found by key."""
 
+import hashlib
 import json
 import logging
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -138,11 +140,49 @@ def test_a_torn_record_is_reported_and_as_good_as_absent(
     assert fresh.has(spec(0)) and fresh.read(spec(0)).curve["episode_return"].tolist() == RETURNS
 
 
+CHANGED = [
+    lambda text: text.replace('"abc"', '"abd"'),
+    lambda text: text.replace("commit", "comnit"),
+    lambda text: text.replace('"sha256": {', '"sha256": {"more": "0",'),
+    lambda text: text.replace('"provenance": "', '"provenance": "0'),
+]
+
+
+@pytest.mark.parametrize("change", CHANGED)
+def test_a_changed_provenance_is_torn_where_it_is_sealed(store: Store, change: Callable[[str], str]) -> None:
+    (folder,) = fill(store, spec())
+    page = folder / "provenance.json"
+    text = page.read_text()
+    assert change(text) != text and store.sealed(spec())
+    page.write_text(change(text))
+    assert Store(store.results, store.cache).torn() == [folder]
+    page.write_text(text)
+    assert Store(store.results, store.cache).torn() == []
+
+
+def test_the_seal_is_of_the_canonical_json_of_all_else(store: Store) -> None:
+    (folder,) = fill(store, spec())
+    told = json.loads((folder / "provenance.json").read_text())
+    seal = told["sha256"].pop("provenance")
+    canonical = json.dumps(told, sort_keys=True, separators=(",", ":")).encode()
+    assert seal == hashlib.sha256(canonical).hexdigest()
+
+
+def test_the_first_records_have_no_seal_and_are_sound(store: Store) -> None:
+    (folder,) = fill(store, spec())
+    page = folder / "provenance.json"
+    told = json.loads(page.read_text())
+    del told["sha256"]["provenance"]
+    page.write_text(json.dumps({**told, "commit": "xyz"}))
+    fresh = Store(store.results, store.cache)
+    assert fresh.has(spec()) and not fresh.sealed(spec()) and fresh.torn() == []
+
+
 def test_a_stranger_that_looks_whole_does_not_pass_for_the_run(store: Store) -> None:
     other = spec(constants=Method(utd=7))
     other.__dict__["key"] = spec().key  # what a changed default would do: other constants, the same hash
     fill(store, other)
-    with pytest.raises(InputError, match=r"constants\.utd: 20 asked for, 7 stored.*raise NUMERICS_VERSION"):
+    with pytest.raises(InputError, match=r"constants\.utd: 20 asked for, 7 stored.*raise NUMERICS_VERSIONS"):
         store.has(spec())
 
 
@@ -153,6 +193,7 @@ def test_records_of_another_version_are_left_alone(store: Store, caplog: pytest.
     (folder / "spec.json").write_text(text)
     provenance = json.loads((folder / "provenance.json").read_text())
     provenance["sha256"]["spec.json"] = module._sha256(text.encode())
+    provenance["sha256"]["provenance"] = module._seal(provenance)
     (folder / "provenance.json").write_text(json.dumps(provenance))
     module._stored_spec.cache_clear()
     with caplog.at_level(logging.WARNING):

@@ -276,7 +276,9 @@ def test_the_plan_compares_all_mechanism_measures_and_shares_the_claims_runs() -
     data_alone = {"reward_true_mean", "reward_true_std", "reward_pred_std"}  # the last is reward_std_ratio times data
     assert set(fit.measures) == set(FIT_MEASURES) - data_alone
     ours = {spec.key for spec in precision.runs(plan, "fp32")}
-    assert {spec.key for spec in specs("train", ["gym:InvertedPendulum-v5"], ["mbpo", "ftfl"], "quick", 5)} <= ours
+    pendulum: Any = ("train", ["gym:InvertedPendulum-v5"], ["mbpo", "ftfl"], "quick", 5)
+    assert {spec.key for spec in specs(*pendulum, numerics_version=1)} <= ours
+    assert ours.isdisjoint(spec.key for spec in specs(*pendulum)), "its training is pinned to what it was run at"
     assert ours.isdisjoint(spec.key for spec in precision.runs(plan, "bf16"))
 
 

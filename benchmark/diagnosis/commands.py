@@ -36,6 +36,7 @@ def diagnose(
         store = Store(results, cache)
         runs = import_module("benchmark.diagnosis.policies").runs_of(policy, task, less, store, sets)
         if not import_module("benchmark.running.replays").has(cache, runs[0]):
+            runner.refuse_untrainable(runs[:1], store)
             needed = duration(3600 * hours(runs[:1]))
             say(f"the replay of {runs[0].label} is not kept; it is trained again, estimated {needed}")
         with Watch(cache, say):

@@ -53,11 +53,16 @@ def rates(gpus: int = 0, cpus: int | None = None) -> Rates:
     return replace(CPU, flops=CPU_FLOPS_PER_CORE * cores)
 
 
-def hours(specs: Iterable[RunSpec], machine: Rates | None = None, suite: Suite | None = None) -> float:
-    """Estimated hours for the runs, trained in lockstep one job after the other."""
+def hours(
+    specs: Iterable[RunSpec],
+    machine: Rates | None = None,
+    suite: Suite | None = None,
+    most: int = MAX_LOCKSTEP,
+) -> float:
+    """Estimated hours for the runs, trained in lockstep one job of at most `most` after the other."""
     machine = machine or rates()
     suite = suite or load_suite()
-    return sum(_seconds(group, machine, suite) for group in lockstep(specs, MAX_LOCKSTEP)) / 3600
+    return sum(_seconds(group, machine, suite) for group in lockstep(specs, most)) / 3600
 
 
 def sac_update_flops(method: Method, obs: int, action: int, kernels: bool = False) -> float:

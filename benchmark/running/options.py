@@ -27,6 +27,18 @@ def Count(help: str) -> Any:
     return typer.Option(parser=_count, metavar="N", help=help)
 
 
+def Seed(help: str) -> Any:
+    """A `typer.Option` for a seed."""
+    return typer.Option(parser=_seed, metavar="SEED", help=help)
+
+
+def _seed(given: str | int) -> int:
+    text = str(given)
+    if not text.isdecimal() or int(text) >= 2**31:
+        raise ValueError(f"{text!r} is not a whole number from 0 to {2**31 - 1}")
+    return int(text)
+
+
 Results = Annotated[Path, typer.Option(help="folder of records")]
 Cache = Annotated[Path, typer.Option(help="folder of leases, progress and checkpoints")]
 Json = Annotated[bool, typer.Option("--json", help="JSON alone on standard output")]

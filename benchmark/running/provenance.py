@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import import_module, metadata
 from pathlib import Path
@@ -15,7 +15,6 @@ import numpy as np
 
 from benchmark.judging import registry
 from benchmark.spec import RunSpec
-from mbpo.config import NUMERICS_VERSION
 
 PACKAGES = ("torch", "numpy", "gymnasium", "mujoco", "dm_control")
 ROLLOUT_STEPS = 10
@@ -24,24 +23,56 @@ ROLLOUT_DECIMALS = 4
 
 
 def provenance(
-    spec: RunSpec, companions: Sequence[RunSpec], device: str, seconds: float, resumed: bool
+    spec: RunSpec,
+    companions: Sequence[RunSpec],
+    device: str,
+    seconds: float,
+    resumed: bool,
+    stretches: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """What `provenance.json` holds, less the digests that the store adds.
 
-    `seconds` is the wall time of the whole lockstep job in this process; after a resume, of its last stretch alone.
+    `seconds` is the wall time of the whole lockstep job in this process; after a resume, of its last stretch alone, as
+    all else here but `stretches`, which tells of every process that worked on the run.
     """
     return {
         **code(),
-        "numerics_version": NUMERICS_VERSION,
+        "numerics_version": spec.numerics_version,
         "claims": registry.served(spec),
         "versions": versions(),
         "engine": engine(spec.task, spec.drop),
         "device": device,
-        "means": "graphs" if device != "cpu" else import_module("mbpo.accelerate").engine("cpu", spec.precision).means,
+        "means": means(spec, device),
         "wall_seconds": round(seconds, 3),
         "resumed": resumed,
         "companions": [other.key for other in companions if other.key != spec.key],
+        "stretches": list(stretches),
     }
+
+
+def conditions(spec: RunSpec, device: str) -> dict[str, Any]:
+    """What this process computes `spec` with, as far as it may move numbers: decides later which runs may be pooled.
+
+    `vector_width` is in floats and None where torch does the work.
+    """
+    torch = import_module("torch")
+    how = means(spec, device)
+    return {
+        **code(),
+        "versions": versions(),
+        "engine": engine(spec.task, spec.drop),
+        "mujoco": import_module("mujoco").mj_versionString(),
+        "device": device,
+        "means": how,
+        "threads": torch.get_num_threads(),
+        "vector_width": import_module("mbpo.kernels").vector_width() if how == "kernels" else None,
+        "torch_capability": torch.backends.cpu.get_cpu_capability(),
+    }
+
+
+def means(spec: RunSpec, device: str) -> str:
+    """What makes the run fast on a device of this name, as `mbpo.accelerate.Engine.means`."""
+    return "graphs" if device != "cpu" else import_module("mbpo.accelerate").engine("cpu", spec.precision).means
 
 
 @cache

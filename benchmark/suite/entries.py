@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from benchmark.spec import FitBudget, Kind, Precision, ProbeBudget
-from mbpo.config import Budget, Config, InputError, build, nearest
+from mbpo.config import Budget, Config, InputError, build, nearest, numerics_version
 
 
 class Entry(Config):
@@ -119,13 +119,17 @@ class FitPlan(FitBudget):
 
 
 class ReplayPlan(TrainPlan):
-    """Whose replay fits and probes may start from, instead of the rows of a random policy, and how it is split."""
+    """Whose replay fits and probes may start from, instead of the rows of a random policy, and how it is split.
+
+    `numerics_version` pins the runs that collected it to an older version of training: their rows stay valid data.
+    """
 
     method: str
     step: int
     transitions: int
     heldout: int
     precision: Precision = "fp32"
+    numerics_version: int = Field(default_factory=lambda: numerics_version("train"), ge=0)
 
 
 class ProbePlan(ProbeBudget):

@@ -124,11 +124,12 @@ def specs(
     precision: Precision = "fp32",
     source: Source = "random",
     suite: Suite | None = None,
+    numerics_version: int | None = None,
 ) -> list[RunSpec]:
     """The runs of every method on every task, ordered by task, method, seed.
 
     `seeds` is a count, the seeds themselves, or None for the protocol's own number; `source` says whose data
-    fits are made on. Raises `InputError`.
+    fits are made on; `numerics_version` asks for the records of another version than this code's. Raises `InputError`.
     """
     suite = suite or load_suite()
     page = suite.protocol(protocol) if isinstance(protocol, str) else protocol
@@ -141,6 +142,7 @@ def specs(
         plan = _plan(kind, task, page, source, suite)
         for name in methods:
             common = {"kind": kind, "task": task, "drop": tuple(drop), "method": name, "precision": precision, **plan}
+            common |= {} if numerics_version is None else {"numerics_version": numerics_version}
             common["constants"] = suite.method(name, task, page, kind)
             found += [build(RunSpec, {**common, "seed": seed}, f"run of {name!r} on {task!r}") for seed in numbers]
     return found
@@ -163,6 +165,7 @@ def _plan(kind: Kind, task: str, page: Protocol, source: Source, suite: Suite) -
         budget=replay.budget(task),
         precision=replay.precision,
         step=replay.step,
+        numerics_version=replay.numerics_version,
     )
     fit = FitBudget(transitions=replay.transitions, heldout=replay.heldout, source=collector)
     if page.probe is None or kind == "fit":

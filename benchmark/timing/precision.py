@@ -64,6 +64,7 @@ class Comparison(Entry):
     methods: list[str] = Field(min_length=1)
     measures: dict[str, Margin] = Field(min_length=1)
     env_steps: int | None = None
+    numerics_version: int | None = None
     paired: bool = False
 
     @model_validator(mode="after")
@@ -106,7 +107,9 @@ def _specs(plan: Plan, part: Comparison, task: str, precision: Precision) -> lis
     page = load_suite().protocol(part.protocol)
     if part.env_steps is not None:
         page = page.model_copy(update={"train": page.train.model_copy(update={"env_steps": part.env_steps})})
-    return specs(part.kind, [task], part.methods, page, plan.seeds, precision=precision)
+    return specs(
+        part.kind, [task], part.methods, page, plan.seeds, precision=precision, numerics_version=part.numerics_version
+    )
 
 
 COLUMNS = (

@@ -2,3 +2,5 @@
 
 #include "chosen.h"
 #include "soft.h"
+
+int vector_width(void) { return VL; }
