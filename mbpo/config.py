@@ -46,6 +46,20 @@ EARLY_STOPPING_VERSION = 2
 """The version of fits and probes whose model stops early. It is raised with theirs, and never falls below it."""
 
 
+MOST_EXPONENT = 88.0
+"""In nats: e^88 is the last whole power of e that float32 holds."""
+
+
+def _check_exponents(**bounds: float) -> None:
+    """Refuse bounds of logarithms whose exp, or whose negative's, overflows float32."""
+    for name, bound in bounds.items():
+        if abs(bound) > MOST_EXPONENT:
+            raise ValueError(
+                f"{name} = {bound}: float32, which trains, cannot hold exp of it and of its negative; "
+                f"give a bound within +-{MOST_EXPONENT:g}"
+            )
+
+
 class Target(Config):
     """What the dynamics model regresses: the whole difference between MBPO and FTFL."""
 
@@ -151,6 +165,7 @@ class ModelConfig(Config):
             raise ValueError("weight_decay must not be negative and hidden_dims must be positive")
         if self.min_logvar >= self.max_logvar:
             raise ValueError(f"min_logvar = {self.min_logvar} is not below max_logvar = {self.max_logvar}")
+        _check_exponents(min_logvar=self.min_logvar, max_logvar=self.max_logvar)
         return self
 
 
@@ -168,9 +183,16 @@ class RolloutConfig(Config):
     every: int = constant(1, "period of branching", unit="env steps", source="[C] STFL 1; jannerm 250", ge=1)
     schedule: tuple[int, int, int, int] = constant(
         (0, 1, 1, 1),
-        "(from, to) env steps over which length grows linearly (from, to)",
-        unit="env steps, rollout steps",
+        "(from, to) epochs since the random steps over which length grows linearly (from, to)",
+        unit="epochs, rollout steps",
         source="[C] STFL: always 1",
+    )
+    epoch_steps: int = constant(
+        1,
+        "epoch of the schedule; within one the length stays",
+        unit="env steps",
+        source="ours 1: no epochs; jannerm 1,000, InvertedPendulum 250",
+        ge=1,
     )
     retain: int = constant(
         2_500, "env steps whose rollouts are kept", unit="env steps", source="[C] STFL: FIFO 1e6 / 400", ge=1
@@ -181,16 +203,20 @@ class RolloutConfig(Config):
         start, stop, first, last = self.schedule
         if start < 0 or stop <= start:
             raise ValueError(
-                f"schedule = {self.schedule}: its second step must exceed its first, and neither be negative"
+                f"schedule = {self.schedule}: its second epoch must exceed its first, and neither be negative"
             )
         if min(first, last) < 1 or max(first, last) > 1_000:
             raise ValueError(f"schedule = {self.schedule}: lengths must lie in 1..1000")
         return self
 
-    def length(self, env_steps: int) -> int:
-        """Rollout length at `env_steps`: linear between the two ends, clamped, rounded down (jannerm)."""
+    def length(self, learned: int) -> int:
+        """Rollout length `learned` env steps after the random ones.
+
+        Linear in whole epochs between the two ends, clamped, rounded down (jannerm: exploration is no epoch).
+        """
         start, stop, first, last = self.schedule
-        share = min(max((env_steps - start) / (stop - start), 0.0), 1.0)
+        epoch = learned // self.epoch_steps
+        share = min(max((epoch - start) / (stop - start), 0.0), 1.0)
         return int(first + share * (last - first))
 
     @property
@@ -231,6 +257,11 @@ class SacConfig(Config):
     log_std: Literal["tanh", "clip"] = constant(
         "tanh", "how log std is kept in its bounds", source="[C] STFL tanh-rescaled; jannerm clipped"
     )
+    log_std_head: Literal["own", "joint"] = constant(
+        "own",
+        "first weights of log std: a layer of its own (orthogonal: gain 1), or one drawn together with the mean's",
+        source="[C] STFL, jaxrl: own layer, gain 1; softlearning: joint",
+    )
     min_log_std: float = constant(-10.0, "lower bound of log std", source="[C] STFL -10; jannerm -20")
     max_log_std: float = constant(2.0, "upper bound of log std", source="[C] STFL, jannerm")
     critic_loss_scale: float = constant(1.0, "factor of each squared error", source="[C] STFL 1; jannerm 0.5", gt=0)
@@ -241,6 +272,7 @@ class SacConfig(Config):
             raise ValueError(f"hidden_dims = {self.hidden_dims}: widths must be positive")
         if self.min_log_std >= self.max_log_std:
             raise ValueError(f"min_log_std = {self.min_log_std} is not below max_log_std = {self.max_log_std}")
+        _check_exponents(min_log_std=self.min_log_std, max_log_std=self.max_log_std)
         return self
 
     def entropy_target(self, action_dim: int) -> float:
@@ -281,6 +313,10 @@ class Method(Config):
         if self.model is None:
             return self.sac.batch_size
         return math.ceil(self.sac.batch_size * self.real_ratio - 1e-9)
+
+    def rollout_length(self, env_steps: int) -> int:
+        """Length of the rollouts that are branched at `env_steps`, the random ones counted."""
+        return self.rollout.length(env_steps - self.random_steps)
 
     def shared(self) -> Method:
         """This method less its target: what all runs of one lockstep job have in common."""

@@ -234,6 +234,33 @@ def reward_summary(reward: Tensor) -> tuple[Tensor, Tensor]:
     return wide.mean(1), wide.std(1, unbiased=False)
 
 
+SATURATED = 0.99
+
+
+def policy_summary(mean: Tensor, log_std: Tensor, log_prob: Tensor) -> dict[str, Tensor]:
+    """Where the Gaussian before tanh lies, over rows and action dimensions: ``(R,)`` each.
+
+    * ``pre_tanh_mean_abs``, ``pre_tanh_mean_max``: mean and largest size of its mean. A density after tanh grows like
+      twice that size a dimension, and nothing bounds it.
+    * ``log_std_mean``: its log std, bounded, in nats.
+    * ``log_prob_mean``: log density of a sampled action, summed over dimensions, in nats; minus the entropy.
+    * ``saturated_share``: share of the dimensions of the mean's action beyond +-0.99.
+
+    Args:
+        mean: ``(R, B, A)``.
+        log_std: ``(R, B, A)``.
+        log_prob: ``(R, B)`` of one action a row.
+    """
+    size = mean.double().abs()
+    return {
+        "pre_tanh_mean_abs": size.mean((1, 2)),
+        "pre_tanh_mean_max": size.amax((1, 2)),
+        "log_std_mean": log_std.double().mean((1, 2)),
+        "log_prob_mean": log_prob.double().mean(1),
+        "saturated_share": (size.tanh() > SATURATED).double().mean((1, 2)),
+    }
+
+
 def soft_returns(
     reward: Sequence[float], log_prob: Sequence[float], discount: float, alpha: float
 ) -> tuple[list[float], list[float]]:

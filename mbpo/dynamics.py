@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import silu, softplus
 
-from mbpo import targets
+from mbpo import kernels, targets
 from mbpo.buffer import Layout
 from mbpo.config import ModelConfig, Target
 from mbpo.nn import Adam, StackedMLP, TwoHeads, gradients, stacked_mlp
@@ -142,7 +142,8 @@ def update(ensemble: GaussianEnsemble, rows: Tensor, active: Sequence[int] | Non
 
 def nll_gradients(ensemble: GaussianEnsemble, inputs: Tensor, y: Tensor) -> list[Tensor]:
     """Gradients of `nll` for `ensemble.parameters`."""
-    if isinstance(ensemble.net, StackedMLP) and not ensemble.bounds:
+    carried = kernels.carry_gaussian(ensemble.config.min_logvar, ensemble.config.max_logvar)
+    if isinstance(ensemble.net, StackedMLP) and carried and not ensemble.bounds:
         each = y[:, None] if y.dim() == 3 else y
         found = ensemble.net.gaussian_gradients(ensemble.scaled(inputs), each, ensemble.min_logvar, ensemble.max_logvar)
         if found is not None:

@@ -172,20 +172,19 @@ def _fit_early(
 
     A run that has stopped is left out of every further update, so its weights, moments and draws are
     those of a solo fit. [C] jannerm bnn.py: improvement of 1 % of the holdout error, best per member;
-    learned log-variance bounds, which belong to no member, stay where they are.
+    learned log-variance bounds, which belong to no member, stay where they are. An epoch is all rows: its last batch
+    is what is left of them, and counts as much as a whole one.
     """
     config, runs = ensemble.config, len(rows)
     member_rows = bootstrap(split.train, config, streams)
     table = split.train[:, None] if member_rows is None else member_rows
-    batch = min(config.batch_size, table.shape[-1])
     best = torch.full_like(ensemble.holdout_mse, torch.inf)
     keep = [p.detach().clone() for p in ensemble.net.parameters]
     stale, active, updates = [0] * runs, list(range(runs)), 0
     for _ in range(config.max_epochs):
         order = torch.argsort(streams.uniform("epoch", *table.shape[1:]), dim=-1)
         shuffled = torch.take_along_dim(table, order, dim=-1)
-        for first in range(0, table.shape[-1] - batch + 1, batch):
-            index = shuffled[..., first : first + batch]
+        for index in shuffled.split(config.batch_size, dim=-1):
             index = index[:, 0] if member_rows is None else index
             dynamics.update(ensemble, _batches(rows, index[:, None])[0], active)
             updates += 1

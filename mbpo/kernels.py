@@ -33,6 +33,10 @@ _WAYS = ("native", "torch")
 ACTS: dict[object, int] = {relu: 1, silu: 2}
 """What the library calls them."""
 _MOST_LAYERS = 16
+_MOST_EXPONENT = 87.0
+"""Beyond it, and below its negative, ``native/vectors.h`` cuts an exponential off."""
+_NO_EXPONENT = 17.0
+"""exp of minus this, 4e-8, is lost beside 1 in single precision."""
 _Address, _Long = ctypes.c_void_p, ctypes.c_long
 _Addresses, _Longs = ctypes.POINTER(_Address), ctypes.POINTER(_Long)
 
@@ -48,6 +52,19 @@ def serve(x: Tensor, weights: Sequence[Tensor], activation: object) -> bool:
         and not torch.is_autocast_enabled("cpu")
         and library() is not None
     )
+
+
+def carry_std(high: float) -> bool:
+    """Whether a std is exact whose log is at most `high`; one so small that it is cut off is lost beside any mean."""
+    return high <= _MOST_EXPONENT
+
+
+def carry_gaussian(low: float, high: float) -> bool:
+    """Whether `gaussian_gradients` is exact with log-variances in these bounds.
+
+    Both are exponents, and so is their distance: so much that, cut off, the lower bound still has it to rounding.
+    """
+    return max(-low, high, high - low + _NO_EXPONENT) <= _MOST_EXPONENT
 
 
 def forward(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], activation: object) -> Tensor:

@@ -154,7 +154,7 @@ def branch_rollouts(state: TrainState) -> None:
     """Branch ``per_step * every`` rollouts into the synthetic buffer, in pieces that fit the memory."""
     assert state.dynamics is not None and state.synthetic is not None
     rollout, layout = state.method.rollout, state.layout
-    length, left = rollout.length(state.env_steps), rollout.per_step * rollout.every
+    length, left = state.method.rollout_length(state.env_steps), rollout.per_step * rollout.every
     while left:
         n = min(left, _BRANCH_CHUNK)
         start = state.real.gather(state.real.recent(state.streams.slots("rollout-start", n)))
@@ -171,7 +171,7 @@ def update_block(state: TrainState) -> None:
     parts = [_draw(state.real, streams.slots("batch-real", k * real), k)]
     if state.synthetic is not None and real < size:
         rollout = method.rollout
-        window = rollout.per_step * rollout.length(state.env_steps) * rollout.retain
+        window = rollout.per_step * method.rollout_length(state.env_steps) * rollout.retain
         parts.append(_draw(state.synthetic, streams.slots("batch-synthetic", k * (size - real)), k, window))
     batches = torch.cat(parts, dim=2)
     noise = streams.normal("sac", k, 2, size, state.layout.action_dim)

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from mbpo import diagnostics, sac
-from mbpo.buffer import gather_rows
+from mbpo.buffer import ReplayBuffer, gather_rows
 from mbpo.evaluation import play
 from mbpo.state import Row, TrainState
+from mbpo.streams import Streams
 
 _SAMPLE = 2_048
 
@@ -47,8 +48,27 @@ def _mark_diverged(state: TrainState) -> None:
 
 
 def _training(state: TrainState) -> dict[str, Tensor]:
-    """Losses, Q and entropy of the last update, and the temperature."""
-    return {**state.info, "temperature": state.sac.alpha}
+    """Losses, Q and entropy of the last update, the temperature, and the policy on the newest real rows."""
+    return {**state.info, "temperature": state.sac.alpha} | _policy(state)
+
+
+@torch.no_grad()
+def _policy(state: TrainState) -> dict[str, Tensor]:
+    if not state.env_steps:
+        return {}
+    obs = state.layout.obs(_newest(state, state.real))
+    # Fresh streams of this moment's own: no draw of training moves, and no checkpoint has to hold them.
+    names = [f"{entropy}/policy/{state.env_steps}" for entropy in state.streams.entropies]
+    noise = Streams(names, state.engine.device, state.engine.dtype)
+    action_noise = noise.normal("act", obs.shape[1], state.layout.action_dim)
+    mean, log_std = sac.policy(state.sac, obs)
+    return diagnostics.policy_summary(mean, log_std, sac.sample_action(state.sac, obs, action_noise)[1])
+
+
+def _newest(state: TrainState, buffer: ReplayBuffer) -> Tensor:
+    """`_SAMPLE` rows of a buffer that is not empty, newest to oldest at equal distances: ``(R, _SAMPLE, W)``."""
+    ages = torch.linspace(0, 1, _SAMPLE, device=state.engine.device, dtype=state.engine.dtype)
+    return buffer.gather(buffer.recent(ages.expand(len(state.runs), -1) * (1 - 1e-6)))
 
 
 def _buffers(state: TrainState) -> dict[str, Tensor]:
@@ -56,9 +76,7 @@ def _buffers(state: TrainState) -> dict[str, Tensor]:
     measured: dict[str, Tensor] = {}
     for name, buffer in (("real", state.real), ("synthetic", state.synthetic)):
         if buffer is not None and state.env_steps and int(buffer.size.min()):
-            newest = torch.linspace(0, 1, _SAMPLE, device=state.engine.device, dtype=state.engine.dtype)
-            slots = buffer.recent(newest.expand(len(state.runs), -1) * (1 - 1e-6))
-            mean, std = diagnostics.reward_summary(state.layout.reward(buffer.gather(slots)))
+            mean, std = diagnostics.reward_summary(state.layout.reward(_newest(state, buffer)))
             measured |= {f"{name}_reward_mean": mean, f"{name}_reward_std": std}
     return measured
 
@@ -68,7 +86,7 @@ def _model(state: TrainState) -> dict[str, Tensor]:
     if state.dynamics is None or state.split is None:
         return {}
     held = gather_rows(state.real.rows, _spread(state.split.holdout))
-    length = torch.full((len(state.runs),), float(state.method.rollout.length(state.env_steps)))
+    length = torch.full((len(state.runs),), float(state.method.rollout_length(state.env_steps)))
     scalars = {"model_holdout_mse": state.dynamics.holdout_mse.mean(1), "rollout_length": length}
     return diagnostics.model_report(state.dynamics, held) | diagnostics.target_map(state.dynamics) | scalars
 

@@ -17,7 +17,7 @@ from torch import Generator, Tensor
 from torch.nn.functional import relu, silu
 
 from mbpo import kernels
-from mbpo.inits import INITS
+from mbpo.inits import INITS, Init
 
 Activation = Callable[[Tensor], Tensor]
 
@@ -159,15 +159,21 @@ def stacked_mlp(
     generators: Sequence[Generator],
     device: torch.device,
     dtype: torch.dtype,
+    last: Init | None = None,
 ) -> StackedMLP:
     """A new stack ``(R, members)``, or ``(R,)`` for `members` None; zero biases.
 
-    Run r draws all of its weights from ``generators[r]``, so they do not depend on its companions.
+    Run r draws all of its weights from ``generators[r]``, so they do not depend on its companions. `last` draws the
+    last layer, if not `init`.
     """
     inner = () if members is None else (members,)
     weights, biases = [], []
+    inits = [*[INITS[init]] * (len(sizes) - 2), last or INITS[init]]
     per_run = [
-        [[INITS[init](shape, members or 1, g) for _ in range(members or 1)] for shape in pairwise(sizes)]
+        [
+            [draw(shape, members or 1, g) for _ in range(members or 1)]
+            for draw, shape in zip(inits, pairwise(sizes), strict=True)
+        ]
         for g in generators
     ]
     for layer, (fan_in, fan_out) in enumerate(pairwise(sizes)):

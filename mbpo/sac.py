@@ -21,6 +21,7 @@ from torch.nn.functional import relu, softplus
 from mbpo import soft
 from mbpo.buffer import Layout
 from mbpo.config import SacConfig
+from mbpo.inits import HEADS
 from mbpo.nn import Adam, StackedMLP, gradients, stacked_mlp
 from mbpo.streams import Streams
 
@@ -42,6 +43,7 @@ class Sac:
             streams.generators("init-actor", "cpu"),
             device,
             dtype,
+            HEADS[config.log_std_head](config.init),
         )
         self.critic = stacked_mlp(
             (obs_dim + action_dim, *config.hidden_dims, 1),

@@ -53,10 +53,12 @@ class Rule(NamedTuple):
 NEVER = Rule("never", ())
 _MUJOCO_RULES = {
     "InvertedPendulum": Rule("inverted_pendulum", ("qpos",)),
+    "InvertedDoublePendulum": Rule("inverted_double_pendulum", ("obs",)),
     "Hopper": Rule("hopper", ("qpos", "qvel")),
     "Walker2d": Rule("walker2d", ("qpos",)),
     "Ant": Rule("ant", ("qpos",)),
     "Humanoid": Rule("humanoid", ("qpos",)),
+    **dict.fromkeys(("HalfCheetah", "HumanoidStandup", "Pusher", "Reacher", "Swimmer"), NEVER),
 }
 
 

@@ -2,7 +2,7 @@
 
 Each rule agrees with the `terminated` flag of the Gymnasium task of its name, v5, as far as an
 observation can tell (Hopper clips the velocities that it observes). Positions, without the
-horizontal ones, come first in all of them, so the rules hold for truncated observations too.
+horizontal ones, come first in those that have a truncated form, so the rules hold for that too.
 dm_control tasks never terminate.
 
 Every rule maps next_obs (..., O) to a bool tensor (...), is pure, and stays on its device.
@@ -23,13 +23,19 @@ Termination = Callable[[Tensor], Tensor]
 
 
 def never(next_obs: Tensor) -> Tensor:
-    """HalfCheetah and all of dm_control."""
+    """Tasks that end by their time limit alone: HalfCheetah, Swimmer, Reacher and the like, all of dm_control."""
     return torch.zeros(next_obs.shape[:-1], dtype=torch.bool, device=next_obs.device)
 
 
 def inverted_pendulum(next_obs: Tensor) -> Tensor:
     """The pole leans by more than 0.2 rad."""
     return ~_finite(next_obs) | (next_obs[..., 1].abs() > 0.2)
+
+
+def inverted_double_pendulum(next_obs: Tensor) -> Tensor:
+    """The tip of two poles, 0.6 each, is no higher than 1; the second's angle is that against the first."""
+    (sin_1, sin_2), (cos_1, cos_2) = (next_obs[..., part].unbind(-1) for part in (slice(1, 3), slice(3, 5)))
+    return ~(0.6 * (cos_1 + cos_1 * cos_2 - sin_1 * sin_2) > 1.0)
 
 
 def hopper(next_obs: Tensor) -> Tensor:
@@ -61,9 +67,8 @@ def _finite(next_obs: Tensor) -> Tensor:
     return torch.isfinite(next_obs).all(-1)
 
 
-TERMINATIONS: dict[str, Termination] = {
-    rule.__name__: rule for rule in (never, inverted_pendulum, hopper, walker2d, ant, humanoid)
-}
+_RULES = (never, inverted_pendulum, inverted_double_pendulum, hopper, walker2d, ant, humanoid)
+TERMINATIONS: dict[str, Termination] = {rule.__name__: rule for rule in _RULES}
 
 
 def termination_for(info: TaskInfo) -> Termination:

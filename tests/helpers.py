@@ -31,7 +31,7 @@ _MODEL: dict[str, Any] = {
 }
 _SAC_JANNER = {
     **{"init": "glorot-uniform", "target_entropy": -1.0, "temperature_loss": "log-alpha"},
-    **{"log_std": "clip", "min_log_std": -20.0, "critic_loss_scale": 0.5},
+    **{"log_std": "clip", "log_std_head": "joint", "min_log_std": -20.0, "critic_loss_scale": 0.5},
 }
 _MODEL_JANNER = {
     **{"init": "truncated-normal", "learning_rate": 1e-3, "logvar_bounds": "learned", "bootstrap": "per-member"},
@@ -54,7 +54,7 @@ def small(target: Target = MBPO, sac: dict[str, Any] | None = None, **changes: A
 
 def small_janner(target: Target = MBPO) -> Method:
     """The original MBPO's family: clipped log std, learned bounds, bootstrap, early stopping, a schedule to 3 steps."""
-    rollout = {"every": 10, "schedule": (60, 160, 1, 3), "retain": 40}
+    rollout = {"every": 10, "schedule": (2, 12, 1, 3), "epoch_steps": 10, "retain": 40}
     return small(target, _SAC_JANNER, model=_MODEL_JANNER, rollout=rollout)
 
 

@@ -125,6 +125,10 @@ def test_weight_decay_needs_one_entry_a_layer() -> None:
         (ModelConfig, {"hidden_dims": []}, "hidden_dims = []"),
         (ModelConfig, {"min_logvar": 0.5}, "min_logvar = 0.5 is not below max_logvar = 0.5"),
         (SacConfig, {"hidden_dims": [0]}, "widths must be positive"),
+        (ModelConfig, {"min_logvar": -200.0}, "min_logvar = -200.0: float32, which trains, cannot hold exp of it"),
+        (ModelConfig, {"max_logvar": 89.0}, "max_logvar = 89.0: float32, which trains, cannot hold exp of it"),
+        (SacConfig, {"max_log_std": 100.0}, "max_log_std = 100.0: float32"),
+        (SacConfig, {"min_log_std": -89.0}, "give a bound within +-88"),
         (SacConfig, {"min_log_std": 3}, "min_log_std = 3.0 is not below max_log_std = 2.0"),
     ],
 )
@@ -135,8 +139,8 @@ def test_inconsistent_constants(cls: Any, data: dict[str, Any], says: str) -> No
 @pytest.mark.parametrize(
     ("schedule", "says"),
     [
-        ((100, 100, 1, 5), "its second step must exceed its first"),
-        ((200, 100, 1, 5), "its second step must exceed its first"),
+        ((100, 100, 1, 5), "its second epoch must exceed its first"),
+        ((200, 100, 1, 5), "its second epoch must exceed its first"),
         ((-1, 100, 1, 5), "neither be negative"),
         ((0, 1, 0, 5), "lengths must lie in 1..1000"),
         ((0, 1, 1, 1001), "lengths must lie in 1..1000"),
@@ -164,13 +168,23 @@ def test_constants_are_frozen() -> None:
 
 @pytest.mark.parametrize(
     ("env_steps", "length"),
-    # jannerm's Hopper: 1 to 15 between 20,000 and 150,000 steps; one more per 130,000 / 14 = 9,285.7 steps.
-    [(0, 1), (20_000, 1), (29_285, 1), (29_286, 2), (85_000, 8), (149_999, 14), (150_000, 15), (1_000_000, 15)],
+    # jannerm's Hopper: 1 to 15 between epochs 20 and 150, one more per 130 / 14 = 9.3 epochs of 1,000 steps; the first
+    # epoch follows 5,000 random steps, so that env step 30,000 is in epoch 25: int(1 + 5 / 130 * 14) = 1.
+    [
+        *[(0, 1), (5_000, 1), (30_000, 1), (34_999, 1), (35_000, 2), (90_000, 8), (90_999, 8)],
+        *[(154_999, 14), (155_000, 15), (1_000_000, 15)],
+    ],
 )
 def test_rollout_length_by_hand(env_steps: int, length: int) -> None:
-    hopper = RolloutConfig(schedule=(20_000, 150_000, 1, 15))
-    assert hopper.length(env_steps) == length
-    assert hopper.max_length == 15
+    hopper = Method(rollout=RolloutConfig(schedule=(20, 150, 1, 15), epoch_steps=1_000), random_steps=5_000)
+    assert hopper.rollout_length(env_steps) == length
+    assert hopper.rollout.max_length == 15
+
+
+@pytest.mark.parametrize("random_steps", [2, 10_000])
+def test_without_a_schedule_the_length_is_1_from_the_first_step_on(random_steps: int) -> None:
+    method = Method(random_steps=random_steps)
+    assert {method.rollout_length(t) for t in (0, 1, random_steps, 10_001, 500_000)} == {1}
 
 
 def test_rollout_length_may_fall_and_may_stand() -> None:

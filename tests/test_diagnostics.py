@@ -419,3 +419,16 @@ def test_bias_is_a_mean_over_states_and_not_over_episodes() -> None:
 def test_bias_of_episodes_that_are_all_tail_is_unknown() -> None:
     found = critic_bias([trace(3, False)], [[1.0] * 3], discount=0.99, alpha=1.0)
     assert all(math.isnan(x) for x in (found.q, found.bias, found.over, found.under))
+
+
+def test_policy_summary_by_hand() -> None:
+    mean = torch.tensor([[[0.0, -3.0], [1.0, 4.0]], [[0.5, 0.5], [0.5, -0.5]]])
+    log_std = torch.tensor([[[0.0, 1.0], [2.0, -1.0]], [[-4.0, -4.0], [-4.0, -4.0]]])
+    found = diagnostics.policy_summary(mean, log_std, torch.tensor([[1.0, 3.0], [-2.0, 0.0]]))
+    assert {name: values.tolist() for name, values in found.items()} == {
+        "pre_tanh_mean_abs": [2.0, 0.5],
+        "pre_tanh_mean_max": [4.0, 0.5],
+        "log_std_mean": [0.5, -4.0],
+        "log_prob_mean": [2.0, -1.0],
+        "saturated_share": [0.5, 0.0],  # tanh 3 = 0.995, tanh 1 = 0.76
+    }

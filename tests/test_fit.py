@@ -198,12 +198,20 @@ def test_each_member_trains_on_its_own_bootstrap_and_never_on_the_holdout(
 def test_an_epoch_takes_every_row_once(monkeypatch: pytest.MonkeyPatch) -> None:
     batches = recorded(monkeypatch)
     ensemble, streams = make({**EARLY, "max_epochs": 3, "patience": 50})
-    split = fit(ensemble, named(205, 1), streams)  # 164 training rows: 8 batches of 20, 4 left over
-    assert len(batches) == 3 * 8
-    names = [torch.cat([LAYOUT.mask(b)[0] for b in batches[8 * e : 8 * e + 8]]).long().tolist() for e in range(3)]
+    split = fit(ensemble, named(205, 1), streams)  # 164 training rows: 8 batches of 20 and one of 4
+    assert [b.shape[1] for b in batches] == [*[20] * 8, 4] * 3
+    names = [torch.cat([LAYOUT.mask(b)[0] for b in batches[9 * e : 9 * e + 9]]).long().tolist() for e in range(3)]
     for epoch in names:
-        assert len(set(epoch)) == 160 and set(epoch) <= set(split.train[0].tolist())
+        assert sorted(epoch) == sorted(split.train[0].tolist())
     assert names[0] != names[1]
+
+
+def test_an_epoch_rounds_up_for_members_with_data_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in jannerm: 400 training rows in batches of 256 are two updates."""
+    batches = recorded(monkeypatch)
+    ensemble, streams = make({**EARLY, "max_epochs": 1, "batch_size": 256, "bootstrap": "per-member"})
+    fit(ensemble, named(500, 1), streams)
+    assert [b.shape[:3] for b in batches] == [(1, 3, 256), (1, 3, 144)]
 
 
 def test_a_batch_larger_than_the_training_rows_takes_them_all(monkeypatch: pytest.MonkeyPatch) -> None:

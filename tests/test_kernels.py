@@ -350,6 +350,29 @@ def test_other_likelihoods_go_the_long_way(changes: dict[str, str]) -> None:
     same(found, gradients(dynamics.nll(model, inputs, y), model.parameters))
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "served"), [(-86.0, -20.0, True), (-88.0, -20.0, False), (-70.0, 10.0, False), (-10.0, 60.0, True)]
+)
+def test_bounds_beyond_the_kernels_exponential_are_torchs(low: float, high: float, served: bool) -> None:
+    """Raw log-variances from below to above bounds far apart; errors so small that no gradient overflows."""
+    constants: dict[str, Any] = {"min_logvar": low, "max_logvar": high}
+    ours, exact = ensemble(torch.float32, **constants), ensemble(torch.float64, **constants)
+    with torch.no_grad():
+        for model in (ours, exact):
+            model.min_logvar.fill_(low), model.max_logvar.fill_(high)
+            for weight in (model.net.weights[-1], model.net.biases[-1]):
+                weight[..., :3] *= 1e-15
+            model.net.biases[-1][..., 3:] += torch.linspace(low - 10.0, high + 10.0, 9).view(3, 3, 1, 1)
+    packed = 1e-15 * Numbers(False)(3, 13, LAYOUT.width)
+    inputs, y = LAYOUT.inputs(packed), LAYOUT.targets(packed)
+    took, found = fused(ours, inputs, y)
+    assert took is served
+    right = gradients(dynamics.nll(exact, inputs.double(), y.double()), exact.parameters)
+    for mine, whole in zip(found, right, strict=True):
+        for place in itertools.product(range(3), range(3)):
+            agree([mine[place]], [whole[place]], 2e-4)  # e^86 of a rounded 86
+
+
 def test_a_diverged_model_is_as_visible_as_with_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     packed = Numbers(False)(3, 13, LAYOUT.width)
     for value, place in itertools.product([torch.nan, torch.inf, -torch.inf], ["inputs", "targets", "weights"]):

@@ -46,7 +46,9 @@ def test_diagnostics_appear_with_what_they_measure() -> None:
     budget = Budget(env_steps=60, eval_every=30, eval_episodes=1)
     (first, second, third), _ = drive(DRIFT, [Run(small(), 0)], budget)
     assert first.diagnostics.keys() == {"temperature", "diverged"}
-    assert second.diagnostics.keys() == {"temperature", "diverged", "real_reward_mean", "real_reward_std"}
+    policy = {"pre_tanh_mean_abs", "pre_tanh_mean_max", "log_std_mean", "log_prob_mean", "saturated_share"}
+    real = {"real_reward_mean", "real_reward_std"}
+    assert second.diagnostics.keys() == {"temperature", "diverged"} | policy | real
     learner = {"q_mean", "critic_loss", "actor_loss", "entropy"}
     model = {"model_holdout_mse", "reward_r2", "logvar_target", "logvar_raw", "rollout_length"}
     assert third.diagnostics.keys() >= learner | model | {"synthetic_reward_mean", "synthetic_reward_std"}

@@ -165,8 +165,8 @@ def test_synthetic_rollouts_end_where_the_task_ends() -> None:
 
 @pytest.mark.parametrize("every", [1, 10])
 def test_train_follows_the_schedule(every: int) -> None:
-    """Rows that each env step adds, from a schedule of 1 to 3 between steps 40 and 80, written out."""
-    rollout = {"per_step": 4, "every": every, "schedule": (40, 80, 1, 3)}
+    """Rows that each env step adds, from a schedule of 1 to 3 between epochs 1 and 5 of 10 steps, written out."""
+    rollout = {"per_step": 4, "every": every, "schedule": (1, 5, 1, 3), "epoch_steps": 10}
     method = small(random_steps=30, rollout=rollout, utd=1, model={"updates": 2, "fit_every": 1000})
     added: list[list[int]] = [[0, 0]]
 
@@ -207,7 +207,7 @@ def test_batches_come_from_the_retained_rollouts_alone(monkeypatch: pytest.Monke
 
 
 def test_length_is_linear_clamped_and_rounded_down() -> None:
-    """The original MBPO's Hopper: 1 to 15 between env steps 20,000 and 150,000."""
-    config = RolloutConfig(schedule=(20_000, 150_000, 1, 15))
-    lengths = {0: 1, 20_000: 1, 29_000: 1, 29_286: 2, 85_000: 8, 149_999: 14, 150_000: 15, 10**6: 15}
+    """The original MBPO's Hopper: 1 to 15 between epochs 20 and 150, counted in steps after the random ones."""
+    config = RolloutConfig(schedule=(20, 150, 1, 15), epoch_steps=1_000)
+    lengths = {-5: 1, 0: 1, 20_000: 1, 29_999: 1, 30_000: 2, 85_000: 8, 149_999: 14, 150_000: 15, 10**6: 15}
     assert {step: config.length(step) for step in lengths} == lengths

@@ -26,6 +26,7 @@ JANNER = SacConfig(
     target_entropy=-1.0,
     temperature_loss="log-alpha",
     log_std="clip",
+    log_std_head="joint",
     min_log_std=-20.0,
     critic_loss_scale=0.5,
 )
@@ -45,6 +46,44 @@ def transitions(runs: int, batch: int, seed: int = 0) -> Tensor:
     obs, next_obs = 3.0 * normal(runs, batch, 3, seed=seed), 3.0 * normal(runs, batch, 3, seed=seed + 1)
     action, reward = normal(runs, batch, 2, seed=seed + 2).tanh(), normal(runs, batch, seed=seed + 3)
     return LAYOUT.pack(obs, action, next_obs, reward, (normal(runs, batch, seed=seed + 4) < 0.4).double())
+
+
+# The actor's last layer
+
+
+@pytest.mark.parametrize(("head", "gain"), [("own", 1.0), ("joint", math.sqrt(2.0))])
+def test_log_std_is_a_layer_of_its_own_with_gain_1_or_shares_the_means(head: str, gain: float) -> None:
+    sac = Sac(SacConfig(log_std_head=head), Layout(78, 12), Streams(["a", "b"], CPU, torch.float64))
+    mean, log_std = sac.actor.weights[-1].detach().chunk(2, dim=-1)
+    eye = torch.eye(12, dtype=torch.float64).expand(2, 12, 12)
+    torch.testing.assert_close(mean.mT @ mean, 2.0 * eye, rtol=0, atol=1e-5)
+    torch.testing.assert_close(log_std.mT @ log_std, gain**2 * eye, rtol=0, atol=1e-5)
+    across = (mean.mT @ log_std).abs().amax((1, 2))
+    assert (across > 0.01).all() if head == "own" else (across < 1e-5).all()
+
+
+def test_glorot_blocks_of_their_own_have_bounds_of_their_own() -> None:
+    wide, narrow = math.sqrt(6.0 / (256 + 12)), math.sqrt(6.0 / (256 + 24))
+    for head, bound in (("own", wide), ("joint", narrow)):
+        config = SacConfig(init="glorot-uniform", log_std_head=head)
+        for block in Sac(config, Layout(78, 12), Streams(["a"], CPU, torch.float64)).actor.weights[-1].chunk(2, -1):
+            assert 0.99 * bound < float(block.detach().abs().max()) <= bound
+
+
+def test_an_untrained_log_std_of_its_own_is_far_less_often_at_a_bound() -> None:
+    """On quadruped's sizes, by hand: within 0.5 of a bound a raw log std is beyond 1.57.
+
+    An orthogonal relu layer of gain sqrt 2 keeps a row's size, so that raw log stds have std gain * |obs| / 16, which
+    is 1.6 for a layer of their own at |obs| = 2.9 sqrt(78).
+    """
+    obs, share = 2.9 * normal(4, 500, 78), {}
+    for head in ("own", "joint"):
+        sac = Sac(SacConfig(log_std_head=head), Layout(78, 12), Streams(list("abcd"), CPU, torch.float64))
+        with torch.no_grad():
+            log_std = learner.policy(sac, obs)[1]
+        share[head] = float(((log_std < -9.5) | (log_std > 1.5)).double().mean())
+    assert share["own"] == pytest.approx(0.33, abs=0.06)
+    assert share["joint"] == pytest.approx(0.49, abs=0.06)
 
 
 # The policy

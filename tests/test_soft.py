@@ -143,7 +143,22 @@ def test_actions_from_near_zero_to_the_bounds(scale: float) -> None:
         one.actor.biases[-1].detach()[..., 3:] = -6.0
         noise = 1e-3 * noise
     for name in WAYS:
-        check(name, one, rows, noise, 3e-5)
+        check(name, one, rows, noise, 6e-5)
+
+
+@BOTH
+def test_a_std_that_the_kernels_cut_off_is_torchs(name: str) -> None:
+    """At e^88, the most that is granted: noise of 1e-38 then moves an action by 1."""
+    one = learner(5, 3, **{**CLIP, "max_log_std": 88.0})
+    with torch.no_grad():
+        one.actor.biases[-1][..., 3:] = 200.0
+    rows, noise = transitions(one.layout, 13), 1e-38 * noise_for(one.layout, 13)
+    assert getattr(soft, name)(one, rows, noise) is None
+    ours, right = WAYS[name](one, rows, noise), WAYS[name](exact(one), rows.double(), noise.double())
+    for mine, wanted in zip(flat(ours), flat(right), strict=True):
+        assert float((mine.double() - wanted).abs().max()) <= 1e-4 * float(wanted.abs().max())
+    one.config = SacConfig(**{**CLIP, "max_log_std": 87.0})
+    check(name, one, rows, noise, 1e-4)
 
 
 def test_the_temperature_weighs_the_entropy() -> None:

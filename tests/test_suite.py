@@ -68,7 +68,7 @@ def test_janner_constants_are_those_of_the_original_in_env_steps(task: str) -> N
     model = method.model
     assert model is not None
     assert (method.utd, method.random_steps, method.sac.target_entropy) == (utd, start, entropy)
-    assert method.rollout.schedule == (first * epoch, last * epoch, short, long)
+    assert (method.rollout.schedule, method.rollout.epoch_steps) == ((first, last, short, long), epoch)
     assert (model.fit_every, method.rollout.every, model.hidden_dims) == (freq, freq, (hidden,) * 4)
     assert method.rollout.per_step * method.rollout.every == 100_000
     # the pool of the original: retain_epochs x length x 100k x epoch_length / train_freq
@@ -84,11 +84,13 @@ def test_janner_constants_are_those_of_the_original_in_env_steps(task: str) -> N
         "log-alpha",
     )
     assert (method.sac.log_std, method.sac.min_log_std, method.sac.critic_loss_scale) == ("clip", -20, 0.5)
+    assert (method.sac.log_std_head, SUITE_.method("mbpo", task).sac.log_std_head) == ("joint", "own")
 
 
 def test_the_original_grows_to_15_steps_on_hopper() -> None:
-    length = SUITE_.method("mbpo-janner", "gym:Hopper-v5").rollout.length
-    assert [length(step) for step in (0, 20_000, 85_000, 150_000, 300_000)] == [1, 1, 8, 15, 15]
+    """By epochs of 1,000 steps, of which the first follows 5,000 random steps."""
+    length = SUITE_.method("mbpo-janner", "gym:Hopper-v5").rollout_length
+    assert [length(step) for step in (0, 30_000, 90_000, 154_999, 155_000, 300_000)] == [1, 1, 8, 14, 15, 15]
 
 
 @pytest.mark.parametrize("name", TARGETS)
@@ -203,7 +205,7 @@ def test_constants_say_where_each_came_from() -> None:
     assert rows["utd"].origin == "protocol quick" and rows["sac.tau"].origin == "family paper"
     assert rows["model.fit_every"].unit == "env steps"
     janner = {row.constant: row.value for row in SUITE_.constants("mbpo-janner", "gym:Hopper-v5")}
-    assert janner["rollout.schedule"] == [20_000, 150_000, 1, 15]
+    assert janner["rollout.schedule"] == [20, 150, 1, 15]
 
 
 # Runs

@@ -5,16 +5,18 @@ import torch
 
 from mbpo.config import InputError
 from mbpo.envs import known_tasks, make_env, task_info
-from mbpo.tasks import termination_rule
+from mbpo.tasks import _MUJOCO_RULES, NEVER, termination_rule
 from mbpo.terminations import TERMINATIONS, hopper, termination_for
 
-GYM = [task for task in known_tasks() if task.startswith("gym:")]
+DOUBLE = "gym:InvertedDoublePendulum-v5"
+GYM = [*(task for task in known_tasks() if task.startswith("gym:")), DOUBLE]
 EDGES = {  # where float32 may round to the other side: (dimension, threshold)
     "inverted_pendulum": [(1, 0.2), (1, -0.2)],
     "hopper": [(0, 0.7), (1, 0.2), (1, -0.2)],
     "walker2d": [(0, 0.8), (0, 2.0), (1, 1.0), (1, -1.0)],
     "ant": [(0, 0.2), (0, 1.0)],
     "humanoid": [(0, 1.0), (0, 2.0)],
+    "inverted_double_pendulum": [(0, 1.0)],
     "never": [],
 }
 # A next observation well inside the bounds of every rule: zeros but for the height.
@@ -38,6 +40,9 @@ def agree(task, env, seen):
     """The rule equals the environment's flags (T,) on next_obs (T, O), and both outcomes occurred."""
     next_obs, flags = np.stack([obs for obs, _ in seen]), np.array([flag for _, flag in seen])
     found = termination_for(env.info)(torch.from_numpy(next_obs)).numpy()
+    if task == DOUBLE:  # by the height of the tip
+        tip = 0.6 * (next_obs[:, 3] + next_obs[:, 3] * next_obs[:, 4] - next_obs[:, 1] * next_obs[:, 2])
+        next_obs = np.concatenate([tip[:, None], next_obs], axis=1)
     for row in np.flatnonzero(found != flags):
         gaps = [abs(float(next_obs[row, dim]) - edge) for dim, edge in EDGES[env.info.termination]]
         assert min(gaps, default=1.0) < 1e-6, f"{task}: {next_obs[row]} terminated {flags[row]}, not {found[row]}"
@@ -71,8 +76,8 @@ def test_rule_equals_the_flag_from_states_all_around_its_bounds(task):
     for _ in range(400):
         env.reset(seed=0)
         qpos, qvel = bare.init_qpos.copy(), rng.normal(size=bare.init_qvel.shape)
-        if task == "gym:InvertedPendulum-v5":
-            qpos[1] = rng.uniform(-0.4, 0.4)
+        if "Inverted" in task:
+            qpos[1:] = rng.uniform(-0.4, 0.4, len(qpos) - 1) * (1.0 if len(qpos) == 2 else 3.0)
         elif task != "gym:HalfCheetah-v5":
             qpos[height] = rng.uniform(0.1, 2.2)
             qpos[height + 1] += rng.uniform(-0.3, 0.3) if "Hopper" in task else rng.uniform(-1.2, 1.2)
@@ -162,6 +167,26 @@ def test_dm_control_never_terminates():
         rule = termination_for(task_info(task))
         ended = rule(torch.full((2, 3, task_info(task).obs_dim), float("nan")))
         assert ended.shape == (2, 3) and ended.dtype == torch.bool and not ended.any()
+
+
+def test_every_mujoco_task_of_gymnasium_has_a_rule_by_name():
+    """`never` is said of a task, not fallen back to."""
+    specs = [s for s in gymnasium.registry.values() if "envs.mujoco" in str(s.entry_point) and s.version == 5]
+    names = {spec.name.removesuffix("TruncatedObs") for spec in specs}
+    assert names == set(_MUJOCO_RULES)
+    still = {name for name, rule in _MUJOCO_RULES.items() if rule is NEVER}
+    assert still == {"HalfCheetah", "HumanoidStandup", "Pusher", "Reacher", "Swimmer"}
+
+
+@pytest.mark.parametrize("name", ["HumanoidStandup", "Pusher", "Reacher", "Swimmer"])
+def test_tasks_said_never_to_end_do_not_along_random_steps(name):
+    env, rng = make_env(f"gym:{name}-v5"), np.random.default_rng(0)
+    env.reset(seed=0)
+    for _ in range(200):
+        *_, terminated, truncated, _ = env.step(rng.uniform(-1, 1, env.info.action_dim).astype(np.float32))
+        assert not terminated
+        if truncated:
+            env.reset(seed=1)
 
 
 @pytest.mark.parametrize("version", ["v4", "v5"])

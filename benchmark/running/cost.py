@@ -143,7 +143,7 @@ def _train_seconds(spec: RunSpec, obs: int, action: int, machine: Rates) -> tupl
         fitted = fits * _updates_per_fit(model, (method.random_steps + steps) // 2)
         flops = fitted * model_update_flops(model, obs, action)
         calls += fitted * machine.model_update_s
-        lengths = [method.rollout.length(method.random_steps + learning * i // 100) for i in range(100)]
+        lengths = [method.rollout_length(method.random_steps + learning * i // 100) for i in range(100)]
         rows = learning * method.rollout.per_step * sum(lengths) / len(lengths)
         flops += 2 * rows * _members(model, machine.kernels) * _model_weights(model, obs, action)
         arithmetic += flops / machine.ensemble_flops
@@ -155,7 +155,7 @@ def _train_seconds(spec: RunSpec, obs: int, action: int, machine: Rates) -> tupl
 def _updates_per_fit(model: ModelConfig, rows: int) -> int:
     if model.stopping == "fixed":
         return model.updates
-    return min(EARLY_STOPPING_EPOCHS, model.max_epochs) * max(rows // model.batch_size, 1)
+    return min(EARLY_STOPPING_EPOCHS, model.max_epochs) * -(-rows // model.batch_size)
 
 
 def _members(model: ModelConfig, kernels: bool) -> int:
