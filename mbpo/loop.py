@@ -109,6 +109,8 @@ def advance(state: TrainState) -> None:
     learned = state.env_steps - method.random_steps
     if learned < 0:
         return
+    if method.sac.obs_norm != "none" and learned % method.obs_fit_every == 0:
+        state.sac.fit_obs(state.layout.obs(state.real.filled()))
     with state.engine.products():
         if method.model is not None:
             if learned % method.model.fit_every == 0:
@@ -143,8 +145,9 @@ def step_environments(state: TrainState) -> None:
 
 
 def fit_model(state: TrainState) -> None:
-    """Fit target map, input statistics and weights to all real rows."""
+    """Fit target map, input statistics, weights and what rollouts may be clipped to, to all real rows."""
     assert state.dynamics is not None
+    state.fit_range(state.real.filled())
     state.split = fitting.fit(state.dynamics, state.real.filled(), state.streams, block=state.model_block)
 
 
