@@ -24,7 +24,7 @@ from torch.nn.functional import layer_norm, relu, softplus
 from mbpo import soft
 from mbpo.buffer import Layout
 from mbpo.config import SacConfig
-from mbpo.nn import Adam, StackedMLP, gradients, stacked_mlp
+from mbpo.nn import Activation, Adam, StackedMLP, gradients, stacked_mlp
 from mbpo.streams import Streams
 from mbpo.targets import mean_and_std
 
@@ -36,7 +36,7 @@ def normed_relu(x: Tensor) -> Tensor:
     return relu(layer_norm(x, x.shape[-1:]))
 
 
-CRITIC_ACTIVATIONS = {"none": relu, "layer": normed_relu}
+CRITIC_ACTIVATIONS: dict[str, Activation] = {"none": relu, "layer": normed_relu}
 
 
 class Sac:
