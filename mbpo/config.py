@@ -31,6 +31,8 @@ __all__ = [
     "numerics_version",
 ]
 
+_NEVER = 2**62
+
 RunKind = Literal["train", "fit", "probe"]
 NUMERICS_VERSIONS: dict[RunKind, int] = {"train": 2, "fit": 1, "probe": 1}
 """What this code makes of each kind of run; part of the run's key, so that old and new numbers never meet.
@@ -197,6 +199,21 @@ class RolloutConfig(Config):
     retain: int = constant(
         2_500, "env steps whose rollouts are kept", unit="env steps", source="[C] STFL: FIFO 1e6 / 400", ge=1
     )
+    noise: Literal["sampled", "none"] = constant(
+        "sampled",
+        "what is stored: a sample of the predicted Gaussian, or its mean",
+        source="[C] STFL, jannerm sample; none is ours",
+    )
+    clip: Literal["none", "data-range"] = constant(
+        "none",
+        "synthetic next_obs and reward stay as predicted, or are clipped to the range of the real rows of the last fit",
+        source="[C] STFL, jannerm none; data-range is ours",
+    )
+    reward: Literal["learned", "oracle"] = constant(
+        "learned",
+        "the ensemble's reward, or the task's own reward of the synthetic (action, next_obs)",
+        source="[C] STFL, jannerm learned; oracle is ours, where a task's reward is a function of both",
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -265,6 +282,35 @@ class SacConfig(Config):
     min_log_std: float = constant(-10.0, "lower bound of log std", source="[C] STFL -10; jannerm -20")
     max_log_std: float = constant(2.0, "upper bound of log std", source="[C] STFL, jannerm")
     critic_loss_scale: float = constant(1.0, "factor of each squared error", source="[C] STFL 1; jannerm 0.5", gt=0)
+    temperature: Literal["learned", "fixed"] = constant(
+        "learned", "whether the temperature follows the entropy gap or stays where it starts", source="[C] STFL learned"
+    )
+    temperature_learning_rate: float | None = constant(
+        None, "Adam step of the temperature; None takes learning_rate", source="[C] STFL: one for all", gt=0, le=1
+    )
+    max_temperature: float | None = constant(
+        None, "upper bound of the temperature; None for no bound", source="[C] STFL none; ours", gt=0
+    )
+    mean_bound: float | None = constant(
+        None,
+        "the Gaussian's mean before tanh is bound * tanh(mean / bound); None leaves it free",
+        source="[C] STFL none; ours",
+        gt=0,
+    )
+    mean_penalty: float = constant(
+        0.0, "weight of the mean square of the mean before tanh in the actor's loss", source="[C] STFL none; ours", ge=0
+    )
+    critic_norm: Literal["none", "layer"] = constant(
+        "none",
+        "layer normalization, without weights of its own, before each relu of the critics",
+        source="[C] STFL none; Hussing et al. 2024 normalize critic features",
+    )
+    obs_norm: Literal["none", "frozen", "running"] = constant(
+        "none",
+        "observations that actor and critics read: raw, or z-scored by the real rows of the random phase (frozen) "
+        "or of every model fit (running)",
+        source="[C] STFL none; ours",
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -273,6 +319,10 @@ class SacConfig(Config):
         if self.min_log_std >= self.max_log_std:
             raise ValueError(f"min_log_std = {self.min_log_std} is not below max_log_std = {self.max_log_std}")
         _check_exponents(min_log_std=self.min_log_std, max_log_std=self.max_log_std)
+        if self.max_temperature is not None and self.init_temperature > self.max_temperature:
+            raise ValueError(
+                f"init_temperature = {self.init_temperature} exceeds max_temperature = {self.max_temperature}"
+            )
         return self
 
     def entropy_target(self, action_dim: int) -> float:
@@ -317,6 +367,12 @@ class Method(Config):
     def rollout_length(self, env_steps: int) -> int:
         """Length of the rollouts that are branched at `env_steps`, the random ones counted."""
         return self.rollout.length(env_steps - self.random_steps)
+
+    @property
+    def obs_fit_every(self) -> int:
+        """Env steps after the random phase between two fits of what the learner's observations are z-scored by."""
+        every = ModelConfig().fit_every if self.model is None else self.model.fit_every
+        return every if self.sac.obs_norm == "running" else _NEVER
 
     def shared(self) -> Method:
         """This method less its target: what all runs of one lockstep job have in common."""

@@ -109,6 +109,8 @@ def advance(state: TrainState) -> None:
     learned = state.env_steps - method.random_steps
     if learned < 0:
         return
+    if method.sac.obs_norm != "none" and learned % method.obs_fit_every == 0:
+        state.sac.fit_obs(state.layout.obs(state.real.filled()))
     with state.engine.products():
         if method.model is not None:
             if learned % method.model.fit_every == 0:
@@ -145,9 +147,9 @@ def step_environments(state: TrainState) -> None:
 def fit_model(state: TrainState) -> None:
     """Fit target map, input statistics and weights to the real rows; those once held out remain so."""
     assert state.dynamics is not None
-    state.split = fitting.fit(
-        state.dynamics, state.real.filled(), state.streams, block=state.model_block, kept=state.split
-    )
+    rows = state.real.filled()
+    state.fit_range(rows)
+    state.split = fitting.fit(state.dynamics, rows, state.streams, block=state.model_block, kept=state.split)
 
 
 def branch_rollouts(state: TrainState) -> None:

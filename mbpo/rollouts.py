@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from mbpo.buffer import Layout
+from mbpo.config import RolloutConfig
 from mbpo.streams import Streams
 
 Model = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
@@ -19,6 +20,10 @@ Policy = Callable[[Tensor, Tensor], Tensor]
 
 Termination = Callable[[Tensor], Tensor]
 """next_obs (..., O) -> bool (...)."""
+
+
+Reward = Callable[[Tensor, Tensor], Tensor]
+"""A task's own reward: (action (..., A), next_obs (..., O)) -> (...)."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,28 @@ def draw_noise(streams: Streams, length: int, n: int, layout: Layout) -> BranchN
         member=streams.uniform("rollout-member", length, n),
         model=streams.normal("rollout-model", length, n, layout.obs_dim + 1),
     )
+
+
+def revised(model: Model, config: RolloutConfig, low: Tensor, high: Tensor, reward: Reward | None) -> Model:
+    """`model` as `config` has it: with or without its noise, within the range of the data, with the task's own reward.
+
+    Args:
+        model: what is revised.
+        config: fields `noise`, `clip` and `reward`.
+        low: ``(R, 1, D)`` least real next_obs and reward.
+        high: the largest.
+        reward: the task's own reward, if `config` asks for it.
+    """
+
+    def transition(obs: Tensor, action: Tensor, member: Tensor, noise: Tensor) -> Tensor:
+        raw = model(obs, action, member, torch.zeros_like(noise) if config.noise == "none" else noise)
+        if config.clip == "data-range":
+            raw = torch.minimum(torch.maximum(raw, low), high)
+        if reward is not None:
+            raw = torch.cat([raw[..., :-1], reward(action, raw[..., :-1])[..., None]], dim=-1)
+        return raw
+
+    return transition
 
 
 @torch.no_grad()

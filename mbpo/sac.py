@@ -7,6 +7,9 @@
 
 in the order critic, target, actor, temperature (STFL, after jaxrl). Losses are means over B and sums
 over R: the gradient of a run is its own.
+
+Actor and critics may read z-scored observations (`SacConfig.obs_norm`). Functions with an argument `seen` take
+observations as the networks read them, ``sac.seen(obs)``; those with `obs` or `rows` take raw ones.
 """
 
 from __future__ import annotations
@@ -16,16 +19,25 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.nn.functional import relu, softplus
+from torch.nn.functional import layer_norm, relu, softplus
 
 from mbpo import soft
 from mbpo.buffer import Layout
 from mbpo.config import SacConfig
 from mbpo.inits import HEADS
-from mbpo.nn import Adam, StackedMLP, gradients, stacked_mlp
+from mbpo.nn import Activation, Adam, StackedMLP, gradients, stacked_mlp
 from mbpo.streams import Streams
+from mbpo.targets import mean_and_std
 
 Info = dict[str, Tensor]
+
+
+def normed_relu(x: Tensor) -> Tensor:
+    """Relu of what layer normalization without weights makes of ``x (..., B, width)``."""
+    return relu(layer_norm(x, x.shape[-1:]))
+
+
+CRITIC_ACTIVATIONS: dict[str, Activation] = {"none": relu, "layer": normed_relu}
 
 
 class Sac:
@@ -49,7 +61,7 @@ class Sac:
             (obs_dim + action_dim, *config.hidden_dims, 1),
             2,
             config.init,
-            relu,
+            CRITIC_ACTIVATIONS[config.critic_norm],
             streams.generators("init-critic", "cpu"),
             device,
             dtype,
@@ -62,7 +74,9 @@ class Sac:
         self.target_entropy = config.entropy_target(action_dim)
         self.actor_adam = Adam(self.actor.parameters, config.learning_rate)
         self.critic_adam = Adam(self.critic.parameters, config.learning_rate)
-        self.alpha_adam = Adam([self.log_alpha], config.learning_rate)
+        self.alpha_adam = Adam([self.log_alpha], config.temperature_learning_rate or config.learning_rate)
+        self.obs_shift = torch.zeros(runs, 1, obs_dim, device=device, dtype=dtype)
+        self.obs_scale = torch.ones_like(self.obs_shift)
 
     @property
     def alpha(self) -> Tensor:
@@ -77,13 +91,41 @@ class Sac:
             "target_critic": self.target_critic.parameters,
             "log_alpha": self.log_alpha.detach(),
             "adam": [adam.state() for adam in (self.actor_adam, self.critic_adam, self.alpha_adam)],
+            "obs": {"shift": self.obs_shift, "scale": self.obs_scale},
         }
 
+    def seen(self, obs: Tensor) -> Tensor:
+        """Raw ``obs (R, B, O)`` as actor and critics read them."""
+        return obs if self.config.obs_norm == "none" else (obs - self.obs_shift) / self.obs_scale
 
-def policy(sac: Sac, obs: Tensor, actor: StackedMLP | None = None) -> tuple[Tensor, Tensor]:
-    """Mean and log std of the Gaussian before tanh: ``obs (R, B, O) -> (R, B, A)`` each."""
+    def seen_rows(self, rows: Tensor) -> Tensor:
+        """Packed ``rows (R, B, W)`` with obs and next_obs as actor and critics read them."""
+        if self.config.obs_norm == "none":
+            return rows
+        layout = self.layout
+        return layout.pack(
+            self.seen(layout.obs(rows)),
+            layout.action(rows),
+            self.seen(layout.next_obs(rows)),
+            layout.reward(rows),
+            layout.mask(rows),
+        )
+
+    def fit_obs(self, obs: Tensor) -> None:
+        """Take mean and standard deviation of ``obs (R, N, O)`` for `seen`; a dimension that does not vary keeps 1."""
+        every = torch.ones(obs.shape[:2], device=obs.device, dtype=torch.bool)
+        mean, std = mean_and_std(lambda rows: obs[:, rows], every, obs.dtype)
+        # In place: what a captured update reads must not move.
+        self.obs_shift.copy_(mean[:, None])
+        self.obs_scale.copy_(std[:, None])
+
+
+def policy(sac: Sac, seen: Tensor, actor: StackedMLP | None = None) -> tuple[Tensor, Tensor]:
+    """Mean and log std of the Gaussian before tanh: ``seen (R, B, O) -> (R, B, A)`` each."""
     config = sac.config
-    mean, raw = (actor or sac.actor)(obs).chunk(2, dim=-1)
+    mean, raw = (actor or sac.actor)(seen).chunk(2, dim=-1)
+    if config.mean_bound is not None:
+        mean = config.mean_bound * (mean / config.mean_bound).tanh()
     if config.log_std == "clip":
         return mean, raw.clamp(config.min_log_std, config.max_log_std)
     share = 0.5 * (raw.tanh() + 1.0)
@@ -93,13 +135,16 @@ def policy(sac: Sac, obs: Tensor, actor: StackedMLP | None = None) -> tuple[Tens
 def act(sac: Sac, obs: Tensor, noise: Tensor | None) -> Tensor:
     """Actions in [-1, 1] for ``obs (R, B, O)``: sampled with ``noise (R, B, A)``, else the mean's tanh."""
     with torch.no_grad():
-        mean, log_std = policy(sac, obs)
+        mean, log_std = policy(sac, sac.seen(obs))
         return torch.tanh(mean if noise is None else mean + log_std.exp() * noise)
 
 
-def sample_action(sac: Sac, obs: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+def sample_action(sac: Sac, seen: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
     """A reparameterized action ``(R, B, A)`` and its log density ``(R, B)``, tanh's volume included."""
-    mean, log_std = policy(sac, obs)
+    return _squashed(*policy(sac, seen), noise)
+
+
+def _squashed(mean: Tensor, log_std: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
     u = mean + log_std.exp() * noise
     gaussian = -0.5 * noise.square() - log_std - 0.5 * math.log(2 * math.pi)
     # log(1 - tanh(u)^2) without cancellation for large |u|.
@@ -107,13 +152,13 @@ def sample_action(sac: Sac, obs: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]
     return torch.tanh(u), (gaussian - volume).sum(-1)
 
 
-def q_values(critic: StackedMLP, obs: Tensor, action: Tensor) -> Tensor:
-    """Both critics: ``obs (R, B, O), action (R, B, A) -> (R, 2, B)``."""
-    return critic(torch.cat([obs, action], dim=-1)[:, None])[..., 0]
+def q_values(critic: StackedMLP, seen: Tensor, action: Tensor) -> Tensor:
+    """Both critics: ``seen (R, B, O), action (R, B, A) -> (R, 2, B)``."""
+    return critic(torch.cat([seen, action], dim=-1)[:, None])[..., 0]
 
 
 def td_target(sac: Sac, rows: Tensor, noise: Tensor) -> Tensor:
-    """Regression target of the critics ``(R, B)`` for packed ``rows (R, B, W)``."""
+    """Regression target of the critics ``(R, B)`` for packed ``rows (R, B, W)`` of ``sac.seen_rows``."""
     layout = sac.layout
     with torch.no_grad():
         next_obs = layout.next_obs(rows)
@@ -133,7 +178,8 @@ def update(sac: Sac, rows: Tensor, noise: Tensor) -> Info:
     Returns:
         Losses, mean Q, entropy and temperature, ``(R,)`` each, detached.
     """
-    info = update_critic(sac, rows, noise[:, 0])
+    rows = sac.seen_rows(rows)
+    info = _update_critic(sac, rows, noise[:, 0])
     info |= _update_actor(sac, rows, noise[:, 1])
     _update_temperature(sac, info["entropy"])
     return info
@@ -161,6 +207,10 @@ def update_critic(sac: Sac, rows: Tensor, noise: Tensor) -> Info:
     Returns:
         Loss and mean Q, ``(R,)`` each, detached.
     """
+    return _update_critic(sac, sac.seen_rows(rows), noise)
+
+
+def _update_critic(sac: Sac, rows: Tensor, noise: Tensor) -> Info:
     grads, loss, mean = soft.critic_gradients(sac, rows, noise) or _critic_gradients(sac, rows, noise)
     sac.critic_adam.step(grads)
     sac.target_critic.lerp_(sac.critic, sac.config.tau)
@@ -181,15 +231,23 @@ def _update_actor(sac: Sac, rows: Tensor, noise: Tensor) -> Info:
 
 
 def _actor_gradients(sac: Sac, rows: Tensor, noise: Tensor) -> soft.Found:
-    obs = sac.layout.obs(rows)
-    action, log_prob = sample_action(sac, obs, noise)
-    q = q_values(sac.critic.frozen(), obs, action).amin(1)
+    seen = sac.layout.obs(rows)
+    mean, log_std = policy(sac, seen)
+    action, log_prob = _squashed(mean, log_std, noise)
+    q = q_values(sac.critic.frozen(), seen, action).amin(1)
     per_run = (sac.alpha[:, None] * log_prob - q).mean(-1)
+    if sac.config.mean_penalty:
+        per_run = per_run + sac.config.mean_penalty * mean.square().mean((1, 2))
     return gradients(per_run.sum(), sac.actor.parameters), per_run.detach(), -log_prob.detach().mean(-1)
 
 
 def _update_temperature(sac: Sac, entropy: Tensor) -> None:
     """The loss is linear in the entropy gap, so its gradient is written out: no graph is needed."""
+    if sac.config.temperature == "fixed":
+        return
     gap = entropy - sac.target_entropy
     grad = gap * sac.alpha if sac.config.temperature_loss == "alpha" else gap
     sac.alpha_adam.step([grad])
+    if sac.config.max_temperature is not None:
+        with torch.no_grad():
+            sac.log_alpha.clamp_(max=math.log(sac.config.max_temperature))

@@ -82,6 +82,8 @@ def _serves(sac: Learner, rows: Tensor, noise: Tensor, nets: Sequence[StackedMLP
         and rows.shape == (runs, rows.shape[1], layout.width)
         and noise.shape == (runs, rows.shape[1], layout.action_dim)
         and rows.stride(-1) == noise.stride(-1) == 1
+        and sac.config.mean_bound is None
+        and not sac.config.mean_penalty
         and all(net.activation is relu and kernels.serve(rows, net.parameters, relu) for net in nets)
     )
 

@@ -20,7 +20,8 @@ from mbpo.config import Budget, InputError, Method, numerics_version
 from mbpo.dynamics import GaussianEnsemble
 from mbpo.envs import EnvBatch
 from mbpo.fitting import Split
-from mbpo.rollouts import BranchNoise, branch
+from mbpo.rewards import reward_for
+from mbpo.rollouts import BranchNoise, branch, revised
 from mbpo.sac import Sac
 from mbpo.simulators import workers_for
 from mbpo.streams import Streams, stream_seed
@@ -121,6 +122,11 @@ class TrainState:
             # Nobody knows what an environment's own rule does; the named ones are made of tensor operations.
             self.branch_block = Block(self._branch) if info.termination == OWN else engine.block(self._branch)
             rollout = method.rollout
+            self.reward = reward_for(info) if rollout.reward == "oracle" else None
+            self.low = torch.full(
+                (len(runs), 1, info.obs_dim + 1), -torch.inf, device=engine.device, dtype=engine.dtype
+            )
+            self.high = -self.low
             kept = min(rollout.retain, max(budget.env_steps - method.random_steps, 0) + rollout.every)
             self.synthetic = self._buffer(rollout.per_step * rollout.max_length * kept)
         self.split: Split | None = None
@@ -140,7 +146,7 @@ class TrainState:
         """`rows` and `valid` of `branch` under the current policy, from ``start (R, N, O)``."""
         assert self.dynamics is not None
         rows, valid = branch(
-            self.dynamics.sample,
+            revised(self.dynamics.sample, self.method.rollout, self.low, self.high, self.reward),
             lambda obs, z: sac.act(self.sac, obs, z),
             self.terminated,
             start,
@@ -171,6 +177,12 @@ class TrainState:
         workers = workers_for(n, torch.get_num_threads()) if self.env_workers is None else min(self.env_workers, n)
         return EnvBatch(task, n, drop, workers=workers)
 
+    def fit_range(self, rows: Tensor) -> None:
+        """Take least and largest next_obs and reward of packed ``rows (R, N, W)``, in place."""
+        seen = self.layout.targets(rows)
+        self.low.copy_(seen.amin(1, keepdim=True))
+        self.high.copy_(seen.amax(1, keepdim=True))
+
     def tensor(self, values: np.ndarray) -> Tensor:
         """`values` on the training device, in the engine's dtype."""
         return torch.as_tensor(values, device=self.engine.device, dtype=self.engine.dtype)
@@ -184,6 +196,7 @@ class TrainState:
         live: dict[str, Any] = {"sac": self.sac.state()}
         if self.dynamics is not None:
             live["dynamics"] = self.dynamics.state()
+            live["range"] = {"low": self.low, "high": self.high}
         return live
 
     @property

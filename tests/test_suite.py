@@ -303,7 +303,7 @@ def edited(folder: Path, page: str, old: str, new: str) -> Path:
         ("methods.yaml", "    family: paper\n", "", "sac.family: this field is required"),
         ("methods.yaml", "      utd: {value: 20,", "      utd: {", "give either value or by_task"),
         ("methods.yaml", "          gym:Hopper-v5: 20\n", "", "'gym:Hopper-v5' is not in every by_task"),
-        ("methods.yaml", 'source: "[C] STFL: raw targets"', "source: ''", "target.normalize.source"),
+        ("methods.yaml", 'source: "[C] jannerm fake_env.py: raw targets"', "source: ''", "target.normalize.source"),
         ("methods.yaml", "  mbpo:\n", "  mbpo: 3\n  mbpo-b:\n", "a mapping from names is needed here, not int"),
         ("methods.yaml", "  ftfl:\n", "  mbpo:\n", "the key 'mbpo' stands twice"),
         ("protocols.yaml", "utd: 10", "udt: 10", "quick.train.overrides: unknown constant 'udt'; did you mean 'utd'?"),

@@ -59,10 +59,13 @@ class Constant(Entry):
 
 
 class Family(Entry):
-    """A consistent set of all constants, from one origin."""
+    """A consistent set of all constants, from one origin.
+
+    A page states those that are not the default of mbpo/config.py or have another source; the rest come from there.
+    """
 
     doc: str
-    constants: dict[str, Constant]
+    constants: dict[str, Constant] = Field(default_factory=dict)
 
     @property
     def tasks(self) -> list[str] | None:

@@ -181,7 +181,7 @@ def load_suite(folder: Path = SUITE) -> Suite:
         for name, data in load_page("tasks.yaml", folder).items()
     }
     page = load_page("methods.yaml", folder, ("families", "methods"))
-    families = _entries(Family, page, "families", "methods.yaml")
+    families = {name: _whole(family) for name, family in _entries(Family, page, "families", "methods.yaml").items()}
     methods = _entries(MethodEntry, page, "methods", "methods.yaml")
     protocols = {
         name: build(Protocol, {"name": name, **_table(data, f"protocols.yaml: {name}")}, f"protocols.yaml: {name}")
@@ -214,13 +214,37 @@ def load_page(name: str, folder: Path = SUITE, keys: Sequence[str] | None = None
     return table
 
 
-@cache
+def _whole(family: Family) -> Family:
+    """`family` with the default and the source in mbpo/config.py of every constant that it does not state itself."""
+    named = {path: Constant(value=_at(Method(), path), source=field.source) for path, field in _fields().items()}
+    return family.model_copy(update={"constants": {**named, **family.constants}})
+
+
+def _at(method: Method, path: str) -> Any:
+    value: Any = method.model_dump(mode="json")
+    for name in path.split("."):
+        value = value[name]
+    return value
+
+
+class _Leaf(NamedTuple):
+    """What mbpo/config.py says of a constant."""
+
+    unit: str
+    source: str
+
+
 def constants_of_a_method() -> dict[str, str]:
     """Dotted path of every constant in `Method`, and its unit."""
+    return {path: leaf.unit for path, leaf in _fields().items()}
+
+
+@cache
+def _fields() -> dict[str, _Leaf]:
     return dict(_leaves(Method, ""))
 
 
-def _leaves(cls: type[BaseModel], prefix: str) -> Iterable[tuple[str, str]]:
+def _leaves(cls: type[BaseModel], prefix: str) -> Iterable[tuple[str, _Leaf]]:
     for name, field in cls.model_fields.items():
         options = [field.annotation, *getattr(field.annotation, "__args__", ())]
         inner = [option for option in options if isinstance(option, type) and issubclass(option, BaseModel)]
@@ -228,7 +252,7 @@ def _leaves(cls: type[BaseModel], prefix: str) -> Iterable[tuple[str, str]]:
             yield from _leaves(inner[0], f"{prefix}{name}.")
         else:
             extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
-            yield prefix + name, str(extra.get("unit", ""))
+            yield prefix + name, _Leaf(str(extra.get("unit", "")), str(extra.get("source", "")))
 
 
 def _resolve(layers: Sequence[tuple[str, Mapping[str, Constant]]], task: str, kind: Kind) -> list[ConstantRow]:
