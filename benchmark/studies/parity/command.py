@@ -43,7 +43,7 @@ def parity(
 
 
 def build(results: Path, seeds: int, quick: bool) -> tuple[Any, Path]:
-    """Train, compare and write; the table and where it lies."""
+    """Train, compare and write; the table and where it lies. A quick one has a file of its own."""
     study = import_module("benchmark.studies.parity.study")
     comparison = import_module("benchmark.studies.parity.compare")
     theirs = comparison.reference()
@@ -54,7 +54,8 @@ def build(results: Path, seeds: int, quick: bool) -> tuple[Any, Path]:
         marks = sorted(set(theirs.updates[theirs.learner == learner].tolist()))
         found |= learn(range(seeds), marks, say=say)
     table = comparison.compare(theirs, found)
-    return table, comparison.save(table, _versions(), results)
+    path = results / "parity" / ("quick.csv" if quick else "parity.csv")
+    return table, comparison.save(table, _versions(), path)
 
 
 def _versions() -> str:

@@ -77,9 +77,8 @@ def compare(theirs: pd.DataFrame, ours: Mapping[tuple[str, int], Sequence[float]
     return pd.DataFrame(rows)
 
 
-def save(table: pd.DataFrame, versions: str, results: Path) -> Path:
-    """Write ``parity/parity.csv`` to six digits, each row with the `versions` that gave it."""
-    path = results / "parity" / "parity.csv"
+def save(table: pd.DataFrame, versions: str, path: Path) -> Path:
+    """Write `path` to six digits, each row with the `versions` that gave it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     shown = {name: [f"{value:.6g}" for value in table[name]] for name in ("predecessor", "ours", "low", "high")}
     text = table.assign(**shown, margin=f"{MARGIN:g}", versions=versions).to_csv(index=False, lineterminator="\n")

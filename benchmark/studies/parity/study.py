@@ -40,7 +40,7 @@ def random_rows(n: int = ROWS) -> np.ndarray:
     """``n`` packed rows ``(n, W)`` float32 of a uniformly random policy, episode after episode, dm_control's seed 0.
 
     The actions come from numpy's ``default_rng(0)``, in float64. Which generator the predecessor's rows came from was
-    not written down. Of four obvious ones this is the one whose mean squared change of the state over the last 2,000 rows,
+    not written down. Of four obvious ones this is the one whose mean squared change of state in the last 2,000 rows,
     11.87 (others 11.61, 12.01, 12.02), fits the predecessor's error after 300 updates, 11.82, when a model has hardly
     learned: that row of the comparison is no evidence of its own.
     """
