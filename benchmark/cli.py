@@ -40,6 +40,7 @@ from benchmark.running.progress import Watch, count, duration, sentence
 from benchmark.spec import Kind
 from benchmark.store import Store
 from benchmark.studies import commands as studies
+from benchmark.studies.parity import command as parity
 from benchmark.suite.entries import Protocol
 from benchmark.suite.pages import load_suite, specs
 from benchmark.timing import commands as timing
@@ -185,6 +186,7 @@ def calibrate(results: Results = RESULTS, as_json: Json = False) -> None:
 
 
 app.command("study")(studies.study)
+app.command("parity")(parity.parity)
 app.command("diagnose")(diagnosis.diagnose)
 app.command("speed")(timing.time_parts)
 app.command("precision")(timing.compare_precisions)

@@ -1,0 +1,1 @@
+"""Parity: our learner and model beside the predecessor's code on equal data."""

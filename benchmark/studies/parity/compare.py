@@ -1,0 +1,88 @@
+"""Ours beside the predecessor's numbers: how far apart two runs of one algorithm may lie, and a verdict a row.
+
+From our n seeds follows where one more run would lie in 95 of 100 cases (mean +- t s sqrt(1 + 1/n)), on the log scale
+for what is positive. `MARGIN` of the centre and the rounding of the predecessor's number widen that. A row whose
+interval is wide says little: that is why the table shows it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy import stats as sps
+
+from mbpo.config import InputError
+
+REFERENCE = Path(__file__).parents[3] / "results" / "published" / "parity" / "stfl.csv"
+MARGIN = 0.05
+"""Share of our centre by which two faithful programs may differ over and above their seeds: order of sums, epsilons."""
+CONFIDENCE = 0.95
+LOG_FROM: dict[str, float] = {"q_mean": 1_000, "temperature": 0, "state_mse": 0, "logvar": math.inf}
+"""From so many updates on a measure is compared on the log scale. Q is negative at first; a log-variance is one."""
+
+
+class Range(NamedTuple):
+    """Our centre, and where one more run may lie."""
+
+    center: float
+    low: float
+    high: float
+
+
+def tolerated(ours: Sequence[float], log: bool, rounding: float = 0.0, margin: float = MARGIN) -> Range:
+    """The range that agrees with our seeds; all NaN if they are not finite, or on a log scale not positive.
+
+    Raises `InputError` for fewer than two seeds.
+    """
+    values = np.asarray(ours, dtype=np.float64)
+    if len(values) < 2:
+        raise InputError(f"seeds = {len(values)}: at least 2 are needed, or there is no spread to compare by")
+    if not np.isfinite(values).all() or (log and values.min() <= 0):
+        return Range(math.nan, math.nan, math.nan)
+    values = np.log(values) if log else values
+    center, n = float(values.mean()), len(values)
+    reach = float(sps.t.ppf((1 + CONFIDENCE) / 2, n - 1)) * float(values.std(ddof=1)) * math.sqrt(1 + 1 / n)
+    if log:
+        reach += math.log1p(margin)
+        return Range(math.exp(center), math.exp(center - reach) - rounding, math.exp(center + reach) + rounding)
+    reach += margin * abs(center) + rounding
+    return Range(center, center - reach, center + reach)
+
+
+def reference(path: Path = REFERENCE) -> pd.DataFrame:
+    """The predecessor's numbers: a row per learner, measure and updates."""
+    return pd.read_csv(path)
+
+
+def compare(theirs: pd.DataFrame, ours: Mapping[tuple[str, int], Sequence[float]]) -> pd.DataFrame:
+    """A row for each of `theirs` that `ours` has values for, with the verdict `agrees` or `differs`."""
+    rows = []
+    for row in theirs.itertuples():
+        values = ours.get((row.measure, row.updates))
+        if values is None:
+            continue
+        log = row.updates >= LOG_FROM[row.measure]
+        found = tolerated(values, log, row.rounding)
+        rows.append({
+            "learner": row.learner, "measure": row.measure, "updates": row.updates, "predecessor": row.value,
+            "ours": found.center, "low": found.low, "high": found.high, "scale": "log" if log else "plain",
+            "verdict": "agrees" if found.low <= row.value <= found.high else "differs",
+            "seeds": len(values), "by_seed": " ".join(f"{value:.6g}" for value in values),
+        })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def save(table: pd.DataFrame, versions: str, path: Path) -> Path:
+    """Write `path` to six digits, each row with the `versions` that gave it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shown = {name: [f"{value:.6g}" for value in table[name]] for name in ("predecessor", "ours", "low", "high")}
+    text = table.assign(**shown, margin=f"{MARGIN:g}", versions=versions).to_csv(index=False, lineterminator="\n")
+    draft = path.with_suffix(".tmp")
+    draft.write_text(text, encoding="utf-8")
+    draft.replace(path)
+    return path
