@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmark.running.options import RESULTS, Count, Json, Results, print_json, say
-from mbpo.config import NUMERICS_VERSION, InputError
+from mbpo.config import NUMERICS_VERSIONS, InputError
 
 QUICK = {"sac": 2_000, "model": 1_000}
 """Updates after which a quick comparison stops."""
@@ -64,4 +64,4 @@ def _versions() -> str:
     code, packages = provenance.code(), provenance.versions()
     commit = "no commit" if code["commit"] is None else f"commit {code['commit'][:10]}{'+' if code['dirty'] else ''}"
     told = [f"{name} {packages[name]}" for name in ("torch", "mujoco", "dm_control")]
-    return "; ".join([commit, f"numerics {NUMERICS_VERSION}", *told])
+    return "; ".join([commit, f"numerics {NUMERICS_VERSIONS["train"]}", *told])
