@@ -64,4 +64,4 @@ def _versions() -> str:
     code, packages = provenance.code(), provenance.versions()
     commit = "no commit" if code["commit"] is None else f"commit {code['commit'][:10]}{'+' if code['dirty'] else ''}"
     told = [f"{name} {packages[name]}" for name in ("torch", "mujoco", "dm_control")]
-    return "; ".join([commit, f"numerics {NUMERICS_VERSIONS["train"]}", *told])
+    return "; ".join([commit, f"numerics {NUMERICS_VERSIONS['train']}", *told])
