@@ -30,7 +30,8 @@ FIT_MEASURES = (
 TRAIN_MEASURES = (
     RETURN, "q_mean", "critic_loss", "actor_loss", "temperature", "entropy", "real_reward_mean", "real_reward_std",
     "synthetic_reward_mean", "synthetic_reward_std", "model_holdout_mse", "reward_r2", "logvar_target", "logvar_raw",
-    "critic_bias",
+    "critic_bias", "critic_bias_over", "critic_bias_under", "mc_q", "mc_reward_part", "mc_entropy_part",
+    "log_prob_mean", "log_std_mean", "pre_tanh_mean_abs", "pre_tanh_mean_max", "saturated_share",
 )  # fmt: skip
 NEED_VARYING_REWARD = ("reward_r2", "reward_slope", "reward_std_ratio")
 """NaN where every held-out reward is the same."""
@@ -42,6 +43,9 @@ NAMES = {
     "reward_r2": "reward R\N{SUPERSCRIPT TWO}",
     "reward_std_ratio": "reward spread ratio",
     "critic_bias": "critic less soft return",
+    "mc_q": "critic's value",
+    "mc_reward_part": "discounted reward of the policy",
+    "mc_entropy_part": "entropy part of the soft return",
     "bias_shift": "what synthetic rows add to the critic's bias",
     "policy_gain": "return gained on synthetic rows",
     "logvar_target": "log-variance in target units",
@@ -55,8 +59,8 @@ class Estimand(Config):
 
     measure: str = constant(RETURN, "episode_return, or a scalar of diagnostics.csv")
     window: tuple[float, float] | None = constant(None, "evaluations averaged, inclusive", unit="shares of training")
-    transform: Literal["none", "abs", "abs-log"] = constant(
-        "none", "applied to the mean; abs is the distance from 0, abs-log that of a ratio from 1"
+    transform: Literal["none", "abs", "abs-log", "log10"] = constant(
+        "none", "applied to the mean; abs is the distance from 0, abs-log that of a ratio from 1, log10 its magnitude"
     )
 
     @model_validator(mode="after")
@@ -82,7 +86,8 @@ class Estimand(Config):
     @property
     def words(self) -> str:
         """The estimand as a reader would say it."""
-        name = {"none": self.name, "abs": f"|{self.name}|", "abs-log": f"|log {self.name}|"}[self.transform]
+        forms = {"none": "{}", "abs": "|{}|", "abs-log": "|log {}|", "log10": "log10 of {}"}
+        name = forms[self.transform].format(self.name)
         if self.window is None:
             return f"{name}, held out" if self.measure in FIT_MEASURES else name
         if self.window == (0.0, 0.0):
@@ -109,6 +114,8 @@ def score(record: Record, estimand: Estimand) -> Score:
         value = abs(value)
     elif estimand.transform == "abs-log":
         value = abs(math.log(value)) if value > 0 else math.nan
+    elif estimand.transform == "log10":
+        value = math.log10(value) if value > 0 else math.nan
     still = estimand.measure in NEED_VARYING_REWARD and math.isnan(value) and record.last("reward_true_std") == 0
     undefined = "the held-out rewards do not vary, so more transitions are needed" if still else ""
     return Score(record.spec.seed, value, len(rows), engine(record), diverged(record), undefined)
