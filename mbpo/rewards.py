@@ -9,6 +9,7 @@ Every rule maps action (..., A), in [-1, 1], and next_obs (..., O) to the reward
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 
@@ -60,8 +61,7 @@ def _quadratic(x: Tensor, at_margin: float) -> Tensor:
 
 def _gaussian(x: Tensor, margin: float, bound: float) -> Tensor:
     """`tolerance` for x >= bound with a Gaussian sigmoid of 0.1 at its margin."""
-    scale = (-2.0 * torch.log(torch.tensor(0.1, dtype=x.dtype, device=x.device))).sqrt()
-    below = (-0.5 * ((bound - x) / margin * scale).square()).exp()
+    below = (math.log(0.1) * ((bound - x) / margin).square()).exp()
     return torch.where(x >= bound, torch.ones_like(x), below)
 
 
