@@ -143,7 +143,7 @@ def test_actions_from_near_zero_to_the_bounds(scale: float) -> None:
         one.actor.biases[-1].detach()[..., 3:] = -6.0
         noise = 1e-3 * noise
     for name in WAYS:
-        check(name, one, rows, noise, 6e-5)
+        check(name, one, rows, noise, 2e-4)  # at -6 the slope of tanh is known to 0.5 % a row
 
 
 @BOTH
