@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 
 # A module imports from its own layer or a lower one, never in a circle.
 LAYERS = (
-    {"building", "config", "fields", "inits", "kernels", "nn", "streams", "suites", "tasks"},
+    {"building", "config", "fields", "inits", "kernels", "nn", "peak", "streams", "suites", "tasks"},
     {"targets", "buffer", "envs", "flat", "simulators", "soft", "terminations"},
     {"dynamics", "fitting", "sac"},
     {"rollouts", "evaluation", "diagnostics", "checkpoint"},

@@ -1,4 +1,5 @@
 /* All kernels, in one unit so that the compiler sees through them. */
 
 #include "chosen.h"
+#include "peak.h"
 #include "soft.h"
