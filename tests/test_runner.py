@@ -234,7 +234,7 @@ def test_processes_share_the_work_and_train_nothing_twice(tmp_path: Path) -> Non
 
 def test_the_work_of_a_killed_process_falls_to_another(tmp_path: Path) -> None:
     store, log = Store(tmp_path / "results", tmp_path / "cache"), tmp_path / "trained.log"
-    first = child(tmp_path, ["mbpo"], 60)
+    first = child(tmp_path, ["mbpo"], 600)  # it is killed long before
     until(lambda: log.exists() and len(log.read_text().split()) == 3)
     until(lambda: len(progress.running(store.cache)) == 1)
     (job,) = progress.running(store.cache)
