@@ -1,8 +1,14 @@
-"""What one env step costs, part by part, against the matmul peak that this machine reaches in the same process.
+"""What one env step costs, part by part, against the peak of this machine and torch's own product in the same process.
 
 Medians after a warm-up; machines are shared and noisy, so quote ratios of one run with the peak beside them. `seconds`
-of a part are for all runs in lockstep together and for one execution of it; `fraction_of_peak` is the median over the
-rounds, each with its own peak; `host` is what an env step takes beyond its parts, and `total_per_env_step_per_run`
+of a part are for all runs in lockstep together and for one execution of it.
+
+`peak_gflops` is what the processor's multiply-adds give from registers in this precision and number of threads, which
+nothing passes (`mbpo.peak`); None on a GPU and where there are no kernels. `matmul_gflops` is torch's fastest product
+of squares, which the kernels may pass. Each fraction, `fraction_of_peak` and `fraction_of_matmul`, is the median over
+the rounds, each with its own figure, and None with it.
+
+`host` is what an env step takes beyond its parts, and `total_per_env_step_per_run`
 weighs them all as the method's constants do. `cpus_had` is the number of CPUs that the process was given meanwhile:
 below `threads` where others took their share, which one thread's seconds leave out and those of several include. The
 arithmetic is counted by `benchmark.running.cost`, not timed.
@@ -75,20 +81,21 @@ def measure(question: Question, rounds: int = 8) -> dict[str, Any]:
     gflop = cost.env_step_flops(method, *dims, kernels=place.means == "kernels") / 1e9
     # Turn by turn, so that a machine whose speed drifts slows both sides of a fraction alike.
     whole = gflop * 1e9 * question.runs
-    fractions = [
-        whole / _weighed(_with_host(turn, method, weights), weights) / turn["peak_flops"] for turn in timed.turns
-    ]
+    reached = [(turn, whole / _weighed(_with_host(turn, method, weights), weights)) for turn in timed.turns]
+    per_peak = [flops / turn["peak_flops"] for turn, flops in reached if "peak_flops" in turn]
     return {
         **vars(question),
         "device": device_name(question),
         "means": place.means,
         "obs_dim": state.layout.obs_dim,
         "action_dim": state.layout.action_dim,
-        "peak_gflops": timed.peak_flops / 1e9,
+        "peak_gflops": None if timed.peak_flops is None else timed.peak_flops / 1e9,
+        "matmul_gflops": timed.matmul_flops / 1e9,
         "gflop_per_env_step_per_run": gflop,
         "seconds": {**parts, "total_per_env_step_per_run": total},
         "share": {name: weight * parts[name] / question.runs / total for name, weight in weights.items()},
-        "fraction_of_peak": median(fractions),
+        "fraction_of_peak": median(per_peak) if per_peak else None,
+        "fraction_of_matmul": median(flops / turn["matmul_flops"] for turn, flops in reached),
         "cpus_had": had,
         "compile_s": max(first - timed.seconds["advance"], 0.0),
         "peak_memory_bytes": peak_memory(place),
@@ -166,10 +173,13 @@ def sentences(found: dict[str, Any]) -> list[str]:
     what = f"{found['method']} on {found['task']}, {found['runs']} in lockstep, {found['threads']} threads"
     lines = [
         f"{what}, {found['precision']} on {found['device']} with {found['means']}",
-        f"  matmul peak here   {found['peak_gflops']:.0f} GFLOP/s",
+        f"  torch's product    {found['matmul_gflops']:.0f} GFLOP/s",
         f"  one env step       {seconds['total_per_env_step_per_run']:.4g} s per run,"
-        f" {found['gflop_per_env_step_per_run']:.1f} GFLOP, {found['fraction_of_peak']:.2f} of the peak",
+        f" {found['gflop_per_env_step_per_run']:.1f} GFLOP, {found['fraction_of_matmul']:.2f} of torch's product",
     ]
+    if found["peak_gflops"] is not None:
+        lines.insert(1, f"  machine's peak     {found['peak_gflops']:.0f} GFLOP/s")
+        lines[-1] += f", {found['fraction_of_peak']:.2f} of the machine's peak"
     for name, part in sorted(share.items(), key=lambda item: -item[1]):
         lines.append(f"  {name:<14} {part:6.2%} of it, {seconds[name] * 1e3:.3g} ms each")
     evaluation = Budget()

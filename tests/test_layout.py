@@ -15,8 +15,8 @@ ROOT = Path(__file__).parents[1]
 
 # A module imports from its own layer or a lower one, never in a circle.
 LAYERS = (
-    {"building", "config", "fields", "inits", "kernels", "nn", "streams", "suites", "tasks"},
-    {"targets", "buffer", "envs", "flat", "rewards", "simulators", "soft", "terminations"},
+    {"building", "config", "fields", "inits", "kernels", "nn", "peak", "streams", "suites", "tasks"},
+    {"targets", "buffer", "envs", "flat", "simulators", "soft", "terminations"},
     {"dynamics", "fitting", "sac"},
     {"rollouts", "evaluation", "diagnostics", "checkpoint"},
     {"state", "measure"},

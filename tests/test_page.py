@@ -83,7 +83,7 @@ def shown(page, width, tmp_path, *options):
     ]
     command += ["--enable-logging=stderr", f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=8000"]
     command += ["--window-size=1400,1000", *options, "--dump-dom", frame.as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     found = re.search(r'<pre id="out">(\{.*?\})</pre>', done.stdout, re.DOTALL)
     assert found, f"the page did not finish: {done.stderr[-2000:]}"
     text = found[1].replace("&gt;", ">").replace("&lt;", "<").replace("&amp;", "&")

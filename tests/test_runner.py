@@ -311,7 +311,7 @@ def child(here: Path, methods: Sequence[str], seconds: float) -> subprocess.Pope
     return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def until(condition: Any, seconds: float = 20.0) -> None:
+def until(condition: Any, seconds: float = 600.0) -> None:  # long: a busy machine is no fault
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it never happened"
@@ -321,7 +321,7 @@ def until(condition: Any, seconds: float = 20.0) -> None:
 def test_processes_share_the_work_and_train_nothing_twice(tmp_path: Path) -> None:
     # Different wishes that overlap in part: jobs of the two are not the same sets of runs.
     workers = [child(tmp_path, methods, 0.3) for methods in (["sac", "mbpo", "ftfl"], ["ftfl", "norm-only", "sac"])]
-    told = [worker.communicate(timeout=60) for worker in workers]
+    told = [worker.communicate(timeout=600) for worker in workers]
     assert [worker.returncode for worker in workers] == [0, 0], told
     trained = (tmp_path / "trained.log").read_text().split()
     assert len(trained) == len(set(trained)) == 2 * 4 * 3
@@ -331,7 +331,7 @@ def test_processes_share_the_work_and_train_nothing_twice(tmp_path: Path) -> Non
 
 def test_the_work_of_a_killed_process_falls_to_another(tmp_path: Path) -> None:
     store, log = Store(tmp_path / "results", tmp_path / "cache"), tmp_path / "trained.log"
-    first = child(tmp_path, ["mbpo"], 60)
+    first = child(tmp_path, ["mbpo"], 600)  # it is killed long before
     until(lambda: log.exists() and len(log.read_text().split()) == 3)
     until(lambda: len(progress.running(store.cache)) == 1)
     (job,) = progress.running(store.cache)

@@ -14,9 +14,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from benchmark import cli, speed
 from benchmark.running import cost
 from benchmark.suite.pages import load_suite
-from benchmark.timing.parts import Parts, brief_fit
-from mbpo import kernels, loop, sac
-from mbpo.accelerate import engine
+from benchmark.timing import parts
+from benchmark.timing.parts import Parts, brief_fit, of_registers
+from mbpo import kernels, loop, peak, sac
+from mbpo.accelerate import Engine, engine
 from mbpo.config import Budget, InputError
 from mbpo.envs import EnvBatch
 from mbpo.measure import evaluate
@@ -149,31 +150,61 @@ def test_the_command_answers_in_json(capsys: pytest.CaptureFixture[str]) -> None
     assert code == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["device"], found["precision"], found["runs"], found["threads"]) == ("cpu", "fp32", 2, 1)
-    parts = {"env", "act", "sac_update", "evaluation", "host"}
-    assert {*parts, "total_per_env_step_per_run"} == set(found["seconds"])
-    weighed = sum(found["seconds"][name] for name in parts) / 2
+    names = {"env", "act", "sac_update", "evaluation", "host"}
+    assert {*names, "total_per_env_step_per_run"} == set(found["seconds"])
+    weighed = sum(found["seconds"][name] for name in names) / 2
     assert found["seconds"]["total_per_env_step_per_run"] == pytest.approx(weighed)
     assert sum(found["share"].values()) == pytest.approx(1.0)
-    assert 0 < found["fraction_of_peak"] < 1
+    # How fast this machine is, no test says: only that torch's product is there, and the peak wherever it can be had.
+    assert found["matmul_gflops"] > 0 and found["fraction_of_matmul"] > 0
+    there = peak.multiply_adds("fp32", rounds=1) is not None
+    assert [found[name] is not None for name in ("peak_gflops", "fraction_of_peak")] == [there, there]
+    assert not there or (found["peak_gflops"] > 0 and found["fraction_of_peak"] > 0)
     assert found["peak_memory_bytes"] > 50e6 and found["compile_s"] >= 0 and found["cpus_had"] > 0
 
 
 def test_parts_of_a_method_with_a_model_are_weighed_as_its_constants_do(monkeypatch: pytest.MonkeyPatch) -> None:
     taken = {"env": 1e-4, "act": 2e-4, "sac_update": 3e-3, "model_update": 2e-2, "rollout": 1e-2, "evaluation": 5e-4}
     whole = 1e-4 + 2e-4 + 20 * 3e-3 + 1e-2 + 7e-3
-    parts = {**taken, "advance": whole}
-    # A turn beside somebody else's work: all of it takes twice as long, and its own peak is half.
-    slow = {**{name: 2 * seconds for name, seconds in parts.items()}, "peak_flops": 5e10}
-    turns = [{**parts, "peak_flops": 1e11}, slow, slow]
-    monkeypatch.setattr(speed, "time_parts", lambda *_: Parts(parts, 1e11, turns))
+    seconds = {**taken, "advance": whole}
+    # A turn beside somebody else's work: all of it takes twice as long, and its own peaks are half.
+    slow = {**{name: 2 * value for name, value in seconds.items()}, "peak_flops": 1e11, "matmul_flops": 5e10}
+    turns = [{**seconds, "peak_flops": 2e11, "matmul_flops": 1e11}, slow, slow]
+    monkeypatch.setattr(speed, "time_parts", lambda *_: Parts(seconds, 2e11, 1e11, turns))
     found = speed.measure(speed.Question(task=TASK, runs=2))
     assert found["seconds"]["host"] == pytest.approx(7e-3)
     total = (whole + 20 * 2e-2 + 5e-4) / 2
     assert found["seconds"]["total_per_env_step_per_run"] == pytest.approx(total)
-    assert found["fraction_of_peak"] == pytest.approx(found["gflop_per_env_step_per_run"] / 100 / total)
+    assert (found["peak_gflops"], found["matmul_gflops"]) == (200, 100)
+    assert found["fraction_of_peak"] == pytest.approx(found["gflop_per_env_step_per_run"] / 200 / total)
+    assert found["fraction_of_matmul"] == pytest.approx(2 * found["fraction_of_peak"])
+    told = "\n".join(speed.sentences(found))
+    assert "machine's peak     200 GFLOP/s" in told and "torch's product    100 GFLOP/s" in told
+    assert f"{found['fraction_of_peak']:.2f} of the machine's peak" in told
     assert found["share"]["evaluation"] == pytest.approx(5e-4 / 2 / total)
     (told,) = [line for line in speed.sentences(found) if "evaluation at the paper's cadence" in line]
     assert "10 episodes every 5,000 env steps, is 0.10% of the time" in told
+
+
+def test_without_a_peak_the_fraction_is_of_torchs_product_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels, "library", lambda: None)
+    found = speed.measure(speed.Question(task=TASK, method="sac"), rounds=1)
+    assert found["peak_gflops"] is found["fraction_of_peak"] is None and found["fraction_of_matmul"] > 0
+    told = "\n".join(speed.sentences(found))
+    assert f"{found['fraction_of_matmul']:.2f} of torch's product" in told and "machine's peak" not in told
+
+
+def test_the_peak_is_of_the_precision_that_products_are_made_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    has = {"fp32"}
+    monkeypatch.setattr(peak, "multiply_adds", lambda precision, rounds: precision if precision in has else None)
+    assert [of_registers(engine("cpu", name)) for name in ("fp32", "fp64")] == ["fp32", None]
+    monkeypatch.setattr(parts, "rounds_bf16", lambda device: True)
+    assert of_registers(engine("cpu", "bf16")) == "fp32", "products of rounded numbers are fp32's"
+    monkeypatch.setattr(parts, "rounds_bf16", lambda device: False)
+    assert of_registers(engine("cpu", "bf16")) is None, "as with units for whole matrices, of which there is no peak"
+    has.add("bf16")
+    assert of_registers(engine("cpu", "bf16")) == "bf16"
+    assert of_registers(Engine(torch.device("cuda"), torch.float32, "fp32")) is None
 
 
 def test_a_saved_measurement_says_where_it_was_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

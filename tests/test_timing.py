@@ -15,7 +15,7 @@ from fake_trainer import Fake
 from synthetic import write_fit, write_train
 
 from benchmark import cli, runner, stats
-from benchmark.drawing import pages
+from benchmark.drawing import pages, tables
 from benchmark.running import cost, status
 from benchmark.running.cost import Rates
 from benchmark.scores import FIT_MEASURES
@@ -29,6 +29,7 @@ from mbpo.config import InputError
 
 TRUE = Rates(80e9, 4e-4, 3e-4, 2e-4, model_flops=60e9, step_s=5e-3)
 TASK = "dmc:quadruped-walk"
+FRACTIONS = ("fraction_of_peak", "fraction_of_matmul")
 
 
 def measured(runs: int = 1, task: str = TASK, true: Rates = TRUE, **changes: Any) -> dict[str, Any]:
@@ -54,8 +55,10 @@ def measured(runs: int = 1, task: str = TASK, true: Rates = TRUE, **changes: Any
     return {
         "task": task, "method": "mbpo", "runs": runs, "threads": 1, "precision": "fp32", "device": "cpu",
         "means": "kernels" if true.kernels else "torch",
-        "obs_dim": obs, "action_dim": action, "peak_gflops": 100.0, "gflop_per_env_step_per_run": gflop,
-        "seconds": {**parts, "total_per_env_step_per_run": total}, "fraction_of_peak": gflop / 100 / total,
+        "obs_dim": obs, "action_dim": action, "peak_gflops": 200.0, "matmul_gflops": 100.0,
+        "gflop_per_env_step_per_run": gflop,
+        "seconds": {**parts, "total_per_env_step_per_run": total}, "fraction_of_peak": gflop / 200 / total,
+        "fraction_of_matmul": gflop / 100 / total,
         "cpus_had": 1.0, "peak_memory_bytes": 2**29, **changes,
     }  # fmt: skip
 
@@ -123,9 +126,9 @@ def test_status_estimates_from_the_file_that_it_names(tmp_path: Path, capsys: py
         assert cli.main(["status", "--protocol", "paper", "--speed", str(path), *places, "--json"]) == 0
         told[path] = json.loads(capsys.readouterr().out)
         assert told[path]["speeds"]["files"] == [str(path)]
-    tables = told[slow]["tables"]
-    assert (tables["tasks"], tables["seeds"], tables["methods"]) == ({"dmc": 15, "gym": 6}, 6, ["mbpo", "ftfl"])
-    assert tables["hours"] > 50 * told[fast]["tables"]["hours"] > 0
+    paper = told[slow]["tables"]
+    assert (paper["tasks"], paper["seeds"], paper["methods"]) == ({"dmc": 15, "gym": 6}, 6, ["mbpo", "ftfl"])
+    assert paper["hours"] > 50 * told[fast]["tables"]["hours"] > 0
     assert cli.main(["status", "--protocol", "paper", "--speed", str(slow.parent), *places]) == 0
     text = capsys.readouterr().out
     assert "The paper's tables, mbpo and ftfl on 15 DMC and 6 Gym tasks with 6 seeds each: about" in text
@@ -205,8 +208,9 @@ def test_scaling_measures_what_is_not_saved_and_writes_counts_beside(
     table = pd.read_csv(tmp_path / "speed" / "some-machine" / "scaling.csv")
     assert table.groupby("axis", sort=False).size().to_dict() == {"runs": 5, "threads": 2, "obs_dim": 7}
     row = table[(table["axis"] == "runs") & (table["value"] == 4)].iloc[0]
-    assert row["counted"] == pytest.approx(row["gflop"] / row["peak_gflops"])
-    assert row["fraction"] == pytest.approx(row["counted"] / row["seconds"])
+    assert row["counted"] == pytest.approx(row["gflop"] / row["matmul_gflops"])
+    assert row["fraction_of_matmul"] == pytest.approx(row["counted"] / row["seconds"])
+    assert row["fraction_of_peak"] == pytest.approx(row["fraction_of_matmul"] / 2)
     asked.clear()
     scaling.build(Question(), "cpu", tmp_path, lambda line: None)
     assert asked == [], "what is saved is not measured again"
@@ -226,8 +230,25 @@ def test_the_section_tells_what_is_saved_and_nothing_without(tmp_path: Path) -> 
     assert [row[3] for row in machine["rows"]] == ["1", "2", "4"] and machine["rows"][0][0] == "quadruped-walk"
     for name in ("speed.html.j2", "speed.md.j2"):
         text = pages.environment().get_template(name).render(speed=found)
-        assert "quadruped-walk" in text and f"{measured()['fraction_of_peak']:.2f}" in text
+        assert "quadruped-walk" in text and all(f"{measured()[name]:.2f}" in text for name in FRACTIONS)
     assert section(tmp_path) == found, "equal files, equal sections"
+
+
+def test_what_older_files_call_the_peak_is_read_as_torchs_product(tmp_path: Path) -> None:
+    new = measured()
+    old = {name: value for name, value in new.items() if "matmul" not in name}
+    old |= {"peak_gflops": new["matmul_gflops"], "fraction_of_peak": new["fraction_of_matmul"]}
+    found = saved.read(put(tmp_path, old))
+    assert {name: found[name] for name in new} == {**new, "peak_gflops": None, "fraction_of_peak": None}
+    told = section(tmp_path)
+    assert told is not None
+    (row,) = told["machines"][0]["rows"]
+    by_head = dict(zip(told["machines"][0]["heads"], row, strict=True))
+    assert by_head["of the peak"] == tables.DASH and by_head["of torch's product"] == f"{new['fraction_of_matmul']:.2f}"
+    (line,) = scaling.measurements(tmp_path / "speed" / "some-machine").to_dict("records")
+    assert np.isnan(line["fraction_of_peak"]) and line["matmul_gflops"] == 100.0
+    new_again = saved.read(put(tmp_path, new))
+    assert new_again["fraction_of_peak"] == new["fraction_of_peak"]
 
 
 # Precisions

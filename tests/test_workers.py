@@ -128,7 +128,7 @@ def session(folder: Path, *arguments: str, **environ: str) -> subprocess.Complet
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "OMP_", "MKL_"))}
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments]
     env = {**kept, "PYTHONPATH": f"{ROOT}{os.pathsep}{folder}", **environ}
-    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=600)
 
 
 @pytest.fixture

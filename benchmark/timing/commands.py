@@ -42,7 +42,7 @@ def time_parts(
     results: Results = RESULTS,
     as_json: Json = False,
 ) -> None:
-    """Seconds per env step at the paper's constants, by part, against this machine's matmul peak."""
+    """Seconds per env step at the paper's constants, by part, against this machine's peak and torch's product."""
     speed = import_module("benchmark.speed")
     question = speed.Question(task, method, runs, 1, precision, device)
     question = replace(question, threads=threads or speed.usual_threads(question))

@@ -15,7 +15,7 @@ MEASURED = "#2a7fc0"
 
 @styled
 def scaling(frame: pd.DataFrame, width: float = WIDE) -> Figure:
-    """Seconds of one env step of one run along each axis, and what the counted arithmetic takes at the matmul peak."""
+    """Seconds of one env step of one run along each axis, and what its arithmetic takes as fast as torch's product."""
     axes_there = [axis for axis in AXES if (frame["axis"] == axis).sum() > 1]
     columns = len(axes_there) if width > 6 else 1
     rows = 1 if width > 6 else max(len(axes_there), 1)
@@ -33,7 +33,7 @@ def scaling(frame: pd.DataFrame, width: float = WIDE) -> Figure:
         Line2D([], [], color=MEASURED, marker="o", markersize=4, linewidth=1.6),
         Line2D([], [], color=SOFT, linewidth=1.2),
     ]
-    words = ["measured", "its arithmetic at the matmul peak of the same process"]
+    words = ["measured", "its arithmetic at the speed of torch's product in the same process"]
     figure.legend(handles, words, loc="upper left", ncol=2 if width > 6 else 1, frameon=False, borderaxespad=0.2)
     return figure
 

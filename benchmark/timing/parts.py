@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from mbpo import loop, sac
+from mbpo import loop, peak, sac
 from mbpo.accelerate import Engine
 from mbpo.config import Budget
 from mbpo.nn import rounds_bf16
@@ -20,7 +20,7 @@ from mbpo.state import TrainState
 Work = Callable[[], object]
 EPISODE = 1_000
 """Env steps of an episode without a time limit."""
-PEAK_SIZES = {"cpu": (256, 512, 1024), "cuda": (1024, 4096, 8192)}
+SQUARES = {"cpu": (256, 512, 1024), "cuda": (1024, 4096, 8192)}
 FITS = {"cpu": (10, 40), "cuda": (64, 128)}
 """Updates of two fits, whose difference is free of what a fit does once; whole blocks where blocks are captured."""
 SMALL = 4
@@ -28,26 +28,31 @@ SMALL = 4
 
 
 class Parts(NamedTuple):
-    """Median seconds of each part, of all runs together, the matmul peak, and both turn by turn."""
+    """Median seconds of each part, of all runs together, what they are held against, and both turn by turn."""
 
     seconds: dict[str, float]
-    peak_flops: float
-    turns: list[dict[str, float]]  # seconds of each part, means of the turn, and `peak_flops` of its squares
+    peak_flops: float | None  # the machine's, by `mbpo.peak`
+    matmul_flops: float  # torch's products of squares
+    turns: list[dict[str, float]]  # seconds of each part, means of the turn; with them the turn's own `..._flops`
 
 
 def time_parts(state: TrainState, budget: Budget, rounds: int) -> Parts:
     """Time every part in turn; `advance` is an env step whole, without its share of a fit.
 
-    Squares are timed before every other part, so that a turn's peak is of the same minutes as its parts: where somebody
-    else's work comes and goes, the median of a short work would be that of a quiet machine, and a long work's not.
-    `evaluation` is what falls on one env step; `peak_flops` is in operations per second.
+    The machine's peak and torch's squares are timed before every other part, so that a turn's are of the same minutes
+    as its parts: where somebody else's work comes and goes, the median of a short work would be that of a quiet
+    machine, and a long work's not. `evaluation` is what falls on one env step.
     """
-    squares, works = _squares(state.engine), _works(state, budget)
+    squares, works, registers = _squares(state.engine), _works(state, budget), of_registers(state.engine)
     turns: list[dict[str, float]] = []
     taken: dict[str, list[float]] = {}
     for turn in range(rounds + 1):
         found: dict[str, list[float]] = {}
         for name, (work, times) in works.items():
+            if registers is not None:
+                flops = peak.flops(registers, torch.get_num_threads())
+                assert flops is not None, "they were there a moment ago"
+                found.setdefault("flop", []).append(1 / flops)
             for square, multiply in squares.items():
                 found.setdefault(square, []).append(seconds(multiply, state.engine))
             found.setdefault(name, []).extend(seconds(work, state.engine) for _ in range(times))
@@ -58,11 +63,19 @@ def time_parts(state: TrainState, budget: Budget, rounds: int) -> Parts:
     parts = _part_seconds(state, budget, {name: median(values) for name, values in taken.items()})
     if state.dynamics is not None:  # of the pairs, whose halves are of one moment
         parts["model_update"] = median(turn["model_update"] for turn in turns)
-    return Parts(parts, parts.pop("peak_flops"), turns)
+    return Parts(parts, parts.pop("peak_flops", None), parts.pop("matmul_flops"), turns)
+
+
+def of_registers(place: Engine) -> str | None:
+    """The precision of the multiply-adds that products here are made of; None where `mbpo.peak` cannot make them."""
+    rounded = place.precision == "bf16" and rounds_bf16(place.device)
+    precision = "fp32" if rounded else place.precision
+    on_cpu = place.device.type == "cpu"
+    return precision if on_cpu and peak.multiply_adds(precision, rounds=1) is not None else None
 
 
 def _part_seconds(state: TrainState, budget: Budget, middle: dict[str, float]) -> dict[str, float]:
-    """Seconds of each part, and `peak_flops`, from those of the works that were timed."""
+    """Seconds of each part, `matmul_flops` and where there is one `peak_flops`, from the seconds of all works."""
     limit = state.envs.info.time_limit or EPISODE
     parts = {
         "env": middle["env"],
@@ -70,8 +83,10 @@ def _part_seconds(state: TrainState, budget: Budget, middle: dict[str, float]) -
         "sac_update": middle["block"] / state.method.utd,
         "evaluation": middle["evaluation"] * limit / budget.eval_every,
         "advance": middle["advance"],
-        "peak_flops": max(flops / middle[name] for name, flops in _square_flops(state.engine).items()),
+        "matmul_flops": max(flops / middle[name] for name, flops in _square_flops(state.engine).items()),
     }
+    if "flop" in middle:
+        parts["peak_flops"] = 1 / middle["flop"]
     if state.dynamics is not None:
         few, many = FITS[state.engine.device.type]
         parts["model_update"] = (middle["long fit"] - middle["short fit"]) / (many - few)
@@ -179,7 +194,7 @@ def brief_fit(state: TrainState, updates: int) -> None:
 
 
 def _square_flops(place: Engine) -> dict[str, float]:
-    return {f"square {size}": 2.0 * size**3 * _times(size) for size in PEAK_SIZES[place.device.type]}
+    return {f"square {size}": 2.0 * size**3 * _times(size) for size in SQUARES[place.device.type]}
 
 
 def _times(size: int) -> int:
@@ -187,7 +202,7 @@ def _times(size: int) -> int:
 
 
 def _squares(place: Engine) -> dict[str, Work]:
-    """Square products whose fastest, in the engine's precision, is called the peak."""
+    """Square products, in the engine's precision, of which the fastest counts."""
     dtype = torch.bfloat16 if place.precision == "bf16" and not rounds_bf16(place.device) else place.dtype
 
     def of(size: int) -> Work:
@@ -201,4 +216,4 @@ def _squares(place: Engine) -> dict[str, Work]:
 
         return multiply
 
-    return {f"square {size}": of(size) for size in PEAK_SIZES[place.device.type]}
+    return {f"square {size}": of(size) for size in SQUARES[place.device.type]}

@@ -20,7 +20,7 @@ from benchmark.running.workers import cpu_count, visible_gpus
 from mbpo.config import InputError
 
 FOLDER = "speed"
-NEEDED = ("task", "method", "runs", "threads", "precision", "device", "peak_gflops", "seconds")
+NEEDED = ("task", "method", "runs", "threads", "precision", "device", "matmul_gflops", "seconds")
 
 
 def file_name(found: Mapping[str, Any]) -> str:
@@ -51,17 +51,26 @@ def where() -> dict[str, Any]:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """One measurement. Raises `InputError` for a file that is none."""
+    """One measurement, an older one in today's names. Raises `InputError` for a file that is none."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"the speed file {str(path)!r} cannot be read: {(error.strerror or '').lower()}") from None
     except ValueError:
         raise InputError(f"the speed file {str(path)!r} is not JSON; write one with speed --save") from None
+    found = _renamed(found) if isinstance(found, dict) else found
     lacking = [key for key in NEEDED if not isinstance(found, dict) or key not in found]
     if lacking:
         raise InputError(f"the speed file {str(path)!r} has no {lacking[0]!r}; write one with speed --save")
     return dict(found)
+
+
+def _renamed(found: dict[str, Any]) -> dict[str, Any]:
+    """`found`; what an older file calls the peak is torch's product, and the machine's it has not."""
+    if "matmul_gflops" in found or "peak_gflops" not in found:
+        return found
+    torchs = {"matmul_gflops": found["peak_gflops"], "fraction_of_matmul": found.get("fraction_of_peak")}
+    return {**found, **torchs, "peak_gflops": None, "fraction_of_peak": None}
 
 
 def none_in(folder: Path) -> InputError:

@@ -1,12 +1,14 @@
 """How the cost of an env step grows with runs in lockstep, with threads and with the observation, beside its count.
 
 Every question is a measurement of its own, made in a process of its own and saved as any other; those that are saved
-already are not made again. The count of a row is its arithmetic at the matmul peak of the same process.
+already are not made again. The count of a row is its arithmetic at the speed of torch's product in the same process,
+which every measurement has and rows can be compared by; the machine's peak stands beside it where it was measured.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
@@ -80,8 +82,8 @@ def _measure(question: Question, results: Path) -> None:
 def table(found: Iterable[dict[str, Any]], base: Question | None = None) -> pd.DataFrame:
     """One row for every axis that a saved measurement lies on, in the order of axis and value.
 
-    Columns: ``axis, value, task, method, runs, threads, precision, gflop, seconds, counted, fraction, memory_mib``;
-    `seconds` and `counted`, the arithmetic at the peak, are of one env step of one run.
+    Columns: ``axis, value`` and `COLUMNS`; `seconds` and `counted`, the arithmetic at the speed of torch's product, are
+    of one env step of one run.
     """
     base = base or Question()
     rows = []
@@ -100,19 +102,20 @@ def table(found: Iterable[dict[str, Any]], base: Question | None = None) -> pd.D
 
 
 COLUMNS = (
-    "task", "method", "runs", "threads", "precision", "gflop", "peak_gflops", "seconds", "counted", "fraction",
-    "memory_mib", "cpus_had", "load_average",
+    "task", "method", "runs", "threads", "precision", "gflop", "peak_gflops", "matmul_gflops", "seconds", "counted",
+    "fraction_of_peak", "fraction_of_matmul", "memory_mib", "cpus_had", "load_average",
 )  # fmt: skip
 
 
 def row(one: dict[str, Any]) -> dict[str, Any]:
     """One measurement as a row of tables."""
     return {
-        **{name: one[name] for name in ("task", "method", "runs", "threads", "precision", "peak_gflops", "cpus_had")},
+        **{name: one[name] for name in ("task", "method", "runs", "threads", "precision", "matmul_gflops", "cpus_had")},
+        **{name: math.nan if one[name] is None else one[name] for name in ("peak_gflops", "fraction_of_peak")},
         "gflop": one["gflop_per_env_step_per_run"],
         "seconds": one["seconds"]["total_per_env_step_per_run"],
-        "counted": one["gflop_per_env_step_per_run"] / one["peak_gflops"],
-        "fraction": one["fraction_of_peak"],
+        "counted": one["gflop_per_env_step_per_run"] / one["matmul_gflops"],
+        "fraction_of_matmul": one["fraction_of_matmul"],
         "memory_mib": one["peak_memory_bytes"] / 2**20,
         "load_average": (one["where"]["load_average"] or [float("nan")])[0],
     }

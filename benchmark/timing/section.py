@@ -15,7 +15,10 @@ from benchmark.drawing import style, tables
 from benchmark.speed import Question
 from benchmark.timing import figures, precision, saved, scaling
 
-HEADS = ("task", "method", "precision", "runs", "threads", "GFLOP", "s per step", "of the peak", "evaluation", "load")
+HEADS = (
+    "task", "method", "precision", "runs", "threads", "GFLOP", "s per step", "of the peak", "of torch's product",
+    "evaluation", "load",
+)  # fmt: skip
 
 
 def section(results: Path) -> dict[str, Any] | None:
@@ -44,7 +47,8 @@ def _machine(folder: Path) -> dict[str, Any]:
     }
 
 
-SCALING = "Seconds of one env step of one run, and what its counted arithmetic would take at the matmul peak."
+FRACTIONS = ("fraction_of_peak", "fraction_of_matmul")
+SCALING = "Seconds of one env step of one run, and what its counted arithmetic would take as fast as torch's product."
 KINDS = {"fit": ", in fits", "train": ", online"}
 SHIFTS = "Shift of every measure between the two precisions, in margins; inside the band they are equivalent."
 
@@ -67,7 +71,7 @@ def _cells(one: dict[str, Any]) -> tuple[str, ...]:
         str(one["threads"]),
         f"{one['gflop_per_env_step_per_run']:.1f}",
         tables.number(seconds["total_per_env_step_per_run"]),
-        f"{one['fraction_of_peak']:.2f}",
+        *(tables.DASH if one[name] is None else f"{one[name]:.2f}" for name in FRACTIONS),
         f"{evaluation:.2%}",
         tables.number(load),
     )
