@@ -19,11 +19,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmark import runner
 from benchmark.diagnosis import commands as diagnosis
-from benchmark.running import status
-from benchmark.running.cost import hours
-from benchmark.running.options import (
+from benchmark.options import (
     CACHE,
     RESULTS,
     Cache,
@@ -34,16 +31,21 @@ from benchmark.running.options import (
     Seed,
     precision_named,
     print_json,
-    say,
-)  # fmt: skip
-from benchmark.running.progress import Watch, count, duration, sentence
-from benchmark.spec import Kind
-from benchmark.store import Store
+    say,  # fmt: skip
+)
+from benchmark.records.spec import Kind
+from benchmark.records.store import Store
+from benchmark.report import status
+from benchmark.running import ensure
+from benchmark.running.cost import hours
+from benchmark.running.progress import Watch, sentence
+from benchmark.speed import commands as timing
+from benchmark.speed import rates
 from benchmark.studies import commands as studies
 from benchmark.studies.parity import command as parity
 from benchmark.suite.entries import Protocol
-from benchmark.suite.pages import load_suite, specs
-from benchmark.timing import commands as timing
+from benchmark.suite.load import load_suite, specs
+from benchmark.words import count, duration
 from mbpo.config import InputError, nearest
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__, rich_markup_mode=None)
@@ -61,7 +63,7 @@ def run(
     steps: Annotated[int | None, Count("env steps, in place of the protocol's")] = None,
     precision: Annotated[str, typer.Option(help="of products: fp32, bf16, tf32 or fp64")] = "fp32",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1")] = "auto",
-    max_lockstep: Annotated[int, Count("most runs in one job, a matter of memory")] = runner.MAX_LOCKSTEP,
+    max_lockstep: Annotated[int, Count("most runs in one job, a matter of memory")] = ensure.MAX_LOCKSTEP,
     results: Results = RESULTS,
     cache: Cache = CACHE,
     as_json: Json = False,
@@ -78,11 +80,11 @@ def run(
     )  # fmt: skip
     store = Store(results, cache)
     missing = store.missing(wanted)
-    estimate = hours(missing, status.speeds(results, os.environ).rates, most=max_lockstep)
+    estimate = hours(missing, rates.speeds(results, os.environ).rates, most=max_lockstep)
     if missing:
         say(f"{len(missing)} of {count(len(wanted), 'run')} to train, estimated {duration(estimate * 3600)}")
         with Watch(cache, say):
-            runner.ensure(wanted, store, device=device, max_lockstep=max_lockstep)
+            ensure.ensure(wanted, store, device=device, max_lockstep=max_lockstep)
     found = [{"key": s.key, "kind": s.kind, "task": s.task, "method": s.method, "seed": s.seed} for s in wanted]
     if as_json:
         print_json({"trained": len(missing), "present": len(wanted) - len(missing), "runs": found})
@@ -128,13 +130,13 @@ def report(
     """Judge every claim from the records and write tables, figures and one HTML page."""
     page = load_suite().protocol(protocol)
     if check:
-        stale = import_module("benchmark.drawing.staleness").stale(results, cache, page.name)
+        stale = import_module("benchmark.report.staleness").stale(results, cache, page.name)
         if as_json:
             print_json({"protocol": page.name, "stale": stale})
         else:
             print("\n".join(f"stale: {results / name}" for name in stale) or "everything is up to date")
         raise typer.Exit(1 if stale else 0)
-    written = import_module("benchmark.report").build(results, cache, page.name)
+    written = import_module("benchmark.report.page").build(results, cache, page.name)
     if as_json:
         print_json({"protocol": page.name, "report": None if written is None else str(written)})
     elif written is not None:
@@ -178,7 +180,7 @@ def judge(
 @app.command()
 def calibrate(results: Results = RESULTS, as_json: Json = False) -> None:
     """Simulate how often each family of claims errs, what it can see, and how wide its intervals are."""
-    table = import_module("benchmark.judging.calibration").build(results, say)
+    table = import_module("benchmark.studies.calibration.study").build(results, say)
     if as_json:
         print_json(json.loads(table.to_json(orient="records")))
     else:
@@ -202,7 +204,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     except InputError as error:
         return _error(str(error), 2)
-    except runner.JobsFailed as error:
+    except ensure.JobsFailed as error:
         return _error(str(error), 2 if error.bad_input else 1)
     except typer.TyperException as error:
         return _error(error.format_message().replace("Value error, ", ""), error.exit_code)

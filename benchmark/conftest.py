@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from _pytest.terminal import TerminalReporter
 
-from benchmark.judging.ledger import load_ledger
+from benchmark.records.store import Store
 from benchmark.running.progress import Watch
-from benchmark.store import Store
 from benchmark.suite.entries import Protocol
-from benchmark.suite.pages import load_suite
+from benchmark.suite.ledger import load_ledger
+from benchmark.suite.load import load_suite
 from mbpo.config import InputError
 
 PROTOCOL = pytest.StashKey[Protocol]()

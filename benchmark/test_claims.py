@@ -9,10 +9,12 @@ from collections.abc import Iterator
 import pytest
 from filelock import FileLock
 
-from benchmark import claims, runner
-from benchmark.judging.ledger import Claim, load_ledger
-from benchmark.store import Store
+from benchmark.judging import verdicts as claims
+from benchmark.records.store import Store
+from benchmark.running import ensure
+from benchmark.suite import needs
 from benchmark.suite.entries import Protocol
+from benchmark.suite.ledger import Claim, load_ledger
 from mbpo.config import InputError
 
 CASES = [(claim, task) for claim in load_ledger().claims for task in claim.rows]
@@ -55,7 +57,7 @@ def test_claim(
     strict: bool,
     accepting: bool,
 ) -> None:
-    runner.ensure(claims.family(claim, selected, protocol), store, train=training)
+    ensure.ensure(needs.family(claim, selected, protocol), store, train=training)
     row = next(row for row in claims.judge_claim(claim, store, protocol) if row.task == task)
     request.node.user_properties.append(("verdict", row.to_json()))
     verdict, told = row.outcome.verdict, f"{row.outcome.verdict}: {row.outcome.reason}"

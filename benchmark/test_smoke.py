@@ -10,12 +10,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmark import cli, runner
-from benchmark.scores import FIT_MEASURES
-from benchmark.spec import RunSpec
-from benchmark.store import COLUMNS, Record, Store
+from benchmark import cli
+from benchmark.records.spec import RunSpec
+from benchmark.records.store import COLUMNS, Record, Store
+from benchmark.running import ensure
+from benchmark.suite.criterion import FIT_MEASURES
 from benchmark.suite.entries import Protocol
-from benchmark.suite.pages import load_suite, specs
+from benchmark.suite.load import load_suite, specs
 
 pytestmark = pytest.mark.smoke
 
@@ -126,7 +127,7 @@ def test_a_killed_job_resumes_to_the_same_numbers(
 
     wanted = specs("train", [PENDULUM], ["mbpo", "ftfl"], smoke)
     whole, broken = (Store(tmp_path / name / "results", tmp_path / name / "cache") for name in ("whole", "broken"))
-    runner.ensure(wanted, whole)
+    ensure.ensure(wanted, whole)
     save = checkpoint.save
 
     def save_and_die(folder: Path, step: int, tree: dict[str, Any]) -> Path:
@@ -138,10 +139,10 @@ def test_a_killed_job_resumes_to_the_same_numbers(
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "save", save_and_die)
         with pytest.raises(KeyboardInterrupt):
-            runner.ensure(wanted, broken, checkpoint_seconds=0)
+            ensure.ensure(wanted, broken, checkpoint_seconds=0)
     assert broken.missing(wanted) == wanted
     assert [path.name for path in (broken.cache / "checkpoints").glob("*/step-*")] == [f"step-{stop:012d}"]
-    runner.ensure(wanted, broken)
+    ensure.ensure(wanted, broken)
     for spec in wanted:
         check_equal(spec, whole, broken)
         assert broken.read(spec).provenance["resumed"] and not whole.read(spec).provenance["resumed"]

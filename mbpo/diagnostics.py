@@ -18,8 +18,8 @@ from torch import Tensor
 
 from mbpo.buffer import Layout
 from mbpo.dynamics import GaussianEnsemble
-from mbpo.evaluation import Trace
-from mbpo.targets import slope
+from mbpo.episodes import Trace
+from mbpo.moments import slope
 
 REWARD_BINS = 10
 

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import silu, softplus
 
-from mbpo import kernels, targets
+from mbpo import targets
 from mbpo.buffer import Layout
 from mbpo.config import ModelConfig, Target
+from mbpo.fast import kernels
 from mbpo.nn import Adam, StackedMLP, TwoHeads, gradients, stacked_mlp
 from mbpo.streams import Streams
 

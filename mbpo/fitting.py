@@ -12,7 +12,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from mbpo import dynamics, targets
+from mbpo import dynamics, moments, targets
 from mbpo.buffer import gather_rows
 from mbpo.config import ModelConfig
 from mbpo.dynamics import GaussianEnsemble
@@ -116,7 +116,7 @@ def _fit_statistics(ensemble: GaussianEnsemble, rows: Tensor, split: Split) -> N
     # In place, here and of the elites: what a captured update reads must not move.
     ensemble.map.copy_(targets.fit(ensemble.arms, layout.obs(rows), layout.targets(rows), keep))
     inputs = layout.inputs(rows)
-    mean, std = targets.mean_and_std(lambda piece: inputs[:, piece], keep, inputs.dtype)
+    mean, std = moments.mean_and_std(lambda piece: inputs[:, piece], keep, inputs.dtype)
     ensemble.input_mean.copy_(mean[:, None])
     ensemble.input_std.copy_(std[:, None])
 

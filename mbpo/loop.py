@@ -22,10 +22,10 @@ from torch import Tensor
 
 from mbpo import checkpoint as snapshots
 from mbpo import fitting, sac
-from mbpo.accelerate import engine
 from mbpo.buffer import ReplayBuffer
 from mbpo.config import Budget
-from mbpo.measure import evaluate
+from mbpo.fast.engine import engine
+from mbpo.look import evaluate
 from mbpo.rollouts import draw_noise
 from mbpo.state import Row, Run, TrainState
 

@@ -16,7 +16,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn.functional import relu, silu
 
-from mbpo import kernels
+from mbpo.fast import kernels
 from mbpo.inits import INITS, Init
 
 Activation = Callable[[Tensor], Tensor]

@@ -21,13 +21,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import layer_norm, relu, softplus
 
-from mbpo import soft
 from mbpo.buffer import Layout
 from mbpo.config import SacConfig
+from mbpo.fast import sac_kernels
 from mbpo.inits import HEADS
+from mbpo.moments import mean_and_std
 from mbpo.nn import Activation, Adam, StackedMLP, gradients, stacked_mlp
 from mbpo.streams import Streams
-from mbpo.targets import mean_and_std
 
 Info = dict[str, Tensor]
 
@@ -211,13 +211,13 @@ def update_critic(sac: Sac, rows: Tensor, noise: Tensor) -> Info:
 
 
 def _update_critic(sac: Sac, rows: Tensor, noise: Tensor) -> Info:
-    grads, loss, mean = soft.critic_gradients(sac, rows, noise) or _critic_gradients(sac, rows, noise)
+    grads, loss, mean = sac_kernels.critic_gradients(sac, rows, noise) or _critic_gradients(sac, rows, noise)
     sac.critic_adam.step(grads)
     sac.target_critic.lerp_(sac.critic, sac.config.tau)
     return {"critic_loss": loss, "q_mean": mean}
 
 
-def _critic_gradients(sac: Sac, rows: Tensor, noise: Tensor) -> soft.Found:
+def _critic_gradients(sac: Sac, rows: Tensor, noise: Tensor) -> sac_kernels.Found:
     y = td_target(sac, rows, noise)
     q = sac.critic(sac.layout.inputs(rows)[:, None])[..., 0]
     per_run = sac.config.critic_loss_scale * (q - y[:, None]).square().mean(-1).sum(-1)
@@ -225,12 +225,12 @@ def _critic_gradients(sac: Sac, rows: Tensor, noise: Tensor) -> soft.Found:
 
 
 def _update_actor(sac: Sac, rows: Tensor, noise: Tensor) -> Info:
-    grads, loss, entropy = soft.actor_gradients(sac, rows, noise) or _actor_gradients(sac, rows, noise)
+    grads, loss, entropy = sac_kernels.actor_gradients(sac, rows, noise) or _actor_gradients(sac, rows, noise)
     sac.actor_adam.step(grads)
     return {"actor_loss": loss, "entropy": entropy}
 
 
-def _actor_gradients(sac: Sac, rows: Tensor, noise: Tensor) -> soft.Found:
+def _actor_gradients(sac: Sac, rows: Tensor, noise: Tensor) -> sac_kernels.Found:
     seen = sac.layout.obs(rows)
     mean, log_std = policy(sac, seen)
     action, log_prob = _squashed(mean, log_std, noise)

@@ -13,20 +13,20 @@ import torch
 from torch import Tensor
 
 from mbpo import dynamics, sac
-from mbpo.accelerate import Block, Engine
 from mbpo.buffer import Layout, ReplayBuffer
 from mbpo.checkpoint import copy_into
 from mbpo.config import Budget, InputError, Method, numerics_version
 from mbpo.dynamics import GaussianEnsemble
 from mbpo.envs import EnvBatch
+from mbpo.envs.rewards import reward_for
+from mbpo.envs.simulators import workers_for
+from mbpo.envs.tasks import OWN
+from mbpo.envs.terminations import termination_for
+from mbpo.fast.engine import Block, Engine
 from mbpo.fitting import Split
-from mbpo.rewards import reward_for
 from mbpo.rollouts import BranchNoise, branch, revised
 from mbpo.sac import Sac
-from mbpo.simulators import workers_for
 from mbpo.streams import Streams, stream_seed
-from mbpo.tasks import OWN
-from mbpo.terminations import termination_for
 
 
 class Run(NamedTuple):

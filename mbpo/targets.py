@@ -14,15 +14,14 @@ The map is fitted on the training split at each model fit and frozen with the we
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from mbpo.config import Target
-
-_CHUNK = 65_536
+from mbpo.moments import mean_and_std, slope
 
 
 @dataclass(frozen=True)
@@ -64,38 +63,6 @@ def identity(arms: Sequence[Target], obs_dim: int, device: torch.device, dtype: 
     """The map before any fit: carry as each arm has it (1 for fitted), shift 0, scale 1."""
     carry = torch.tensor([[float(t.predict != "next_obs")] * obs_dim + [0.0] for t in arms], device=device, dtype=dtype)
     return TargetMap(carry, torch.zeros_like(carry), torch.ones_like(carry))
-
-
-def average(term: Callable[[slice], Tensor], keep: Tensor) -> Tensor:
-    """Mean over the rows that `keep (R, N)` marks of ``term(rows) (R, rows, C)``, in float64: ``(R, C)``."""
-    count = keep.sum(1, dtype=torch.float64)[:, None]
-    pieces = [slice(i, i + _CHUNK) for i in range(0, keep.shape[1], _CHUNK)]
-    return torch.stack([(term(rows).double() * keep[:, rows, None]).sum(1) for rows in pieces]).sum(0) / count
-
-
-def mean_and_std(column: Callable[[slice], Tensor], keep: Tensor, stored: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation ``(R, C)`` of the kept rows; a column that does not vary has std 1.
-
-    Two passes in float64: a variance taken as a difference of squares would lose a small reward
-    beside a large offset. A column varies if it does so beyond what the format `stored` resolves.
-    """
-    resolution = max(8.0 * torch.finfo(stored).eps, 1e-12)
-    mean = average(column, keep)
-    std = average(lambda rows: (column(rows).double() - mean[:, None]).square(), keep).sqrt()
-    return mean, torch.where(std > 1e-12 + resolution * mean.abs(), std, torch.ones_like(std))
-
-
-def slope(obs: Tensor, target: Tensor, keep: Tensor) -> Tensor:
-    """Regression slope ``(R, D)`` of each target column on its own obs column; 0 for the reward."""
-
-    def padded(rows: slice) -> Tensor:
-        return torch.nn.functional.pad(obs[:, rows].double(), (0, 1))
-
-    obs_mean, target_mean = average(padded, keep)[:, None], average(lambda rows: target[:, rows], keep)[:, None]
-    cov = average(lambda rows: (padded(rows) - obs_mean) * (target[:, rows] - target_mean), keep)
-    var = average(lambda rows: (padded(rows) - obs_mean).square(), keep)
-    varies = var > 1e-12 * (1 + obs_mean[:, 0].square())
-    return torch.where(varies, cov / torch.where(varies, var, torch.ones_like(var)), torch.zeros_like(var))
 
 
 def fit(arms: Sequence[Target], obs: Tensor, target: Tensor, keep: Tensor | None = None) -> TargetMap:

@@ -9,7 +9,7 @@ from ctypes import CDLL
 import pytest
 import torch
 
-from mbpo import building, kernels
+from mbpo.fast import compiler, kernels
 
 WIDTHS = (4, 8, 16)
 
@@ -19,9 +19,9 @@ def widths(tmp_path_factory: pytest.TempPathFactory) -> dict[int, CDLL]:
     """The library for vectors of other widths; gcc makes those that the processor lacks of what it has."""
     folder, compiling = tmp_path_factory.mktemp("widths"), {}
     # Vectors that the processor lacks have no calling convention, which is no harm: all that takes them is inlined.
-    flags = [*building.FLAGS, "-O0", "-Wall", "-Wextra", "-Werror", "-Wno-psabi"]
+    flags = [*compiler.FLAGS, "-O0", "-Wall", "-Wextra", "-Werror", "-Wno-psabi"]
     for width in WIDTHS:
-        told = [*flags, f"-DWIDTH={width}", str(building.SOURCES / "library.c"), "-o", str(folder / f"{width}.so")]
+        told = [*flags, f"-DWIDTH={width}", str(compiler.SOURCES / "library.c"), "-o", str(folder / f"{width}.so")]
         compiling[width] = subprocess.Popen(["gcc", *told])
     assert [one.wait() for one in compiling.values()] == [0] * len(WIDTHS)
     return {width: CDLL(str(folder / f"{width}.so")) for width in WIDTHS}

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmark.runner import Place, Result
-from benchmark.spec import RunSpec
-from benchmark.store import COLUMNS
+from benchmark.records.spec import RunSpec
+from benchmark.records.store import COLUMNS
+from benchmark.running.job import Place, Result
 
 
 def result(spec: RunSpec) -> Result:

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from mbpo import kernels, loop
-from mbpo.accelerate import engine
+from mbpo import loop
 from mbpo.config import Budget, Method, ModelConfig, RolloutConfig, SacConfig, Target
+from mbpo.fast import kernels
+from mbpo.fast.engine import engine
 from mbpo.loop import Row, Run
 from mbpo.nn import StackedMLP
 from mbpo.state import TrainState

@@ -5,11 +5,11 @@ import zlib
 import numpy as np
 import pandas as pd
 
-from benchmark.claims import runs
-from benchmark.judging.ledger import load_ledger
-from benchmark.spec import RunSpec, unique
-from benchmark.store import Store
-from benchmark.suite.pages import load_suite
+from benchmark.records.spec import RunSpec, unique
+from benchmark.records.store import Store
+from benchmark.suite.ledger import load_ledger
+from benchmark.suite.load import load_suite
+from benchmark.suite.needs import runs
 
 PROVENANCE = {
     "engine": "e0",

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from mbpo.accelerate import Call, Outputs
+from mbpo.fast.engine import Call, Outputs
 
 
 class Tape:

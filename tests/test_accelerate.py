@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from mbpo import kernels, nn
-from mbpo.accelerate import Engine, engine
+from mbpo import nn
 from mbpo.config import InputError
+from mbpo.fast import kernels
+from mbpo.fast.engine import Engine, engine
 from mbpo.nn import Adam, StackedMLP, gradients, stacked_mlp
 
 

@@ -19,9 +19,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from toy_envs import DRIFT
 
-from mbpo import Budget, accelerate, dynamics, kernels, loop, sac
+from mbpo import Budget, dynamics, loop, sac
 from mbpo import state as state_module
-from mbpo.accelerate import Block, Engine, engine
+from mbpo.fast import engine as accelerate
+from mbpo.fast import kernels
+from mbpo.fast.engine import Block, Engine, engine
 from mbpo.loop import Run
 
 BUDGET = Budget(env_steps=140, eval_every=70, eval_episodes=1)

@@ -7,13 +7,16 @@ import pytest
 import yaml
 from synthetic import fill, needed, write_fit, write_train
 
-from benchmark import claims, scores
-from benchmark.claims import judge_all, judge_claim, runs
-from benchmark.judging import registry
-from benchmark.judging.ledger import load_ledger
-from benchmark.scores import Estimand, score
-from benchmark.store import Store
-from benchmark.suite.pages import SUITE, load_suite
+from benchmark.judging import scores
+from benchmark.judging import verdicts as claims
+from benchmark.judging.scores import score
+from benchmark.judging.verdicts import judge_all, judge_claim
+from benchmark.records.store import Store
+from benchmark.suite import needs
+from benchmark.suite.criterion import Estimand
+from benchmark.suite.ledger import load_ledger
+from benchmark.suite.load import SUITE, load_suite
+from benchmark.suite.needs import runs
 from mbpo.config import InputError
 
 QUICK = load_suite().protocol("quick")
@@ -137,7 +140,7 @@ def test_a_protocol_that_cannot_judge_a_claim_runs_nothing_for_it():
 def test_claims_that_share_a_job_are_asked_for_together():
     ledger = load_ledger()
     claim, other = ledger.claim("reward-collapse"), ledger.claim("variance-inflation")
-    together = claims.family(claim, [claim, other, ledger.claim("pendulum-mbpo-beats-sac")], QUICK)
+    together = needs.family(claim, [claim, other, ledger.claim("pendulum-mbpo-beats-sac")], QUICK)
     assert {spec.method for spec in together} == {"mbpo", "norm-only", "ftfl"}
     assert {spec.kind for spec in together} == {"fit"}
     assert together[: len(runs(claim, QUICK))] == runs(claim, QUICK)
@@ -383,10 +386,10 @@ def test_a_claim_on_replays_reads_their_fits_alone_and_keeps_to_its_protocol():
     assert {spec.source_run.method for spec in wanted} == {"sac"}
     assert {spec.seed for spec in wanted} == {spec.source_run.seed for spec in wanted} == set(range(5))
     assert not {spec.key for spec in wanted} & {spec.key for spec in runs(on_random, QUICK)}
-    assert registry.served(wanted[0], ledger).keys() == {
+    assert needs.served(wanted[0], ledger).keys() == {
         *("reward-collapse-replay", "reward-cure-replay"),
     }
-    assert "reward-collapse-replay" not in registry.served(runs(on_random, QUICK)[0], ledger)
+    assert "reward-collapse-replay" not in needs.served(runs(on_random, QUICK)[0], ledger)
 
 
 def test_a_claim_of_another_protocol_is_judged_there_once_its_runs_are_whole(store):

@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 from fake_trainer import Fake
 
-from benchmark import cli, runner
-from benchmark.running import provenance
+from benchmark import cli
+from benchmark.records.store import Store
+from benchmark.report.status import wanted
+from benchmark.running import ensure, provenance
 from benchmark.running.leases import Leases
 from benchmark.running.progress import Progress
-from benchmark.running.status import wanted
-from benchmark.store import Store
-from benchmark.suite.pages import load_suite, specs
+from benchmark.suite.load import load_suite, specs
 from mbpo.config import InputError
 
 ROOT = Path(__file__).parents[1]
@@ -28,9 +28,9 @@ PENDULUM = "gym:InvertedPendulum-v5"
 @pytest.fixture(autouse=True)
 def _quiet(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No simulator, no torch, and the logging of the session as it was."""
-    monkeypatch.setattr(runner, "device_name", lambda device: "cpu")
+    monkeypatch.setattr(ensure, "device_name", lambda device: "cpu")
     monkeypatch.setattr(provenance, "engine", lambda task, drop: "e0")
-    monkeypatch.setattr(runner, "_check", lambda specs, device: None)
+    monkeypatch.setattr(ensure, "_check", lambda specs, device: None)
     root, ours = logging.getLogger(), logging.getLogger("benchmark")
     before = root.handlers[:], root.level, ours.level
     yield
@@ -41,7 +41,7 @@ def _quiet(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.fixture
 def trainer(monkeypatch: pytest.MonkeyPatch) -> Fake:
     fake = Fake()
-    monkeypatch.setattr(runner, "TRAINERS", {"train": fake, "fit": fake})
+    monkeypatch.setattr(ensure, "TRAINERS", {"train": fake, "fit": fake})
     return fake
 
 
@@ -167,7 +167,7 @@ def test_a_job_that_fails_is_named(
     def broken(specs: Any, place: Any) -> None:
         raise error
 
-    monkeypatch.setattr(runner, "TRAINERS", {"train": Fake(broken)})
+    monkeypatch.setattr(ensure, "TRAINERS", {"train": Fake(broken)})
     assert cli.main([*RUN, *places]) == code
     out, err = capsys.readouterr()
     last = err.splitlines()[-1]
@@ -187,7 +187,7 @@ def test_status_counts_records_hours_and_running_jobs(
     before = json.loads(capsys.readouterr().out)
     assert (before["wanted"], before["present"], before["missing"]) == (len(every), 0, len(every))
     assert before["hours"] > 0 and before["running"] == [] and not store.results.exists()
-    runner.ensure(online[:3], store)
+    ensure.ensure(online[:3], store)
     with Leases(store.cache).take([online[3].key]), Progress(store.cache, "j", online[3:], of=3000):
         assert cli.main(["status", *places, "--json"]) == 0
         found = json.loads(capsys.readouterr().out)
@@ -220,7 +220,7 @@ def test_report_is_built_from_the_folders_given(
         calls.append(arguments)
         return Path("there/report.html")
 
-    monkeypatch.setitem(sys.modules, "benchmark.report", SimpleNamespace(build=build))
+    monkeypatch.setitem(sys.modules, "benchmark.report.page", SimpleNamespace(build=build))
     assert cli.main(["report", "--protocol", "paper", *places]) == 0
     assert calls == [(Path(places[1]), Path(places[3]), "paper")] and capsys.readouterr().out == "there/report.html\n"
     assert cli.main(["report", "--json", *places]) == 0

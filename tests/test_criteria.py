@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from benchmark.criteria import judge
-from benchmark.judging.evidence import ALL, Criterion, Evidence, Look, Score
+from benchmark.judging.criteria import judge
+from benchmark.judging.evidence import Evidence, Score
+from benchmark.suite.criterion import ALL, Criterion, Look
 from mbpo.config import InputError, build
 
 LOW, HIGH = (0.1, 0.2, 0.3, 0.4, 0.5), (1.1, 1.2, 1.3, 1.4, 1.5)

@@ -21,7 +21,7 @@ from benchmark.diagnosis.diagnose import ARMS, Diagnosis
 from benchmark.diagnosis.samples import clean
 from benchmark.diagnosis.signatures import SIGNATURES, Measured, judge
 from mbpo.config import InputError
-from mbpo.tasks import TaskInfo
+from mbpo.envs import TaskInfo
 
 SMALL = {**doctor.MODEL, "ensemble_size": 2, "num_elites": 2, "updates": 450, "hidden_dims": (64, 64, 64, 64)}
 

@@ -12,7 +12,7 @@ from mbpo.buffer import Layout
 from mbpo.config import ModelConfig, Target
 from mbpo.diagnostics import CriticBias, Prediction, critic_bias, soft_returns, target_geometry
 from mbpo.dynamics import GaussianEnsemble
-from mbpo.evaluation import Trace
+from mbpo.episodes import Trace
 from mbpo.streams import Streams
 from mbpo.targets import TargetMap
 

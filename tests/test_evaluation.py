@@ -10,11 +10,11 @@ from torch import Tensor
 from toy_envs import COUNT, DRIFT, Count
 
 from mbpo import Budget, sac
-from mbpo.accelerate import engine
 from mbpo.envs import EnvBatch, make_env
-from mbpo.evaluation import Episodes, play
+from mbpo.episodes import Episodes, play
+from mbpo.fast.engine import engine
+from mbpo.look import evaluate
 from mbpo.loop import Run
-from mbpo.measure import evaluate
 from mbpo.state import TrainState
 
 SEEDS = torch.tensor([[0, 3, 6, 1], [5, 2, 7, 4]])  # lengths 2, 3, 5, 2 and 4, 3, 5, 4; even seeds terminate

@@ -10,9 +10,9 @@ from synthetic import fill
 
 from benchmark import cli
 from benchmark.judging import exchange
-from benchmark.judging.ledger import load_ledger
-from benchmark.store import Store
-from benchmark.suite.pages import load_suite
+from benchmark.records.store import Store
+from benchmark.suite.ledger import load_ledger
+from benchmark.suite.load import load_suite
 from mbpo.config import InputError
 
 QUICK = load_suite().protocol("quick")

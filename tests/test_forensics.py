@@ -14,9 +14,9 @@ from helpers import FITTED, FTFL, MBPO, small, small_janner
 from pandas.testing import assert_frame_equal
 from toy_envs import DRIFT, PLANTED
 
-from benchmark import forensics
-from benchmark.forensics import FitResult, fit_job, random_transitions
-from benchmark.spec import FitBudget, RunSpec
+from benchmark.records.spec import FitBudget, RunSpec
+from benchmark.running import fit as forensics
+from benchmark.running.fit import FitResult, fit_job, random_transitions
 from mbpo.buffer import Layout
 from mbpo.config import Method, Target
 from mbpo.diagnostics import REWARD_BINS

@@ -13,9 +13,10 @@ from torch import Tensor
 from torch._inductor.exc import InductorError
 from toy_envs import DRIFT
 
-from mbpo import Budget, fusion, kernels, loop
-from mbpo.accelerate import engine
-from mbpo.fusion import Fused
+from mbpo import Budget, loop
+from mbpo.fast import fusion, kernels
+from mbpo.fast.engine import engine
+from mbpo.fast.fusion import Fused
 from mbpo.loop import Run
 from mbpo.nn import Adam
 

@@ -7,12 +7,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmark.drawing.style import minus
-from benchmark.store import Record
-from benchmark.studies import factors, grid, grid_figures
-from benchmark.studies.grid_sentences import sentences
-from benchmark.studies.groups import of_group
-from benchmark.studies.plan import load_studies, specs_of
+from benchmark.records.store import Record
+from benchmark.studies import factors
+from benchmark.studies.grid import figures, study
+from benchmark.studies.grid.groups import of_group
+from benchmark.studies.grid.sentences import sentences
+from benchmark.suite.studies import load_studies, specs_of
+from benchmark.words import minus
 from mbpo.envs import task_info
 
 TASK = "dmc:hopper-stand"
@@ -63,7 +64,7 @@ def test_every_arm_of_the_page_is_one_cell_or_a_rival():
 
 
 def test_planted_effects_are_recovered_exactly():
-    found = grid.tables(world(additive))["contrasts"]
+    found = study.tables(world(additive))["contrasts"]
     for contrast, effect, strata in (
         ("normalize reward", 2.0, 6),
         ("normalize obs", -0.5, 6),
@@ -83,7 +84,7 @@ def test_fitted_is_set_against_the_one_that_errs_less_under_that_normalization()
         error = {"delta": 4.0 if swap else 2.0, "next_obs": 2.0 if swap else 4.0, "fitted": 1.0}[predict]
         return {"error_over_delta": error, "logvar_raw": {"delta": -1.0, "next_obs": -3.0, "fitted": -4.0}[predict]}
 
-    found = grid.tables(world(measure))["contrasts"]
+    found = study.tables(world(measure))["contrasts"]
     chosen = found[(found["contrast"] == "fitted for the better") & (found["measure"] == "logvar_raw")]
     effects = dict(zip(chosen["stratum"], chosen["effect"], strict=True))
     assert effects == {"average": -2.5, "none": -3.0, "reward": -3.0, "obs": -3.0, "both": -1.0}
@@ -93,7 +94,7 @@ def test_an_interaction_is_what_both_add_to_the_two():
     def measure(method, normalize, predict, seed):
         return {"reward_r2": 1.0 - {"none": 8.0, "reward": 4.0, "obs": 8.0, "both": 0.5}[normalize]}
 
-    made = grid.tables(world(measure))
+    made = study.tables(world(measure))
     found = made["contrasts"][made["contrasts"]["measure"] == "reward_unexplained"]
     factors_found = found[found["contrast"] == "normalize reward"].set_index("stratum")["effect"].map(math.exp)
     expected = {"none to reward": 0.5, "obs to both": 1 / 16, "interaction": 1 / 8, "average": math.sqrt(1 / 32)}
@@ -109,7 +110,7 @@ def test_the_interval_runs_from_the_least_to_the_largest_of_five_paired_differen
         return {"reward_r2": 100.0 * seed + gains[seed] * LEVEL[normalize][0]}
 
     here = row(
-        grid.tables(world(measure))["contrasts"], contrast="normalize reward", stratum="average", measure="reward_r2"
+        study.tables(world(measure))["contrasts"], contrast="normalize reward", stratum="average", measure="reward_r2"
     )
     walsh = sorted((a + b) / 2 for i, a in enumerate(gains) for b in gains[i:])
     assert (here["low"], here["high"], here["effect"]) == pytest.approx((0.1, 0.7, np.median(walsh)))
@@ -119,7 +120,7 @@ def test_seeds_without_the_measure_are_counted_out_and_four_have_no_bounds():
     def measure(method, normalize, predict, seed):
         return additive(method, normalize, predict, seed) | ({"reward_r2": math.nan} if seed == 3 else {})
 
-    made = grid.tables(world(measure))
+    made = study.tables(world(measure))
     here = row(made["contrasts"], contrast="normalize reward", stratum="average", measure="reward_r2")
     assert here["n"] == 4 and here["effect"] == pytest.approx(2.0) and here["low"] == -math.inf
     level = row(made["measures"], method="mbpo", measure="reward_r2")
@@ -129,11 +130,11 @@ def test_seeds_without_the_measure_are_counted_out_and_four_have_no_bounds():
 
 
 def test_a_missing_cell_takes_its_stratum_out_and_a_missing_run_its_seed():
-    made = grid.tables(world(additive, methods=[m for m in METHODS if m != "obs-norm-fitted"]))["contrasts"]
+    made = study.tables(world(additive, methods=[m for m in METHODS if m != "obs-norm-fitted"]))["contrasts"]
     chosen = {"stratum": "average", "measure": "reward_r2"}
     reward = row(made, contrast="normalize reward", **chosen)
     assert (reward["strata"], reward["n"]) == (5, 5) and reward["effect"] == pytest.approx(2.0)
-    made = grid.tables(world(additive, skip={("obs-norm-fitted", 2)}))["contrasts"]
+    made = study.tables(world(additive, skip={("obs-norm-fitted", 2)}))["contrasts"]
     reward = row(made, contrast="normalize reward", **chosen)
     assert (reward["strata"], reward["n"]) == (6, 4) and reward["effect"] == pytest.approx(2.0)
 
@@ -144,7 +145,7 @@ def test_rivals_are_held_against_mbpo_and_against_norm_only():
     def measure(method, normalize, predict, seed):
         return {"reward_r2": 1.0 - unexplained.get(method, 4.0)}
 
-    found = grid.tables(world(measure))["rivals"]
+    found = study.tables(world(measure))["rivals"]
     for method, against, factor in (("mbpo-wide", "mbpo", 0.5), ("mbpo-wide", "norm-only", 4.0),
                                     ("norm-only", "mbpo", 0.125), ("mbpo-bootstrap", "mbpo", 1.0)):  # fmt: skip
         here = row(found, method=method, against=against, measure="reward_unexplained")
@@ -184,7 +185,7 @@ def by_dimension(method, normalize, predict, seed):
 
 
 def test_groups_and_bounds_of_records():
-    made = grid.tables(world(by_dimension))
+    made = study.tables(world(by_dimension))
     for group, (start, stop) in task_info(TASK).groups.items():
         mean = (start + stop - 1) / 2
         here = row(made["groups"], method="mbpo", group=group, measure="logvar_raw")
@@ -205,21 +206,21 @@ def test_sentences_turn_with_the_data(gain, verb):
         return {"reward_r2": gain * LEVEL[normalize][0] * (1 + 0.1 * seed)}
 
     made = [r for task in (TASK, "dmc:hopper-hop") for r in world(measure, task=task)]
-    (told,) = [text for text in sentences(grid.tables(made)) if "normalizing the reward" in text]
+    (told,) = [text for text in sentences(study.tables(made)) if "normalizing the reward" in text]
     assert f"{verb} on all 2 tasks" in told and "n = 5" in told
 
 
 def test_a_sentence_splits_the_tasks():
     made = world(lambda m, n, p, s: {"reward_r2": 1.0 * LEVEL[n][0]})
     made += world(lambda m, n, p, s: {"reward_r2": -1.0 * LEVEL[n][0]}, task="dmc:hopper-hop")
-    (told,) = [text for text in sentences(grid.tables(made)) if "normalizing the reward" in text]
+    (told,) = [text for text in sentences(study.tables(made)) if "normalizing the reward" in text]
     assert "raises its held-out R² on 1 of 2 tasks (hopper-stand) and lowers it on 1 (hopper-hop)" in told
 
 
 def test_two_records_of_one_run_are_refused():
     made = world(additive, methods=["mbpo"])
     with pytest.raises(ValueError, match="two records of fit mbpo"):
-        grid.tables([*made, made[0]])
+        study.tables([*made, made[0]])
 
 
 def test_sources_stay_apart():
@@ -227,27 +228,27 @@ def test_sources_stay_apart():
               if s.task == TASK and s.fit.source != "random"}  # fmt: skip
     made = world(additive)
     made += [record(replay[m, seed], {"reward_r2": 7.0}) for m, seed in product(GRID, range(5))]
-    found = grid.tables(made)
+    found = study.tables(made)
     assert set(found["measures"]["source"]) == {"random", "sac replay at 100,000"}
     here = row(found["contrasts"], source="sac replay at 100,000", contrast="normalize reward", measure="reward_r2")
     assert here["effect"] == 0.0
-    figure = grid.figures(found)["rewards"]
+    figure = study.figures(found)["rewards"]
     assert len(figure.axes) == 2
 
 
 @pytest.mark.parametrize("methods", [METHODS, ["mbpo", "ftfl"], ["mbpo"]])
 def test_whatever_is_there_is_drawn_and_told(methods):
-    found = grid.tables(world(by_dimension, methods=methods))
-    drawn = grid.figures(found)
+    found = study.tables(world(by_dimension, methods=methods))
+    drawn = study.figures(found)
     assert set(drawn) <= {"rewards", "variances", "rivals", "groups"} and "rewards" in drawn and "groups" in drawn
     assert all(figure.get_label() for figure in drawn.values())
     assert len(sentences(found)) <= 8
 
 
 def test_no_records_make_empty_tables():
-    found = grid.tables([])
+    found = study.tables([])
     assert all(frame.empty for frame in found.values())
-    assert grid.figures(found) == {} and sentences(found) == []
+    assert study.figures(found) == {} and sentences(found) == []
 
 
 @pytest.mark.parametrize(("value", "text"), [
@@ -255,4 +256,4 @@ def test_no_records_make_empty_tables():
     (1.0, "1.0"), (math.nan, "\N{EN DASH}"), (-3e7, "<-1M"),
 ])  # fmt: skip
 def test_cells_are_written_in_at_most_four_signs(value, text):
-    assert grid_figures.short(value) == minus(text)
+    assert figures.short(value) == minus(text)

@@ -16,9 +16,10 @@ from torch import Generator, Tensor
 from torch.nn.functional import relu, silu
 from toy_envs import DRIFT
 
-from mbpo import Budget, dynamics, kernels, sac
+from mbpo import Budget, dynamics, sac
 from mbpo.config import ModelConfig
 from mbpo.dynamics import GaussianEnsemble
+from mbpo.fast import kernels
 from mbpo.loop import Run
 from mbpo.nn import Activation, StackedMLP, gradients
 from mbpo.streams import Streams

@@ -15,8 +15,9 @@ import torch
 from helpers import NEEDS_KERNELS
 from torch.nn.functional import silu
 
-from mbpo import building, kernels
 from mbpo.config import InputError
+from mbpo.fast import compiler as building
+from mbpo.fast import kernels
 
 pytestmark = NEEDS_KERNELS
 
@@ -83,7 +84,7 @@ def test_two_processes_may_build_at_once(fresh: Path) -> None:
     """Each tries the library that it ends with on a known answer."""
     code = (
         "import torch\n"
-        "from mbpo import building, kernels\n"
+        "from mbpo.fast import compiler as building, kernels\n"
         "building.FLAGS += ('-O0',)\n"  # quick to compile
         "w, b = torch.tensor([[[1.0, -1.0], [2.0, 0.5]]]), torch.tensor([[[0.5, 0.0]]])\n"
         "print(kernels.forward(torch.tensor([[[3.0, 4.0]]]), [w], [b], torch.nn.functional.relu).tolist())\n"

@@ -18,7 +18,7 @@ from toy_envs import LQR, Lqr, riccati
 from mbpo import Budget, Method, ModelConfig, RolloutConfig, SacConfig, train
 from mbpo.config import Target
 from mbpo.envs import EnvBatch
-from mbpo.evaluation import play
+from mbpo.episodes import play
 from mbpo.loop import Run
 
 MARGIN = 1.15

@@ -16,15 +16,15 @@ from helpers import FTFL, MBPO, parameters, small
 from torch import Tensor
 from toy_envs import DRIFT
 
-from mbpo import Budget, diagnostics, loop, measure, sac
-from mbpo.accelerate import engine
+from mbpo import Budget, diagnostics, look, loop, sac
 from mbpo.buffer import gather_rows
 from mbpo.config import Method, Target
 from mbpo.diagnostics import soft_returns
 from mbpo.envs import make_env
+from mbpo.fast.engine import engine
 from mbpo.fitting import Split
+from mbpo.look import evaluate
 from mbpo.loop import Run
-from mbpo.measure import evaluate
 from mbpo.state import Row, TrainState
 
 DISCOUNT, EPISODES = 0.8, 3
@@ -154,10 +154,10 @@ def test_model_measures_are_of_held_out_rows(state: TrainState, row: Row) -> Non
 
 def test_of_a_long_holdout_rows_of_every_age_are_measured(monkeypatch: pytest.MonkeyPatch, state: TrainState) -> None:
     assert state.split is not None
-    monkeypatch.setattr(measure, "_SAMPLE", 4)
-    picked = measure._spread(torch.arange(10).expand(2, -1))
+    monkeypatch.setattr(look, "_SAMPLE", 4)
+    picked = look._spread(torch.arange(10).expand(2, -1))
     assert picked.tolist() == [[0, 2, 5, 7]] * 2
-    assert measure._spread(torch.arange(3).expand(2, -1)).tolist() == [[0, 1, 2]] * 2
+    assert look._spread(torch.arange(3).expand(2, -1)).tolist() == [[0, 1, 2]] * 2
 
 
 def test_the_target_map_and_its_last_move(state: TrainState, row: Row) -> None:

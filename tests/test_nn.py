@@ -10,7 +10,7 @@ from helpers import counted_flops
 from torch import Generator, Tensor
 from torch.nn.functional import relu, silu
 
-from mbpo import kernels
+from mbpo.fast import kernels
 from mbpo.nn import Adam, StackedMLP, gradients, stacked_linear, stacked_mlp
 
 CPU = torch.device("cpu")

@@ -8,9 +8,9 @@ import subprocess
 import pytest
 from synthetic import fill
 
-from benchmark import report
 from benchmark.judging import aggregates
-from benchmark.store import Store
+from benchmark.records.store import Store
+from benchmark.report import page as report
 
 CHROMIUM = next(
     (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), ""

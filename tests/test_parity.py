@@ -11,7 +11,7 @@ import torch
 
 from benchmark import cli
 from benchmark.studies.parity import command, compare, study
-from benchmark.suite.pages import load_suite
+from benchmark.suite.load import load_suite
 from mbpo.buffer import Layout
 from mbpo.config import InputError, Target
 from mbpo.dynamics import GaussianEnsemble

@@ -11,7 +11,8 @@ import pytest
 import torch
 from helpers import NEEDS_KERNELS
 
-from mbpo import building, kernels, peak
+from mbpo.fast import compiler as building
+from mbpo.fast import kernels, peak
 
 
 @NEEDS_KERNELS

@@ -5,12 +5,13 @@ import math
 import pytest
 from synthetic import write_train
 
-from benchmark.claims import judge_claim, runs
 from benchmark.judging import placing
 from benchmark.judging.evidence import Score
-from benchmark.judging.ledger import load_ledger
-from benchmark.store import Store
-from benchmark.suite.pages import load_suite
+from benchmark.judging.verdicts import judge_claim
+from benchmark.records.store import Store
+from benchmark.suite.ledger import load_ledger
+from benchmark.suite.load import load_suite
+from benchmark.suite.needs import runs
 
 PAPER = load_suite().protocol("paper")
 

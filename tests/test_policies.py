@@ -3,13 +3,12 @@
 import numpy as np
 import pytest
 
-from benchmark import runner
 from benchmark.diagnosis import diagnose as doctor
 from benchmark.diagnosis.policies import runs_of
 from benchmark.diagnosis.samples import lived
-from benchmark.running import replays
-from benchmark.spec import RunSpec
-from benchmark.store import Store
+from benchmark.records.spec import RunSpec
+from benchmark.records.store import Store
+from benchmark.running import ensure, replays
 from mbpo.config import Budget, InputError, Method, SacConfig
 
 TASK = "gym:Pendulum-v1"
@@ -37,8 +36,8 @@ def trained(seed: int, steps: int = 1200) -> RunSpec:
 def store(tmp_path_factory):
     place = tmp_path_factory.mktemp("policies")
     store = Store(place / "results", place / "cache")
-    runner.ensure([trained(2)], store, device="cpu")  # a record, but no replay
-    runner.keep_replays([trained(0), trained(1)], store, device="cpu")
+    ensure.ensure([trained(2)], store, device="cpu")  # a record, but no replay
+    ensure.keep_replays([trained(0), trained(1)], store, device="cpu")
     return store
 
 

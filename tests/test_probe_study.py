@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 from test_probes import spec
 
-from benchmark.store import COLUMNS, DIAGNOSTICS, Record
-from benchmark.studies import probe
+from benchmark.records.store import COLUMNS, DIAGNOSTICS, Record
+from benchmark.studies.probe import study
 
 TASKS = tuple(f"dmc:task-{i}" for i in range(6))
 SHARES = (0, 50, 95)
@@ -39,7 +39,7 @@ def record(task: str, method: str, seed: int, unexplained: float, slope: float =
 @pytest.fixture(scope="module")
 def tables() -> dict[str, pd.DataFrame]:
     """Six tasks, the raw arm missing more of the reward on each than the normalized one, five seeds."""
-    return probe.tables(
+    return study.tables(
         [
             record(task, method, seed, (1.0 if method == "mbpo" else 0.1) * (1 + i))
             for i, task in enumerate(TASKS)
@@ -97,7 +97,7 @@ def test_what_differs_between_tasks_alone_is_no_link_within_them() -> None:
         for method, flip in (("mbpo", False), ("ftfl", True))
         for seed in range(5)
     ]
-    links = probe.tables(records)["links"]
+    links = study.tables(records)["links"]
     over_all = cell(links, cause="reward_unexplained", effect="shift_per_step", scope="all")
     within = cell(links, cause="reward_unexplained", effect="shift_per_step", scope="within tasks")
     assert over_all["rho"] < -0.9 and abs(within["rho"]) < 0.1
@@ -105,17 +105,17 @@ def test_what_differs_between_tasks_alone_is_no_link_within_them() -> None:
 
 
 def test_few_tasks_or_no_variation_give_no_interval() -> None:
-    few = probe.tables([record(task, "mbpo", seed, 1.0 + i) for i, task in enumerate(TASKS[:4]) for seed in range(5)])
+    few = study.tables([record(task, "mbpo", seed, 1.0 + i) for i, task in enumerate(TASKS[:4]) for seed in range(5)])
     row = cell(few["links"], cause="reward_unexplained", effect="shift_per_step", scope="all")
     assert row["rho"] == pytest.approx(-1.0) and math.isinf(row["low"])
     flat = cell(few["links"], cause="reward_unexplained", effect="shift_per_step", scope="within tasks")
     assert np.isnan(flat["rho"])
-    assert not any("nan" in text for text in probe.sentences(few))
-    assert probe.sentences(probe.tables([])) == [] and probe.figures(probe.tables([])) == {}
+    assert not any("nan" in text for text in study.sentences(few))
+    assert study.sentences(study.tables([])) == [] and study.figures(study.tables([])) == {}
 
 
 def test_sentences_say_what_was_planted(tables: dict[str, pd.DataFrame]) -> None:
-    told = probe.sentences(tables)
+    told = study.sentences(tables)
     assert told[0].endswith("to the last digit, in 30 of 30 pairs of task and seed.")
     minus = "\N{MINUS SIGN}"
     assert any(
@@ -134,7 +134,7 @@ def test_sentences_say_what_was_planted(tables: dict[str, pd.DataFrame]) -> None
 
 
 def test_pictures_hold_every_task_and_arm(tables: dict[str, pd.DataFrame]) -> None:
-    drawn = probe.figures(tables)
+    drawn = study.figures(tables)
     assert set(drawn) == {"bias", "gain", "chain"}
     titles = [axis.get_title(loc="left") for axis in drawn["bias"].axes if axis.get_visible()]
     assert titles == [task.removeprefix("dmc:") for task in TASKS]

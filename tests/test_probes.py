@@ -20,18 +20,17 @@ from test_replays import MODEL, SAC, fit
 from torch import Tensor
 from toy_envs import LQR, Lqr
 
-from benchmark import runner
-from benchmark.probe_bench import Bench, batch, evaluators, imagine, learners, settle, traces
-from benchmark.probes import ProbeResult, probe
-from benchmark.running import replays
-from benchmark.spec import ProbeBudget, RunSpec
-from benchmark.store import COLUMNS, Store
-from mbpo.accelerate import engine
+from benchmark.records.spec import ProbeBudget, RunSpec
+from benchmark.records.store import COLUMNS, Store
+from benchmark.running import ensure, replays
+from benchmark.running.bench import Bench, batch, evaluators, imagine, learners, settle, traces
+from benchmark.running.probe import ProbeResult, probe
 from mbpo.buffer import Layout
 from mbpo.config import Method, SacConfig, Target
+from mbpo.envs.terminations import never
+from mbpo.fast.engine import engine
 from mbpo.sac import Sac, act, q_values, td_target
 from mbpo.streams import Streams
-from mbpo.terminations import never
 
 LAYOUT = Layout(2, 1)
 # The head: untrained policies of these seeds are mild enough to stay among the states that the bench has.
@@ -243,7 +242,7 @@ def test_a_probe_becomes_a_record(tmp_path: Path) -> None:
     store = Store(tmp_path / "results", tmp_path / "cache")
     wanted = [spec(), spec("next_obs")]
     assert wanted[0].job == wanted[1].job and wanted[0].key != wanted[1].key
-    assert runner.ensure(wanted, store, device="cpu") == []
+    assert ensure.ensure(wanted, store, device="cpu") == []
     for one in wanted:
         record = store.read(one)
         assert list(record.curve.columns) == COLUMNS["probe"]

@@ -8,12 +8,12 @@ import pytest
 import yaml
 from synthetic import PROVENANCE, fill, needed, write_fit
 
-from benchmark import claims
-from benchmark.judging import registry
-from benchmark.judging.ledger import load_ledger
+from benchmark.judging import registry, verdicts
+from benchmark.records.store import Store
 from benchmark.running import provenance
-from benchmark.store import Store
-from benchmark.suite.pages import SUITE, load_suite
+from benchmark.suite import needs
+from benchmark.suite.ledger import load_ledger
+from benchmark.suite.load import SUITE, load_suite
 from mbpo.config import InputError
 
 QUICK = load_suite().protocol("quick")
@@ -58,7 +58,7 @@ def test_spelling_out_a_default_moves_no_form(tmp_path):
 
 def test_a_run_carries_the_forms_of_the_claims_it_serves():
     spec = next(s for s in needed(QUICK, [NAME]) if s.method == "mbpo" and s.task == "gym:Hopper-v5")
-    served = registry.served(spec)
+    served = needs.served(spec)
     assert served[NAME] == load_ledger().claim(NAME).form
     assert all(spec.task in load_ledger().claim(name).tasks for name in served)
     assert all(load_ledger().claim(name).kind == "fit" for name in served)
@@ -71,7 +71,7 @@ def store(tmp_path):
 
 
 def marks(store):
-    judged = claims.judge_claim(load_ledger().claim(NAME), store, QUICK)
+    judged = verdicts.judge_claim(load_ledger().claim(NAME), store, QUICK)
     return {row.registration.mark for row in judged}
 
 
@@ -93,7 +93,7 @@ def test_runs_of_another_form_mark_the_claim(store, carried, told):
     runs(store, claims=carried)
     (mark,) = marks(store)
     assert mark.startswith("edited after its runs: the present form is ") and told in mark
-    row = claims.judge_claim(load_ledger().claim(NAME), store, QUICK)[0].to_json()
+    row = verdicts.judge_claim(load_ledger().claim(NAME), store, QUICK)[0].to_json()
     assert row["edited"] == mark
 
 
@@ -108,7 +108,7 @@ def test_one_run_of_another_form_is_enough(store):
 def test_runs_without_forms_are_vouched_for_by_the_first_form_judged(store):
     runs(store)
     assert marks(store) == {""}
-    claims.write_verdicts(store, claims.judge_claim(load_ledger().claim(NAME), store, QUICK))
+    verdicts.write_verdicts(store, verdicts.judge_claim(load_ledger().claim(NAME), store, QUICK))
     path = store.results / "registry.json"
     assert json.loads(path.read_text()) == [{"claim": NAME, "form": load_ledger().claim(NAME).form}]
     path.write_text(json.dumps([{"claim": NAME, "form": "f" * 16}]))
@@ -127,7 +127,7 @@ def test_the_registry_is_only_added_to(store):
 
 
 def test_a_claim_without_runs_is_not_noted(store):
-    claims.write_verdicts(store, claims.judge_all(store, QUICK))
+    verdicts.write_verdicts(store, verdicts.judge_all(store, QUICK))
     assert json.loads((store.results / "registry.json").read_text()) == []
 
 
@@ -135,7 +135,7 @@ def test_a_spoilt_registry_is_told(store):
     store.results.mkdir()
     (store.results / "registry.json").write_text("{}x")
     with pytest.raises(InputError, match="is not a list of claims and forms; restore it"):
-        claims.judge_all(store, QUICK)
+        verdicts.judge_all(store, QUICK)
 
 
 def test_a_declared_edit_replaces_the_mark_for_that_form_alone(tmp_path, store):
@@ -199,7 +199,7 @@ def test_the_commit_is_that_of_the_last_touch_and_none_before_it_is_committed(tm
 def test_a_commit_that_git_cannot_tell_is_kept_from_the_last_verdicts(store, monkeypatch):
     monkeypatch.setattr(registry, "_blamed", dict)
     fill(store, claims=[NAME])
-    path = claims.write_verdicts(store, claims.judge_all(store, QUICK))
+    path = verdicts.write_verdicts(store, verdicts.judge_all(store, QUICK))
     rows = json.loads(path.read_text())
     assert {row["commit"] for row in rows} == {None}
     for row in rows:
@@ -211,4 +211,4 @@ def test_a_commit_that_git_cannot_tell_is_kept_from_the_last_verdicts(store, mon
 
 
 def test_synthetic_provenance_carries_no_forms():
-    assert registry.CARRIED not in PROVENANCE
+    assert needs.CARRIED not in PROVENANCE

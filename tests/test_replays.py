@@ -6,13 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark import runner
-from benchmark.running import replays
-from benchmark.spec import FitBudget, ProbeBudget, Replay, RunSpec
-from benchmark.store import Store
-from mbpo.accelerate import engine
+from benchmark.records.spec import FitBudget, ProbeBudget, Replay, RunSpec
+from benchmark.records.store import Store
+from benchmark.running import ensure, replays
 from mbpo.buffer import Layout
 from mbpo.config import Budget, InputError, Method, ModelConfig, SacConfig, Target
+from mbpo.fast.engine import engine
 from mbpo.sac import Sac
 from mbpo.streams import Streams
 
@@ -38,7 +37,7 @@ def fit(seed: int, predict: str = "delta", step: int = 420, version: int = 2) ->
 def stored(tmp_path_factory: pytest.TempPathFactory) -> Store:
     place = tmp_path_factory.mktemp("replays")
     store = Store(place / "results", place / "cache")
-    assert runner.ensure([fit(0), fit(1), fit(0, "next_obs")], store, device="cpu") == []
+    assert ensure.ensure([fit(0), fit(1), fit(0, "next_obs")], store, device="cpu") == []
     return store
 
 
@@ -60,7 +59,7 @@ def test_replay_is_remade_from_its_key_and_its_record_left_alone(stored: Store, 
     longer = fit(1).model_copy(
         update={"constants": fit(1).constants.model_copy(update={"target": Target(normalize="obs")})}
     )
-    assert runner.ensure([longer], elsewhere, device="cpu") == []
+    assert ensure.ensure([longer], elsewhere, device="cpu") == []
     after = (elsewhere.read(run).provenance, np.load(replays.folder(elsewhere.cache, run) / "rows.npy"))
     assert before[0] == after[0]  # not overwritten
     # Alone or in company: to rounding, for an element's may depend on whether it ends a vector.
@@ -73,12 +72,12 @@ def test_a_replay_of_an_older_version_is_used_but_not_collected(stored: Store, t
     assert run is not None and new is not None
     store = Store(tmp_path / "results", tmp_path / "cache")
     with pytest.raises(InputError, match=r"train sac on .* is a 'train' run of numerics version 1 and this code makes"):
-        runner.ensure([old], store, device="cpu")
+        ensure.ensure([old], store, device="cpu")
     assert not store.results.exists()
     replays.folder(store.cache, run).mkdir(parents=True)
     for path in replays.folder(stored.cache, new).iterdir():
         (replays.folder(store.cache, run) / path.name).write_bytes(path.read_bytes())
-    assert runner.ensure([old], store, device="cpu") == [] and store.has(old) and not store.has(run)
+    assert ensure.ensure([old], store, device="cpu") == [] and store.has(old) and not store.has(run)
 
 
 def test_training_and_held_out_rows_come_from_different_episodes(stored: Store) -> None:

@@ -12,13 +12,17 @@ import pandas as pd
 import pytest
 from synthetic import fill, needed, write_train
 
-from benchmark import cli, report, scores
-from benchmark.claims import judge_claim
-from benchmark.drawing import figures, glyphs, panels, style, tables
+from benchmark import cli, words
+from benchmark.drawing import style
+from benchmark.drawing import tables as drawing_tables
 from benchmark.judging import aggregates
-from benchmark.judging.ledger import load_ledger
-from benchmark.store import Store
-from benchmark.suite.pages import load_suite
+from benchmark.judging.verdicts import judge_claim
+from benchmark.records import frames
+from benchmark.records.store import Store
+from benchmark.report import figures, glyphs, panels, tables
+from benchmark.report import page as report
+from benchmark.suite.ledger import load_ledger
+from benchmark.suite.load import load_suite
 from mbpo.config import InputError
 
 SOME = ("reward-collapse-control", "variance-inflation", "pendulum-ftfl-preserved")
@@ -260,7 +264,7 @@ def test_forest_places_the_interval_against_the_claim(built):
     ],
 )
 def test_numbers_read_well(value, text):
-    assert tables.number(value) == text
+    assert words.number(value) == text
 
 
 def test_constants_name_every_departure():
@@ -278,7 +282,7 @@ def test_constants_name_every_departure():
 def test_returns_table_agrees_with_the_records(built):
     frame = pd.read_csv(built / "tables" / "returns.csv")
     store = Store(built, built.parent / "cache")
-    curves = scores.curves(record for record in store.records() if record.spec.kind == "train")
+    curves = frames.curves(record for record in store.records() if record.spec.kind == "train")
     mine = curves[curves["method"] == "ftfl"].groupby("seed")["episode_return"].mean()
     row = frame[(frame["method"] == "ftfl") & (frame["window"] == "all of training")].iloc[0]
     assert row["seeds"] == 5
@@ -287,7 +291,7 @@ def test_returns_table_agrees_with_the_records(built):
 
 
 def test_markdown_tables_keep_their_columns():
-    text = tables.markdown(pd.DataFrame({"a_b": ["x|y"], "n": [3]}))
+    text = drawing_tables.markdown(pd.DataFrame({"a_b": ["x|y"], "n": [3]}))
     assert text.splitlines() == ["| a b | n |", "|---|--:|", r"| x\|y | 3 |"]
 
 
@@ -295,7 +299,7 @@ def test_tables_are_the_same_whatever_the_last_bit_of_a_sum(tmp_path):
     first = pd.DataFrame({"x": [0.1 + 0.2, np.nan, -2e-17], "n": [1, 2, 3], "all": [0.1 + 0.2, "b", None]})
     second = first.assign(x=[0.3, np.nan, -2.0000000000000003e-17], all=[0.3, "b", None])
     for frame, name in ((first, "a"), (second, "b")):
-        tables.write(frame, tmp_path, name)
+        drawing_tables.write(frame, tmp_path, name)
     text = (tmp_path / "a.csv").read_text()
     assert text == (tmp_path / "b.csv").read_text() == "x,n,all\n0.3,1,0.3\n,2,b\n-2e-17,3,\n"
 
@@ -328,7 +332,7 @@ def test_a_stale_page_is_told_and_left_alone(tmp_path, capsys):
 
 def test_latex_tables_escape_what_tex_would_read():
     frame = pd.DataFrame({"a_b": ["50 % of x_y", "~"], "n": [-1.5, 2000.0]})
-    lines = tables.latex(frame).splitlines()
+    lines = drawing_tables.latex(frame).splitlines()
     assert lines[0] == r"\begin{tabular}{lr}" and lines[-1] == r"\end{tabular}"
     assert lines[2] == r"a b & n \\"
     assert lines[4] == r"50 \% of x\_y & $-$1.5 \\"

@@ -9,8 +9,8 @@ import torch
 from ensembles import EARLY, FTFL, MBPO, SMALL, close, equal, make, runs_of, system, weights
 from toy_envs import PLANTED
 
-from benchmark.forensics import fit_job
-from benchmark.spec import FitBudget, RunSpec
+from benchmark.records.spec import FitBudget, RunSpec
+from benchmark.running.fit import fit_job
 from mbpo.config import Method, ModelConfig
 from mbpo.dynamics import GaussianEnsemble, nll, update
 from mbpo.fitting import fit

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from mbpo import Budget, InputError, Method, ModelConfig, RolloutConfig, Run, SacConfig, sac
-from mbpo.accelerate import engine
 from mbpo.buffer import Layout
 from mbpo.envs import make_env, task_info
+from mbpo.envs.rewards import reward_for
+from mbpo.fast.engine import engine
 from mbpo.loop import advance
-from mbpo.rewards import reward_for
 from mbpo.rollouts import revised
 from mbpo.sac import Sac
 from mbpo.state import TrainState

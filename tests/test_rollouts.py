@@ -10,10 +10,10 @@ from torch import Tensor
 from toy_envs import DRIFT, ENDLESS, FIXED_POINT, FixedPoint
 
 from mbpo import Budget, loop, sac
-from mbpo.accelerate import engine
 from mbpo.buffer import Layout
 from mbpo.config import RolloutConfig
 from mbpo.envs import EnvBatch
+from mbpo.fast.engine import engine
 from mbpo.loop import Run
 from mbpo.rollouts import BranchNoise, branch, draw_noise
 from mbpo.state import TrainState

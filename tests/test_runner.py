@@ -19,13 +19,16 @@ import numpy as np
 import pytest
 from fake_trainer import Fake, result
 
-from benchmark import runner
-from benchmark.runner import JobsFailed, Place, ensure
+from benchmark.records.spec import RunSpec
+from benchmark.records.store import Store
 from benchmark.running import cost, progress, provenance
+from benchmark.running import ensure as runner
+from benchmark.running import train as running_train
+from benchmark.running.ensure import JobsFailed, ensure
+from benchmark.running.job import Place
 from benchmark.running.leases import Leases
-from benchmark.spec import RunSpec
-from benchmark.store import Store
-from benchmark.suite.pages import specs
+from benchmark.suite.load import specs
+from benchmark.words import duration
 from mbpo.config import InputError, Method, ModelConfig, SacConfig
 
 PENDULUM, HOPPER = "gym:InvertedPendulum-v5", "gym:Hopper-v5"
@@ -230,7 +233,7 @@ def test_every_stretch_of_a_run_is_on_record(store: Store, monkeypatch: pytest.M
 
 def test_a_stretch_tells_what_may_move_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     (spec,) = wanted(["mbpo"], seeds=1)
-    torch, kernels = sys.modules["torch"], importlib.import_module("mbpo.kernels")
+    torch, kernels = sys.modules["torch"], importlib.import_module("mbpo.fast.kernels")
     monkeypatch.setattr(kernels, "library", lambda: SimpleNamespace(vector_width=lambda: 8))
     found = provenance.conditions(spec, "cpu")
     assert (found["means"], found["vector_width"], found["threads"]) == ("kernels", 8, torch.get_num_threads())
@@ -289,9 +292,9 @@ from pathlib import Path
 sys.path[:0] = [{tests!r}, {root!r}]
 from fake_trainer import Fake, slow_and_logged
 from benchmark.running import provenance
-from benchmark import runner
-from benchmark.suite.pages import specs
-from benchmark.store import Store
+from benchmark.running import ensure as runner
+from benchmark.suite.load import specs
+from benchmark.records.store import Store
 runner.device_name = lambda device: "cpu"
 provenance.engine = lambda task, drop: "e0"
 here = Path({here!r})
@@ -409,7 +412,7 @@ def test_rows_of_training_become_tables(monkeypatch: pytest.MonkeyPatch, tmp_pat
     runs = [spec.model_copy(update={"drop": ("x",), "precision": "fp64"}) for spec in wanted(["mbpo"])]
     steps: list[tuple[int, int]] = []
     place = Place(tmp_path, tmp_path / "checkpoint", lambda step, of: steps.append((step, of)), "cpu", 12.0)
-    first, second = runner.train_job(runs, place)
+    first, second = running_train.train_job(runs, place)
     assert first.curve.to_dict("list") == {
         "env_steps": [0, 0, 5, 5],
         "episode": [0, 1, 0, 1],
@@ -506,7 +509,7 @@ def test_a_watch_repeats_what_runs(tmp_path: Path) -> None:
     ("seconds", "words"), [(42, "42 s"), (119, "119 s"), (1800, "30 min"), (9e3, "2.5 h"), (1e6, "12 days")]
 )
 def test_durations_read_well(seconds: float, words: str) -> None:
-    assert progress.duration(seconds) == words
+    assert duration(seconds) == words
 
 
 # Cost

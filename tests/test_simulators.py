@@ -13,7 +13,7 @@ from toy_envs import DRIFT
 
 from mbpo.config import InputError
 from mbpo.envs import EnvBatch
-from mbpo.simulators import workers_for
+from mbpo.envs.simulators import workers_for
 
 N = 5
 

@@ -10,9 +10,10 @@ import torch
 from helpers import CPU, NEEDS_KERNELS, double, same, seen_kernels
 from torch import Tensor
 
-from mbpo import kernels, sac, soft
+from mbpo import sac
 from mbpo.buffer import Layout
 from mbpo.config import SacConfig
+from mbpo.fast import kernels, sac_kernels
 from mbpo.nn import StackedMLP
 from mbpo.sac import Sac
 from mbpo.streams import Streams
@@ -68,12 +69,12 @@ def found_by(kernel: str, one: Sac, rows: Tensor, noise: Tensor) -> list[Tensor]
     """Gradients, and what is told, of the kernel."""
     called: list[str] = []
     with seen_kernels(lambda name, *_: called.append(name)):
-        found = getattr(soft, kernel)(one, rows, noise)
+        found = getattr(sac_kernels, kernel)(one, rows, noise)
     assert called == [kernel] and found is not None
     return flat(found)
 
 
-def flat(found: soft.Found) -> list[Tensor]:
+def flat(found: sac_kernels.Found) -> list[Tensor]:
     grads, first, second = found
     return [*grads, first, second]
 
@@ -153,7 +154,7 @@ def test_a_std_that_the_kernels_cut_off_is_torchs(name: str) -> None:
     with torch.no_grad():
         one.actor.biases[-1][..., 3:] = 200.0
     rows, noise = transitions(one.layout, 13), 1e-38 * noise_for(one.layout, 13)
-    assert getattr(soft, name)(one, rows, noise) is None
+    assert getattr(sac_kernels, name)(one, rows, noise) is None
     ours, right = WAYS[name](one, rows, noise), WAYS[name](exact(one), rows.double(), noise.double())
     for mine, wanted in zip(flat(ours), flat(right), strict=True):
         assert float((mine.double() - wanted).abs().max()) <= 1e-4 * float(wanted.abs().max())
@@ -265,7 +266,7 @@ def test_what_the_kernels_do_not_know_is_torchs(monkeypatch: pytest.MonkeyPatch)
     rows, noise = transitions(one.layout, 13), noise_for(one.layout, 13)
     tall = rows.transpose(1, 2).contiguous().transpose(1, 2)
     narrow, few, odd = rows[..., 1:], noise[:, 1:], StackedMLP(one.actor.weights, one.actor.biases, torch.tanh)
-    for kernel in (soft.critic_gradients, soft.actor_gradients):
+    for kernel in (sac_kernels.critic_gradients, sac_kernels.actor_gradients):
         assert kernel(one, rows, noise) is not None
         for given in ((tall, noise), (narrow, noise), (rows, few), (rows.double(), noise.double())):
             assert kernel(one, *given) is None

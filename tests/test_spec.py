@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from benchmark.spec import FitBudget, ProbeBudget, Replay, RunSpec, lockstep, unique
+from benchmark.records.spec import FitBudget, ProbeBudget, Replay, RunSpec, lockstep, unique
 from mbpo.config import Budget, InputError, Method, ModelConfig, RolloutConfig, SacConfig, Target, build
 
 FTFL = Target(normalize="both", predict="next_obs")

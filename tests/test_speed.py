@@ -11,16 +11,17 @@ import torch
 from helpers import counted_flops, seen_kernels
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from benchmark import cli, speed
+from benchmark import cli
 from benchmark.running import cost
-from benchmark.suite.pages import load_suite
-from benchmark.timing import parts
-from benchmark.timing.parts import Parts, brief_fit, of_registers
-from mbpo import kernels, loop, peak, sac
-from mbpo.accelerate import Engine, engine
+from benchmark.speed import measure, parts
+from benchmark.speed.parts import Parts, brief_fit, of_registers
+from benchmark.suite.load import load_suite
+from mbpo import loop, sac
 from mbpo.config import Budget, InputError
 from mbpo.envs import EnvBatch
-from mbpo.measure import evaluate
+from mbpo.fast import kernels, peak
+from mbpo.fast.engine import Engine, engine
+from mbpo.look import evaluate
 from mbpo.state import TrainState
 
 TASK = "gym:InvertedPendulum-v5"
@@ -53,9 +54,9 @@ class Calls(TorchDispatchMode):
 
 @pytest.fixture(scope="module")
 def state() -> Iterator[TrainState]:
-    question, method = speed.Question(task=TASK), load_suite().method("mbpo", TASK)
+    question, method = measure.Question(task=TASK), load_suite().method("mbpo", TASK)
     brief = method.model_copy(update={"utd": 2})
-    state, _ = speed.warmed_up(question, brief, Budget(env_steps=1000, eval_episodes=4), engine("cpu", "fp32"))
+    state, _ = measure.warmed_up(question, brief, Budget(env_steps=1000, eval_episodes=4), engine("cpu", "fp32"))
     yield state
     state.close()
 
@@ -170,27 +171,27 @@ def test_parts_of_a_method_with_a_model_are_weighed_as_its_constants_do(monkeypa
     # A turn beside somebody else's work: all of it takes twice as long, and its own peaks are half.
     slow = {**{name: 2 * value for name, value in seconds.items()}, "peak_flops": 1e11, "matmul_flops": 5e10}
     turns = [{**seconds, "peak_flops": 2e11, "matmul_flops": 1e11}, slow, slow]
-    monkeypatch.setattr(speed, "time_parts", lambda *_: Parts(seconds, 2e11, 1e11, turns))
-    found = speed.measure(speed.Question(task=TASK, runs=2))
+    monkeypatch.setattr(measure, "time_parts", lambda *_: Parts(seconds, 2e11, 1e11, turns))
+    found = measure.measure(measure.Question(task=TASK, runs=2))
     assert found["seconds"]["host"] == pytest.approx(7e-3)
     total = (whole + 20 * 2e-2 + 5e-4) / 2
     assert found["seconds"]["total_per_env_step_per_run"] == pytest.approx(total)
     assert (found["peak_gflops"], found["matmul_gflops"]) == (200, 100)
     assert found["fraction_of_peak"] == pytest.approx(found["gflop_per_env_step_per_run"] / 200 / total)
     assert found["fraction_of_matmul"] == pytest.approx(2 * found["fraction_of_peak"])
-    told = "\n".join(speed.sentences(found))
+    told = "\n".join(measure.sentences(found))
     assert "machine's peak     200 GFLOP/s" in told and "torch's product    100 GFLOP/s" in told
     assert f"{found['fraction_of_peak']:.2f} of the machine's peak" in told
     assert found["share"]["evaluation"] == pytest.approx(5e-4 / 2 / total)
-    (told,) = [line for line in speed.sentences(found) if "evaluation at the paper's cadence" in line]
+    (told,) = [line for line in measure.sentences(found) if "evaluation at the paper's cadence" in line]
     assert "10 episodes every 5,000 env steps, is 0.10% of the time" in told
 
 
 def test_without_a_peak_the_fraction_is_of_torchs_product_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernels, "library", lambda: None)
-    found = speed.measure(speed.Question(task=TASK, method="sac"), rounds=1)
+    found = measure.measure(measure.Question(task=TASK, method="sac"), rounds=1)
     assert found["peak_gflops"] is found["fraction_of_peak"] is None and found["fraction_of_matmul"] > 0
-    told = "\n".join(speed.sentences(found))
+    told = "\n".join(measure.sentences(found))
     assert f"{found['fraction_of_matmul']:.2f} of torch's product" in told and "machine's peak" not in told
 
 
@@ -217,20 +218,20 @@ def test_a_saved_measurement_says_where_it_was_made(tmp_path: Path, capsys: pyte
 
 
 def test_all_cpus_step_environments_beside_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert speed.usual_threads(speed.Question(device="cpu")) == 1
-    monkeypatch.setattr(speed, "device_name", lambda _: "NVIDIA H200")
-    monkeypatch.setattr(speed, "cpu_count", lambda: 16)
-    assert speed.usual_threads(speed.Question()) == 16
+    assert measure.usual_threads(measure.Question(device="cpu")) == 1
+    monkeypatch.setattr(measure, "device_name", lambda _: "NVIDIA H200")
+    monkeypatch.setattr(measure, "cpu_count", lambda: 16)
+    assert measure.usual_threads(measure.Question()) == 16
 
 
 def test_a_profile_names_the_operations() -> None:
-    told = speed.profile(speed.Question(task=TASK, method="sac"), rows=40)
+    told = measure.profile(measure.Question(task=TASK, method="sac"), rows=40)
     assert "aten::" in told and "Self CPU" in told
 
 
 def test_bad_questions_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(InputError, match="stops its fits early"):
-        speed.measure(speed.Question(task=TASK, method="mbpo-janner"))
+        measure.measure(measure.Question(task=TASK, method="mbpo-janner"))
     assert cli.main(["speed", "--task", TASK, "--precision", "fp23"]) == 2
     assert "did you mean 'fp32'" in capsys.readouterr().err
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats as sps
 
-from benchmark import stats
+from benchmark.judging import stats
 
 
 def enumerate_p(x, y):

@@ -11,9 +11,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from benchmark import store as module
-from benchmark.spec import FitBudget, RunSpec
-from benchmark.store import Store
+from benchmark.records import store as module
+from benchmark.records.spec import FitBudget, RunSpec
+from benchmark.records.store import Store
 from mbpo.config import Budget, InputError, Method, Target
 
 RETURNS = [0.1 + 0.2, 1e-300, 1 / 3, -5e17]

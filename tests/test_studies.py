@@ -8,10 +8,11 @@ from matplotlib.figure import Figure
 from synthetic import write_fit
 
 from benchmark import cli
-from benchmark.store import Store
-from benchmark.studies import plan, show
-from benchmark.studies.plan import Study, load_studies, specs_of
-from benchmark.suite.pages import SUITE
+from benchmark.records.store import Store
+from benchmark.studies import show
+from benchmark.suite import studies
+from benchmark.suite.load import SUITE
+from benchmark.suite.studies import Study, load_studies, specs_of
 from mbpo.config import InputError
 
 PAGE = """
@@ -36,7 +37,7 @@ def pages(tmp_path):
 def test_the_suites_own_studies_are_sound_and_have_renderers():
     for study in load_studies().values():
         assert specs_of(study)
-        module = __import__(f"benchmark.studies.{study.id}", fromlist=["tables"])
+        module = __import__(f"benchmark.studies.{study.id}.study", fromlist=["tables"])
         assert all(callable(getattr(module, name)) for name in ("tables", "figures", "sentences"))
 
 
@@ -104,7 +105,7 @@ def tiny(monkeypatch):
         ],
     )
     monkeypatch.setattr(show, "import_module", lambda name: Renderer)
-    monkeypatch.setattr(plan, "load_studies", lambda: {"tiny": study})
+    monkeypatch.setattr(studies, "load_studies", lambda: {"tiny": study})
     return study
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from benchmark.suite.pages import SUITE, constants_of_a_method, load_page, load_suite, specs
+from benchmark.suite.load import SUITE, constants_of_a_method, load_page, load_suite, specs
 from mbpo.config import Budget, InputError, Method, ModelConfig, Target
 from mbpo.envs import known_tasks, task_info
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mbpo import targets
+from mbpo import moments, targets
 from mbpo.config import Target
 from mbpo.targets import TargetMap
 
@@ -171,7 +171,7 @@ def test_rows_that_are_held_out_do_not_move_the_map(arm: Target) -> None:
 
 
 def test_a_table_longer_than_one_piece_is_summed_whole() -> None:
-    n = 2 * targets._CHUNK + 7
+    n = 2 * moments._CHUNK + 7
     obs, target = data(1, n)
     fitted = targets.fit([Target(normalize="both", predict="fitted")], obs, target)
     y = (target[0] - torch.nn.functional.pad(fitted.carry[0, :-1] * obs[0], (0, 1))).numpy()

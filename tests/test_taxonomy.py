@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 from scipy import stats as sps
 
-from benchmark.store import Record
-from benchmark.studies import atlas, domains, foresight, rules, taxonomy
-from benchmark.studies.atlas import ARMS, CHOICES, OUTCOMES, PREDICTORS
-from benchmark.suite.pages import load_suite, specs
+from benchmark.records.store import Record
+from benchmark.studies.taxonomy import atlas, domains, foresight, rules, study
+from benchmark.studies.taxonomy.atlas import ARMS, CHOICES, OUTCOMES, PREDICTORS
+from benchmark.suite.load import load_suite, specs
 
 BODIES = [atlas.domain(task) for task, entry in load_suite().tasks.items() if entry.suite in ("dmc", "gym")]
 
@@ -264,19 +264,19 @@ def test_tables_figures_and_sentences_go_together(monkeypatch: pytest.MonkeyPatc
         for i, name in enumerate(names)
         for one in fits(name, 0, (0.3, 0.3 / (0.2 + 0.2 * i)), r2=0.1 * i if i else math.nan, ratio=0.2 + 0.2 * i)
     ]
-    found = taxonomy.tables(records)
+    found = study.tables(records)
     assert len(found["tasks"]) == 9
     assert len(found["predictors"]) == len(PREDICTORS) * len(OUTCOMES)
     assert found["predictors"]["p_holm"].between(found["predictors"]["p"], 1).all()
     assert found["slopes"].set_index("outcome").loc["target_drop", "tasks"] == 9
-    assert set(taxonomy.figures(found)) == {"map", "increments", "foreseen", "predictors"}
-    told = " ".join(taxonomy.sentences(found))
+    assert set(study.figures(found)) == {"map", "increments", "foreseen", "predictors"}
+    told = " ".join(study.sentences(found))
     assert "9 tasks of 7 domains, 1 to 1 seeds each; the reward varies on 8 of them." in told
     assert "6 of 8 tasks lose more than 0.2 of reward R2" in told
 
 
 def test_no_complete_task_gives_tables_without_rows_and_no_figures() -> None:
-    found = taxonomy.tables(fits("dmc:hopper-hop", 0, (0.2, 0.4))[:2])
+    found = study.tables(fits("dmc:hopper-hop", 0, (0.2, 0.4))[:2])
     assert found["tasks"].empty
-    assert taxonomy.figures(found) == {}
-    assert taxonomy.sentences(found)[0].startswith("0 tasks")
+    assert study.figures(found) == {}
+    assert study.sentences(found)[0].startswith("0 tasks")

@@ -5,8 +5,8 @@ import torch
 
 from mbpo.config import InputError
 from mbpo.envs import known_tasks, make_env, task_info
-from mbpo.tasks import _MUJOCO_RULES, NEVER, termination_rule
-from mbpo.terminations import TERMINATIONS, hopper, termination_for
+from mbpo.envs.tasks import _MUJOCO_RULES, NEVER, termination_rule
+from mbpo.envs.terminations import TERMINATIONS, hopper, termination_for
 
 DOUBLE = "gym:InvertedDoublePendulum-v5"
 GYM = [*(task for task in known_tasks() if task.startswith("gym:")), DOUBLE]

@@ -14,17 +14,19 @@ import pytest
 from fake_trainer import Fake
 from synthetic import write_fit, write_train
 
-from benchmark import cli, runner, stats
-from benchmark.drawing import pages, tables
-from benchmark.running import cost, status
+from benchmark import cli
+from benchmark.drawing import jinja
+from benchmark.judging import stats
+from benchmark.judging.signed_rank import paired_interval, signed_rank
+from benchmark.records.store import Store
+from benchmark.running import cost, ensure
 from benchmark.running.cost import Rates
-from benchmark.scores import FIT_MEASURES
-from benchmark.speed import Question
-from benchmark.store import Store
-from benchmark.suite.pages import load_suite, specs
-from benchmark.timing import figures, precision, rates, saved, scaling
-from benchmark.timing.section import section
-from benchmark.timing.signed_rank import paired_interval, signed_rank
+from benchmark.speed import figures, precision, rates, saved, scaling
+from benchmark.speed.measure import Question
+from benchmark.speed.section import section
+from benchmark.suite.criterion import FIT_MEASURES
+from benchmark.suite.load import load_suite, specs
+from benchmark.words import DASH
 from mbpo.config import InputError
 
 TRUE = Rates(80e9, 4e-4, 3e-4, 2e-4, model_flops=60e9, step_s=5e-3)
@@ -137,13 +139,13 @@ def test_status_estimates_from_the_file_that_it_names(tmp_path: Path, capsys: py
 
 def test_status_without_a_measurement_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(saved, "here", lambda results, environ: results / "speed" / "some-machine")
-    assumed = status.speeds(tmp_path, {"CUDA_VISIBLE_DEVICES": ""})
+    assumed = rates.speeds(tmp_path, {"CUDA_VISIBLE_DEVICES": ""})
     assert assumed.rates == cost.rates() and "assumed speeds" in assumed.words
     path = put(tmp_path, measured())
     put(tmp_path, measured(threads=2))
-    found = status.speeds(tmp_path, {"CUDA_VISIBLE_DEVICES": ""})
+    found = rates.speeds(tmp_path, {"CUDA_VISIBLE_DEVICES": ""})
     assert found.files == (str(path),) and found.rates != assumed.rates
-    assert status.speeds(tmp_path, {}, path.parent).rates == found.rates
+    assert rates.speeds(tmp_path, {}, path.parent).rates == found.rates
 
 
 @pytest.mark.parametrize(
@@ -229,7 +231,7 @@ def test_the_section_tells_what_is_saved_and_nothing_without(tmp_path: Path) -> 
     (machine,) = found["machines"]
     assert [row[3] for row in machine["rows"]] == ["1", "2", "4"] and machine["rows"][0][0] == "quadruped-walk"
     for name in ("speed.html.j2", "speed.md.j2"):
-        text = pages.environment().get_template(name).render(speed=found)
+        text = jinja.environment().get_template(name).render(speed=found)
         assert "quadruped-walk" in text and all(f"{measured()[name]:.2f}" in text for name in FRACTIONS)
     assert section(tmp_path) == found, "equal files, equal sections"
 
@@ -244,7 +246,7 @@ def test_what_older_files_call_the_peak_is_read_as_torchs_product(tmp_path: Path
     assert told is not None
     (row,) = told["machines"][0]["rows"]
     by_head = dict(zip(told["machines"][0]["heads"], row, strict=True))
-    assert by_head["of the peak"] == tables.DASH and by_head["of torch's product"] == f"{new['fraction_of_matmul']:.2f}"
+    assert by_head["of the peak"] == DASH and by_head["of torch's product"] == f"{new['fraction_of_matmul']:.2f}"
     (line,) = scaling.measurements(tmp_path / "speed" / "some-machine").to_dict("records")
     assert np.isnan(line["fraction_of_peak"]) and line["matmul_gflops"] == 100.0
     new_again = saved.read(put(tmp_path, new))
@@ -340,8 +342,8 @@ def test_a_shift_beyond_the_margin_is_told(tmp_path: Path) -> None:
 
 def test_run_puts_the_precision_into_the_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake = Fake()
-    monkeypatch.setattr(runner, "TRAINERS", {"train": fake})
-    monkeypatch.setattr(runner, "_check", lambda specs, device: None)
+    monkeypatch.setattr(ensure, "TRAINERS", {"train": fake})
+    monkeypatch.setattr(ensure, "_check", lambda specs, device: None)
     asked = ["run", "--task", "gym:InvertedPendulum-v5", "--method", "sac", "--seeds", "1", "--protocol", "smoke"]
     places = ["--results", str(tmp_path / "r"), "--cache", str(tmp_path / "c"), "--device", "cpu"]
     assert cli.main([*asked, "--precision", "bf16", *places]) == 0 and cli.main([*asked, *places]) == 0

@@ -10,14 +10,15 @@ import pandas as pd
 import pytest
 from synthetic import needed, toy_measures, toy_returns
 
-from benchmark import claims, toys
+from benchmark import toys
 from benchmark.drawing import style
-from benchmark.drawing import toys as drawn
+from benchmark.judging import verdicts as claims
 from benchmark.judging.evidence import Evidence, Score
-from benchmark.judging.ledger import Claim, load_ledger
-from benchmark.scores import RETURN
-from benchmark.spec import lockstep
-from benchmark.suite.pages import load_suite
+from benchmark.records.spec import lockstep
+from benchmark.records.store import RETURN
+from benchmark.report import toy_costs as drawn
+from benchmark.suite.ledger import Claim, load_ledger
+from benchmark.suite.load import load_suite
 
 QUICK = load_suite().protocol("quick")
 TOYS = [claim for claim in load_ledger().claims if claim.chapter == "toys"]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmark import toys
-from benchmark.suite.pages import load_suite
+from benchmark.suite.load import load_suite
 from benchmark.toys import MASSES, VARIANTS, Lqr, optimal_return
 from mbpo.config import InputError
 from mbpo.envs import EnvBatch, task_info

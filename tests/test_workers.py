@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from benchmark import conftest
-from benchmark.judging.ledger import load_ledger
 from benchmark.running import workers
 from benchmark.running.workers import cpu_count, visible_gpus, worker_device
+from benchmark.suite.ledger import load_ledger
 
 ROOT = Path(__file__).parents[1]
 
@@ -168,7 +168,7 @@ def test_a_plugin_that_imports_torch_first_is_told_off(project: Path) -> None:
 
 VERDICTS = """
 import pytest
-from benchmark.judging.ledger import load_ledger
+from benchmark.suite.ledger import load_ledger
 ROWS = [(claim.id, task) for claim in load_ledger().claims for task in claim.rows][:6]
 @pytest.mark.parametrize("i", [5, 1, 3, 0, 2, 4])
 def test_claim(i, record_property):

@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmark.diagnosis.samples import Sample
 from benchmark.diagnosis.signatures import LEVELS, RELEVANT, SIGNATURES, Measured, noise_like
-from benchmark.suite.pages import load_suite
+from benchmark.suite.load import load_suite
 
 PAYS = 0.05
 """Relative difference of raw errors that counts, if all seeds show it."""

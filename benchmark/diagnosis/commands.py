@@ -8,11 +8,12 @@ from typing import Annotated
 
 import typer
 
-from benchmark import runner
+from benchmark.options import CACHE, RESULTS, Cache, Count, Json, Results, print_json, say
+from benchmark.records.store import Store
+from benchmark.running import ensure
 from benchmark.running.cost import hours
-from benchmark.running.options import CACHE, RESULTS, Cache, Count, Json, Results, print_json, say
-from benchmark.running.progress import Watch, duration
-from benchmark.store import Store
+from benchmark.running.progress import Watch
+from benchmark.words import duration
 
 
 def diagnose(
@@ -36,11 +37,11 @@ def diagnose(
         store = Store(results, cache)
         runs = import_module("benchmark.diagnosis.policies").runs_of(policy, task, less, store, sets)
         if not import_module("benchmark.running.replays").has(cache, runs[0]):
-            runner.refuse_untrainable(runs[:1], store)
+            ensure.refuse_untrainable(runs[:1], store)
             needed = duration(3600 * hours(runs[:1]))
             say(f"the replay of {runs[0].label} is not kept; it is trained again, estimated {needed}")
         with Watch(cache, say):
-            runner.keep_replays(runs, store, device=device)
+            ensure.keep_replays(runs, store, device=device)
         sample = import_module("benchmark.diagnosis.samples").lived(runs, asked, cache)
         found = doctor.examine(sample, device=device, say=say)
     path = out or pages.default_path(results, found)

@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmark import forensics
 from benchmark.diagnosis.advice import recommend
 from benchmark.diagnosis.samples import Sample, collect
 from benchmark.diagnosis.signatures import SIGNATURES, Measured, judge, measured
-from benchmark.suite.pages import load_suite
+from benchmark.running import fit as forensics
+from benchmark.suite.load import load_suite
 from mbpo import diagnostics
-from mbpo.accelerate import engine
 from mbpo.config import Method
+from mbpo.fast.engine import engine
 from mbpo.state import Run
 
 ARMS = ("mbpo", "reward-norm", "norm-only", "direct-only", "fitted", "ftfl")

@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from benchmark.diagnosis.signatures import Measured
-from benchmark.drawing.style import BAND, INK, MARKERS, SOFT, TRUE, WIDE, canvas, color, legend, minus, styled
+from benchmark.drawing.style import BAND, INK, MARKERS, SOFT, TRUE, WIDE, canvas, color, legend, styled
+from benchmark.words import minus
 
 SHOWN = ("mbpo", "norm-only", "direct-only", "ftfl")
 """Arms of the pictures by dimension: all corners of the paper's two changes."""

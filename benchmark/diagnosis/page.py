@@ -9,10 +9,11 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from benchmark import words
 from benchmark.diagnosis import figures
 from benchmark.diagnosis.diagnose import MODEL, Diagnosis
 from benchmark.diagnosis.signatures import SIGNATURES
-from benchmark.drawing import pages, style, tables
+from benchmark.drawing import jinja, style
 from mbpo.config import InputError, ModelConfig
 
 SYMBOLS = {"none": "✓", "mild": "≈", "severe": "✕", None: "○"}
@@ -28,10 +29,10 @@ def default_path(results: Path, found: Diagnosis) -> Path:
 
 def write(diagnosis: Diagnosis, path: Path) -> None:
     """Render the page to `path`. Raises `InputError` where that cannot be written."""
-    environment = pages.environment()
+    environment = jinja.environment()
     environment.filters["prose"] = _prose
-    environment.filters["number"] = tables.number
-    environment.filters["interval"] = tables.interval
+    environment.filters["number"] = words.number
+    environment.filters["interval"] = words.interval
     environment.filters["percent"] = lambda value: f"{value:.0%}"
     text = environment.get_template("diagnose.html.j2").render(_context(diagnosis))
     try:
@@ -52,7 +53,7 @@ def _context(diagnosis: Diagnosis) -> dict[str, Any]:
     found = diagnosis.found
     severities = [found["signatures"][sign.id]["severity"] for sign in SIGNATURES]
     return {
-        "task": style.task_name(found["task"]),
+        "task": words.task_name(found["task"]),
         "found": found,
         "geometry": found["geometry"],
         "signatures": [{"id": sign.id, **found["signatures"][sign.id]} for sign in SIGNATURES],
@@ -62,7 +63,7 @@ def _context(diagnosis: Diagnosis) -> dict[str, Any]:
         "looks": LOOKS,
         "colors": {arm: style.color(arm) for arm in found["arms"]},
         "pictures": _pictures(diagnosis),
-        "model": {name: tables.plain(value) for name, value in MODEL.items()},
+        "model": {name: words.plain(value) for name, value in MODEL.items()},
     }
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from benchmark.records.spec import RunSpec
+from benchmark.records.store import Store
 from benchmark.running import replays
-from benchmark.spec import RunSpec
-from benchmark.store import Store
 from mbpo.config import InputError, nearest
 
 LEAST = 6

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark.forensics import random_transitions
+from benchmark.records.spec import RunSpec
 from benchmark.running import replays
-from benchmark.spec import RunSpec
+from benchmark.running.fit import random_transitions
 from mbpo.buffer import Layout
 from mbpo.config import InputError
-from mbpo.envs import known_tasks, task_info
-from mbpo.tasks import TaskInfo, group_of
+from mbpo.envs import TaskInfo, known_tasks, task_info
+from mbpo.envs.tasks import group_of
 
 LEAST_STEPS = 300
 """Fewer steps give no holdout worth the name: a third of them is held out."""

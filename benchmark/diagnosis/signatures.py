@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmark.forensics import FitResult
+from benchmark.running.fit import FitResult
 
 RELEVANT = 0.1
 """Noise and errors below this share of a dimension's own standard deviation are ignored: a critic hardly sees them."""

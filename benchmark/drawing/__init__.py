@@ -1,1 +1,1 @@
-"""From verdicts to pages: tables, figures and the style they share."""
+"""The kit of every page: style, marks, tables as files, templates. It knows no claim."""

@@ -97,17 +97,6 @@ def _pale(hue: str) -> str:
     return "#" + "".join(f"{(int(hue[i : i + 2], 16) + 255) // 2:02x}" for i in (1, 3, 5))
 
 
-def minus(text: str) -> str:
-    """The text with true minus signs."""
-    return text.replace("-", "\N{MINUS SIGN}")
-
-
-def task_name(task: str) -> str:
-    """`dmc:humanoid-run` as a label."""
-    suite, _, name = task.rpartition(":")
-    return f"{name.removesuffix('-v5')} (Gym)" if suite == "gym" else name.removesuffix("-v0")
-
-
 @styled
 def save(figure: Figure, folder: Path, name: str) -> list[Path]:
     """Write ``name.png`` at 200 dpi and ``name.svg``, without date or software."""

@@ -1,1 +1,1 @@
-"""From records to verdicts: evidence, the ledger, registration, the baseline gate, calibration, exchange."""
+"""From records to verdicts: scores, evidence, rank tests, criteria, registration, the baseline gate, exchange."""

@@ -11,9 +11,10 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
-from benchmark import stats
-from benchmark.scores import RETURN, matrix
-from benchmark.suite.pages import Suite
+from benchmark.judging import stats
+from benchmark.records.frames import matrix
+from benchmark.records.store import RETURN
+from benchmark.suite.load import Suite
 
 METHODS = ("sac", "sac-utd20", "mbpo", "ftfl")
 """Those compared over all tasks; every other arm is run on some tasks only."""

@@ -14,15 +14,14 @@ from typing import Any
 
 import pandas as pd
 
-from benchmark import claims
-from benchmark.judging import placing
+from benchmark.judging import placing, verdicts
 from benchmark.judging.evidence import Evidence, Outcome, Score
-from benchmark.judging.ledger import Claim, load_ledger
-from benchmark.scores import RETURN, Estimand
-from benchmark.spec import arm
-from benchmark.store import Record, Store
+from benchmark.records.spec import arm
+from benchmark.records.store import RETURN, Record, Store
+from benchmark.suite.criterion import Estimand
 from benchmark.suite.entries import Protocol
-from benchmark.suite.pages import load_suite, specs
+from benchmark.suite.ledger import Claim, load_ledger
+from benchmark.suite.load import load_suite, specs
 from mbpo.config import InputError, nearest
 
 COLUMNS = ("suite", "task", "method", "seed", "env_steps", "return")
@@ -192,14 +191,14 @@ def _speaks(claim: Claim, runs: Runs) -> bool:
 
 def _rows(claim: Claim, runs: Runs) -> list[dict[str, Any]]:
     evidence = {task: _evidence(claim, task, runs) for task in claim.tasks}
-    return [_verdict(claim, task, out) for task, out in claims.outcomes(claim, evidence).items()]
+    return [_verdict(claim, task, out) for task, out in verdicts.outcomes(claim, evidence).items()]
 
 
 def _verdict(claim: Claim, task: str, out: Outcome) -> dict[str, Any]:
     return {
-        **{"claim": claim.id, "task": task, "verdict": out.verdict, "effect": claims.rounded(out.effect)},
-        "interval": None if out.interval is None else [claims.rounded(bound) for bound in out.interval],
-        **{"level": out.level, "n": out.n, "p": claims.rounded(out.p), "reason": out.reason},
+        **{"claim": claim.id, "task": task, "verdict": out.verdict, "effect": verdicts.rounded(out.effect)},
+        "interval": None if out.interval is None else [verdicts.rounded(bound) for bound in out.interval],
+        **{"level": out.level, "n": out.n, "p": verdicts.rounded(out.p), "reason": out.reason},
         **{"statement": claim.statement, "form": claim.form},
     }
 

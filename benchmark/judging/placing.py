@@ -16,7 +16,7 @@ import pandas as pd
 from scipy import stats as sps
 
 from benchmark.judging.evidence import Score
-from benchmark.stats import Interval
+from benchmark.judging.stats import Interval
 from mbpo.config import InputError
 
 PUBLISHED = Path(__file__).parents[2] / "results" / "published"

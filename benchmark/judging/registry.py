@@ -17,17 +17,15 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from benchmark.judging.ledger import Claim, Ledger, load_ledger
-from benchmark.spec import RunSpec
-from benchmark.suite.pages import SUITE
+from benchmark.suite.ledger import Claim, Ledger, load_ledger
+from benchmark.suite.load import SUITE
+from benchmark.suite.needs import CARRIED
 from mbpo.config import InputError
 
 if TYPE_CHECKING:
-    from benchmark.store import Record
+    from benchmark.records.store import Record
 
 PAGE = SUITE / "claims.yaml"
-CARRIED = "claims"
-"""The field of a run's provenance that holds the forms it was trained under."""
 
 
 class Registration(NamedTuple):
@@ -36,17 +34,6 @@ class Registration(NamedTuple):
     form: str
     commit: str | None
     mark: str
-
-
-def served(spec: RunSpec, ledger: Ledger | None = None) -> dict[str, str]:
-    """The forms of all claims that speak of this run, for its provenance."""
-    return {claim.id: claim.form for claim in (ledger or load_ledger()).claims if _speaks_of(claim, spec)}
-
-
-def _speaks_of(claim: Claim, spec: RunSpec) -> bool:
-    arms = [*claim.arms, *([(claim.gate, ())] if claim.gate else [])]
-    same_data = (claim.data == "replay") == (spec.source_run is not None)
-    return claim.kind == spec.kind and same_data and spec.task in claim.tasks and (spec.method, spec.drop) in arms
 
 
 def mark(claim: Claim, records: Iterable[Record], first: Mapping[str, str], ledger: Ledger) -> str:

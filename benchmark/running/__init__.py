@@ -1,1 +1,1 @@
-"""What `runner` stands on: leases, progress, provenance, workers, counted cost, the status table."""
+"""Three kinds of run side by side, `train`, `fit` and `probe`, and `ensure`, which sees to all that are missing."""

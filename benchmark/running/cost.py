@@ -2,7 +2,7 @@
 
 An estimate for planning, good to a factor of two or three, never evidence: it counts the matrix products of every
 update, a fixed cost per call into torch, and the steps of the simulator. `Rates` holds what is assumed of the machine;
-`benchmark.timing.rates` fills one in from measurements.
+`benchmark.speed.rates` fills one in from measurements.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from importlib import import_module
 from itertools import pairwise
 
+from benchmark.records.spec import RunSpec, lockstep
 from benchmark.running.workers import cpu_count
-from benchmark.spec import RunSpec, lockstep
-from benchmark.suite.pages import Suite, load_suite
+from benchmark.suite.load import Suite, load_suite
 from mbpo.config import Method, ModelConfig
 
 EARLY_STOPPING_EPOCHS = 20
@@ -66,7 +66,7 @@ def hours(
 
 
 def sac_update_flops(method: Method, obs: int, action: int, kernels: bool = False) -> float:
-    """Floating-point operations of one update of actor, twin critics and temperature, by `mbpo.soft` or as written."""
+    """Floating-point operations of one update of actor, twin critics and temperature, by kernels or as written."""
     hidden = method.sac.hidden_dims
     actor, critic = _weights(obs, hidden, 2 * action), _weights(obs + action, hidden, 1)
     # In forward passes. Actor: 1 for the next action, 3 for its own step. Each critic: 1 as target, 3 for its own step,

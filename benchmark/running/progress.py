@@ -15,8 +15,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from benchmark.records.spec import RunSpec
 from benchmark.running.leases import Leases
-from benchmark.spec import RunSpec
+from benchmark.words import count, duration
 
 WINDOW_SECONDS = 60.0
 """Span that speed is taken over: random first steps are cheap, a mean since the start would promise too much."""
@@ -107,24 +108,6 @@ def sentence(job: dict[str, Any]) -> str:
     left = "" if job["eta_s"] is None else f", {duration(job['eta_s'])} left"
     what = f"{job['kind']} {'+'.join(job['methods'])} on {job['task']} ({count(job['runs'], 'run')})"
     return f"{what}: step {job['step']} of {job['of']}{speed}{left}"
-
-
-def count(number: int, noun: str) -> str:
-    """'1 run', '2 runs'."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def duration(seconds: float) -> str:
-    """'42 s', '7 min', '3.5 h', '12 days'."""
-    for limit, size, unit in ((120, 1, "s"), (7200, 60, "min"), (172_800, 3600, "h")):
-        if seconds < limit:
-            return f"{seconds / size:.1f} {unit}" if unit == "h" else f"{seconds / size:.0f} {unit}"
-    return f"{seconds / 86_400:.0f} days"
-
-
-def in_hours(hours: float) -> str:
-    """'0.3 h', '530 h': one unit throughout, so that a column of estimates can be compared at a glance."""
-    return f"{hours:.2g} h" if hours < 100 else f"{hours:.0f} h"
 
 
 class Watch:

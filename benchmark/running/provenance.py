@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmark.judging import registry
-from benchmark.spec import RunSpec
+from benchmark.records.spec import RunSpec
+from benchmark.suite import needs
 
 PACKAGES = ("torch", "numpy", "gymnasium", "mujoco", "dm_control")
 ROLLOUT_STEPS = 10
@@ -38,7 +38,7 @@ def provenance(
     return {
         **code(),
         "numerics_version": spec.numerics_version,
-        "claims": registry.served(spec),
+        needs.CARRIED: needs.served(spec),
         "versions": versions(),
         "engine": engine(spec.task, spec.drop),
         "device": device,
@@ -65,14 +65,14 @@ def conditions(spec: RunSpec, device: str) -> dict[str, Any]:
         "device": device,
         "means": how,
         "threads": torch.get_num_threads(),
-        "vector_width": import_module("mbpo.kernels").vector_width() if how == "kernels" else None,
+        "vector_width": import_module("mbpo.fast.kernels").vector_width() if how == "kernels" else None,
         "torch_capability": torch.backends.cpu.get_cpu_capability(),
     }
 
 
 def means(spec: RunSpec, device: str) -> str:
-    """What makes the run fast on a device of this name, as `mbpo.accelerate.Engine.means`."""
-    return "graphs" if device != "cpu" else import_module("mbpo.accelerate").engine("cpu", spec.precision).means
+    """What makes the run fast on a device of this name, as `mbpo.fast.engine.Engine.means`."""
+    return "graphs" if device != "cpu" else import_module("mbpo.fast.engine").engine("cpu", spec.precision).means
 
 
 @cache

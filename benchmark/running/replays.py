@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmark.spec import Replay, RunSpec
+from benchmark.records.spec import Replay, RunSpec
 from mbpo.buffer import Layout
 from mbpo.checkpoint import copy_into
 from mbpo.config import InputError

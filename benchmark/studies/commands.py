@@ -8,12 +8,13 @@ from typing import Annotated
 
 import typer
 
-from benchmark import runner
-from benchmark.running import status
+from benchmark.options import CACHE, RESULTS, Cache, Json, Results, print_json, say
+from benchmark.records.store import Store
+from benchmark.running import ensure
 from benchmark.running.cost import hours
-from benchmark.running.options import CACHE, RESULTS, Cache, Json, Results, print_json, say
-from benchmark.running.progress import Watch, count, duration
-from benchmark.store import Store
+from benchmark.running.progress import Watch
+from benchmark.speed import rates
+from benchmark.words import count, duration
 
 
 def study(
@@ -25,14 +26,14 @@ def study(
     as_json: Json = False,
 ) -> None:
     """Train what a study lacks, and write its tables and pictures."""
-    plan = import_module("benchmark.studies.plan")
+    plan = import_module("benchmark.suite.studies")
     asked, store = plan.study(name), Store(results, cache)
     missing = store.missing(plan.specs_of(asked))
     if missing and not no_train:
-        estimate = hours(missing, status.speeds(results, os.environ).rates)
+        estimate = hours(missing, rates.speeds(results, os.environ).rates)
         say(f"{count(len(missing), 'run')} to train, estimated {duration(estimate * 3600)}")
         with Watch(cache, say):
-            runner.ensure(missing, store, device=device)
+            ensure.ensure(missing, store, device=device)
     shown = import_module("benchmark.studies.show").render(asked, store, results / "studies")
     if as_json:
         found = None if shown is None else {"runs": shown.present, "wanted": shown.wanted, "sentences": shown.sentences}

@@ -19,9 +19,9 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import stats as sps
 
-from benchmark.stats import Interval
-from benchmark.store import Record
-from benchmark.timing.signed_rank import paired_interval
+from benchmark.judging.signed_rank import paired_interval
+from benchmark.judging.stats import Interval
+from benchmark.records.store import Record
 
 CONFIDENCE = 0.90
 """Nominal, two-sided: each bound is a one-sided one of 5 %, as in the claims."""

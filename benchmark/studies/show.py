@@ -12,12 +12,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from benchmark.drawing import style, tables
-from benchmark.store import Record, Store
-from benchmark.studies.plan import Study, load_studies, specs_of
+from benchmark.records.store import Record, Store
+from benchmark.suite.studies import Study, load_studies, specs_of
 
 
 class Renderer(Protocol):
-    """What a module of this package offers for the study of its name."""
+    """What the module `study` in the folder of a study offers."""
 
     def tables(self, records: Sequence[Record]) -> dict[str, pd.DataFrame]:
         """Tidy tables by file name."""
@@ -50,7 +50,7 @@ def render(study: Study, store: Store, folder: Path) -> Shown | None:
     records = [store.read(spec) for spec in wanted if store.has(spec)]
     if not records:
         return None
-    renderer = cast(Renderer, import_module(f"benchmark.studies.{study.id}"))
+    renderer = cast(Renderer, import_module(f"benchmark.studies.{study.id}.study"))
     made = renderer.tables(records)
     place = folder / study.id
     for name, frame in made.items():

@@ -6,7 +6,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from benchmark.spec import FitBudget, Kind, Precision, ProbeBudget
+from benchmark.records.spec import FitBudget, Kind, Precision, ProbeBudget
 from mbpo.config import Budget, Config, InputError, build, nearest, numerics_version
 
 

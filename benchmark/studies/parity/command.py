@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmark.running.options import RESULTS, Count, Json, Results, print_json, say
+from benchmark.options import RESULTS, Count, Json, Results, print_json, say
 from mbpo.config import NUMERICS_VERSIONS, InputError
 
 QUICK = {"sac": 2_000, "model": 1_000}

@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmark.suite.pages import load_suite
+from benchmark.suite.load import load_suite
 from mbpo import fitting, sac
-from mbpo.accelerate import engine
 from mbpo.buffer import Layout, gather_rows
 from mbpo.config import Method
 from mbpo.dynamics import GaussianEnsemble
 from mbpo.envs import make_env, task_info
+from mbpo.fast.engine import engine
 from mbpo.sac import Sac
 from mbpo.state import Run
 from mbpo.streams import Streams

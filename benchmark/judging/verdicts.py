@@ -1,0 +1,251 @@
+"""Claims judged: a pure function of the records that a protocol names.
+
+Any process that can read the store gives the same verdicts in the same order, and `verdicts.json` has the same bytes
+whoever writes it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from benchmark.judging import criteria, placing, registry
+from benchmark.judging.evidence import Evidence, Outcome, Score
+from benchmark.judging.registry import Registration
+from benchmark.judging.scores import score
+from benchmark.records.spec import RunSpec
+from benchmark.records.store import Record, Store
+from benchmark.running import cost
+from benchmark.suite.criterion import ALL, Estimand
+from benchmark.suite.entries import Protocol
+from benchmark.suite.ledger import Claim, Ledger, load_ledger
+from benchmark.suite.load import load_suite
+from benchmark.suite.needs import later_seeds, of_arms, of_gate, runs, with_later_looks
+from benchmark.words import in_hours
+
+MACHINE = cost.rates(cpus=2)
+"""Hours in verdicts are for two cores, wherever they are judged: equal records give equal sentences."""
+
+
+class Judgement(NamedTuple):
+    """One row of the ledger."""
+
+    claim: Claim
+    task: str
+    protocol: str
+    outcome: Outcome
+    registration: Registration
+
+    def to_json(self) -> dict[str, Any]:
+        """The row as `verdicts.json` holds it: numbers to six digits, bounds that do not exist as null."""
+        out = self.outcome
+        return {
+            "claim": self.claim.id,
+            "task": self.task,
+            "protocol": self.protocol,
+            "verdict": out.verdict,
+            "effect": rounded(out.effect),
+            "interval": None if out.interval is None else [rounded(bound) for bound in out.interval],
+            "level": out.level,
+            "n": out.n,
+            "statement": self.claim.statement,
+            "source": self.claim.source.words,
+            "reason": out.reason,
+            "expected": self.claim.expected,
+            "p": rounded(out.p),
+            "power": rounded(out.power),
+            "seeds_needed": out.needed,
+            "form": self.registration.form,
+            "commit": self.registration.commit,
+            "edited": self.registration.mark or None,
+        }
+
+
+def judge_claim(claim: Claim, store: Store, protocol: Protocol) -> list[Judgement]:
+    """The claim's verdicts from what the store holds, in the order of `claim.rows`.
+
+    A claim that `protocol` cannot judge is judged under the first of its own protocols that has all its runs, if any.
+    """
+    protocol = _judged_by(claim, store, protocol)
+    evidence = {task: _evidence(claim, task, store, protocol) for task in claim.tasks}
+    registered = _registered(claim, store, protocol)
+    return [
+        Judgement(claim, task, protocol.name, _priced(claim, task, out, protocol), registered)
+        for task, out in outcomes(claim, evidence, protocol.seeds).items()
+    ]
+
+
+def _judged_by(claim: Claim, store: Store, protocol: Protocol) -> Protocol:
+    if protocol.name in claim.protocols:
+        return protocol
+    for other in map(load_suite().protocol, claim.protocols):
+        wanted = runs(claim, other)
+        if wanted and not store.missing(wanted):
+            return other
+    return protocol
+
+
+def outcomes(claim: Claim, evidence: Mapping[str, Evidence], planned: int | None = None) -> dict[str, Outcome]:
+    """The claim's verdicts from the evidence on each of its tasks, by `claim.rows`."""
+    family = {ALL: _together(claim, evidence)} if claim.criterion.aggregate else evidence
+    return criteria.judge(claim.criterion, family, planned)
+
+
+def _together(claim: Claim, evidence: Mapping[str, Evidence]) -> Evidence:
+    """One score per seed, the mean of its normalized scores over all tasks. What is wrong with any task is with all."""
+    first = next(iter(evidence.values()))
+    faults = {task: fault for task, found in evidence.items() if (fault := criteria.fault(found))}
+    lacking = {task: found for task, found in evidence.items() if found.lacking}
+    hours = [found.hours for found in lacking.values()]
+    task = next(iter(lacking), "")
+    told = (
+        f"{task}: {lacking[task].lacking}" + (f", and on {len(lacking) - 1} more tasks" * (len(lacking) > 1))
+        if task
+        else ""
+    )
+    return Evidence(
+        first.arm,
+        first.against,
+        _means([found.x for found in evidence.values()], list(evidence)),
+        _means([found.y for found in evidence.values()], list(evidence)),
+        lacking=told,
+        hours=None if not hours or None in hours else sum(h for h in hours if h is not None),
+        fault=next((f"{task}: {fault}" for task, fault in faults.items()), ""),
+    )
+
+
+def _means(arms: Sequence[Sequence[Score]], tasks: Sequence[str]) -> tuple[Score, ...]:
+    """The mean normalized score of every seed that all tasks have."""
+    suite = load_suite()
+    by_seed = [{score.seed: score for score in scores} for scores in arms]
+    shared = sorted(set.intersection(*(set(found) for found in by_seed)))
+    normal = [
+        [suite.task(t).normalize(found[seed].value) for t, found in zip(tasks, by_seed, strict=True)] for seed in shared
+    ]
+    lost = [any(found[seed].diverged for found in by_seed) for seed in shared]
+    return tuple(
+        Score(seed, sum(row) / len(row), 1, diverged=any_lost)
+        for seed, row, any_lost in zip(shared, normal, lost, strict=True)
+    )
+
+
+def _registered(claim: Claim, store: Store, protocol: Protocol) -> Registration:
+    """The claim's registration, checked against every run that it is judged on."""
+    ledger = load_ledger()
+    here = [read(store, spec) for spec in with_later_looks(claim, protocol) if store.has(spec)]
+    mark = registry.mark(claim, here, registry.first_forms(store.results), ledger)
+    return Registration(claim.form, _commits(store).get(claim.id), mark)
+
+
+@lru_cache(maxsize=64)
+def _commits(store: Store) -> dict[str, str | None]:
+    return registry.commits(store.results)
+
+
+def judge_all(store: Store, protocol: Protocol, ledger: Ledger | None = None) -> list[Judgement]:
+    """Every claim's verdicts, in the order of the ledger."""
+    return [row for claim in (ledger or load_ledger()).claims for row in judge_claim(claim, store, protocol)]
+
+
+def write_verdicts(store: Store, judgements: Iterable[Judgement]) -> Path:
+    """Replace `verdicts.json` in one step, and note the forms judged; equal records give equal bytes.
+
+    Raises `InputError` if the results folder cannot be written.
+    """
+    store.prepare()
+    path = store.results / "verdicts.json"
+    draft = path.with_name(f".verdicts.{os.getpid()}.tmp")
+    judgements = list(judgements)
+    registry.note(store.results, {row.claim.id: row.claim for row in judgements if row.outcome.n}.values())
+    rows = [row.to_json() for row in judgements]
+    draft.write_text(json.dumps(rows, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    draft.replace(path)
+    return path
+
+
+@lru_cache(maxsize=1024)
+def read(store: Store, spec: RunSpec) -> Record:
+    """The record, read once per process: records never change. Raises `KeyError` if there is none."""
+    return store.read(spec)
+
+
+def _evidence(claim: Claim, task: str, store: Store, protocol: Protocol) -> Evidence:
+    if claim.needs:
+        return Evidence(claim.arm_label, claim.against_label, (), (), lacking=f"needs {claim.needs}")
+    wanted = runs(claim, protocol, [task])
+    if not wanted:
+        return _elsewhere(claim, task, store, protocol)
+    absent = store.missing(wanted)
+    lacking = {spec.key for spec in absent}
+    more = [spec for spec in of_arms(claim, [task], protocol, later_seeds(claim, protocol)) if store.has(spec)]
+    here = [spec for spec in [*wanted, *more] if spec.key not in lacking]
+    x, y = ([spec for spec in here if (spec.method, spec.drop) == arm] for arm in claim.arms)
+    placed = placing.Placing("", "")
+    if claim.gate and not absent:
+        base = [_score(store, spec, claim.estimand) for spec in of_gate(claim, [task], protocol)]
+        placed = placing.place(claim.gate, task, protocol.train.budget(task).env_steps, base)
+    return Evidence(
+        arm=claim.arm_label,
+        against=claim.against_label,
+        x=tuple(_score(store, spec, claim.estimand) for spec in x),
+        y=tuple(_score(store, spec, claim.reference) for spec in y),
+        lacking=f"missing {', '.join(_named(absent))}" if absent else placed.unplaced,
+        hours=cost.hours(absent, MACHINE) if absent else None,
+        fault=placed.outside,
+    )
+
+
+def _elsewhere(claim: Claim, task: str, store: Store, protocol: Protocol) -> Evidence:
+    """Evidence for a task that this protocol does not carry: nothing, and what the first that does would take."""
+    suite = load_suite()
+    able = [name for name in claim.protocols if suite.protocol(name).carries(claim.kind, task)]
+    if not able:
+        return Evidence(claim.arm_label, claim.against_label, (), (), lacking=f"no protocol carries {task}")
+    absent = store.missing(runs(claim, suite.protocol(able[0]), [task]))
+    outside = f"outside the {protocol.name} protocol"
+    if not absent:
+        return Evidence(claim.arm_label, claim.against_label, (), (), lacking=f"{outside}; judged under {able[0]}")
+    told = f"{outside}; needs {len(absent)} runs of the {able[0]} protocol"
+    return Evidence(claim.arm_label, claim.against_label, (), (), told, cost.hours(absent, MACHINE))
+
+
+def _named(absent: Sequence[RunSpec]) -> list[str]:
+    """'mbpo seeds 0-4', 'ftfl seed 3'."""
+    named = []
+    for method in dict.fromkeys(spec.arm for spec in absent):
+        seeds = sorted(spec.seed for spec in absent if spec.arm == method)
+        spans: list[list[int]] = []
+        for seed in seeds:
+            if spans and seed == spans[-1][1] + 1:
+                spans[-1][1] = seed
+            else:
+                spans.append([seed, seed])
+        told = ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in spans)
+        named.append(f"{method} seed{'s' if len(seeds) > 1 else ''} {told}")
+    return named
+
+
+@lru_cache(maxsize=65536)
+def _score(store: Store, spec: RunSpec, estimand: Estimand) -> Score:
+    """Records never change, so neither does this."""
+    return score(read(store, spec), estimand)
+
+
+def _priced(claim: Claim, task: str, outcome: Outcome, protocol: Protocol) -> Outcome:
+    """An inconclusive outcome with the hours that the seeds it needs would take."""
+    if outcome.needed is None or outcome.needed <= outcome.n:
+        return outcome
+    tasks = claim.tasks if task == ALL else [task]
+    more = cost.hours(of_arms(claim, tasks, protocol, range(protocol.seeds, outcome.needed)), MACHINE)
+    return replace(outcome, reason=f"{outcome.reason} (about {in_hours(more)} more on two cores)")
+
+
+def rounded(value: float | None) -> float | None:
+    """Six significant digits, so that the last bits of another machine's arithmetic do not show."""
+    return None if value is None or not math.isfinite(value) else float(f"{value:.6g}")

@@ -1,0 +1,77 @@
+"""Records as tidy tables, for figures and pages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import pandas as pd
+
+from benchmark.records.store import RETURN, Record
+
+
+def scalars(records: Iterable[Record]) -> pd.DataFrame:
+    """Last scalars of `fit` runs: ``task, method, seed, measure, value``."""
+    frames = []
+    for record in records:
+        rows = record.diagnostics[record.diagnostics["dim"] == -1]
+        rows = rows[rows["step"] == rows["step"].max()]
+        frames.append(_tagged(record, rows[["measure", "value"]]))
+    return _joined(frames, ["task", "method", "seed", "measure", "value"])
+
+
+def reward_bins(records: Iterable[Record]) -> pd.DataFrame:
+    """True against predicted reward by quantile of the true: ``task, method, seed, bin, true, predicted``."""
+    frames = []
+    for record in records:
+        rows = record.diagnostics[record.diagnostics["measure"].isin(["reward_true_bin", "reward_pred_bin"])]
+        wide = rows.pivot(index="dim", columns="measure", values="value").reset_index()
+        wide = wide.rename(columns={"dim": "bin", "reward_true_bin": "true", "reward_pred_bin": "predicted"})
+        if {"true", "predicted"} <= set(wide.columns):
+            frames.append(_tagged(record, wide[["bin", "true", "predicted"]]))
+    return _joined(frames, ["task", "method", "seed", "bin", "true", "predicted"])
+
+
+def curves(records: Iterable[Record]) -> pd.DataFrame:
+    """Learning curves of `train` runs: ``task, method, seed, env_steps, episode_return``, the mean over episodes."""
+    frames = []
+    for record in records:
+        means = record.curve.groupby("env_steps", sort=True)[RETURN].mean().reset_index()
+        frames.append(_tagged(record, means))
+    return _joined(frames, ["task", "method", "seed", "env_steps", RETURN])
+
+
+def traces(records: Iterable[Record], measures: Iterable[str]) -> pd.DataFrame:
+    """Scalars over the course of runs: ``task, method, seed, step, measure, value``."""
+    wanted = list(measures)
+    frames = []
+    for record in records:
+        table = record.diagnostics
+        rows = table[table["measure"].isin(wanted) & (table["dim"] == -1)]
+        frames.append(_tagged(record, rows[["step", "measure", "value"]]))
+    return _joined(frames, ["task", "method", "seed", "step", "measure", "value"])
+
+
+def matrix(frame: pd.DataFrame, value: str) -> np.ndarray:
+    """(seeds, tasks) of the seeds that every task has; columns in order of first appearance."""
+    wide = frame.pivot(index="seed", columns="task", values=value)[list(dict.fromkeys(frame["task"]))]
+    return wide.dropna().to_numpy()
+
+
+def scalar_rows(record: Record, measure: str) -> pd.DataFrame:
+    """``step, value`` and more of one scalar of a run."""
+    table = record.diagnostics
+    return table[(table["measure"] == measure) & (table["dim"] == -1)]
+
+
+def _tagged(record: Record, rows: pd.DataFrame) -> pd.DataFrame:
+    tagged = rows.copy()
+    for position, (name, value) in enumerate(
+        (("task", record.spec.task), ("method", record.spec.arm), ("seed", record.spec.seed))
+    ):
+        tagged.insert(position, name, value)
+    return tagged
+
+
+def _joined(frames: list[pd.DataFrame], columns: list[str]) -> pd.DataFrame:
+    return pd.concat(frames, ignore_index=True)[columns] if frames else pd.DataFrame(columns=columns)

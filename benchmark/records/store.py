@@ -1,0 +1,313 @@
+"""Records of finished runs, in the folders ``results/runs/<task>/<method>/<key>/``.
+
+Four files make a record: `spec.json`, `curve.csv`, `diagnostics.csv`, `provenance.json`. It appears whole or not at
+all: it is written beside its place, flushed to disk, and renamed. It is never changed afterwards; `provenance.json`
+holds the digests of the other three files and, in a sealed record, of what else it says itself. A folder that does not
+match them is torn: logged, listed by `Store.torn`, and otherwise as good as absent. A run is looked up by its key, so
+equal runs that go by two names share one record.
+
+Columns: a train curve has ``env_steps, episode, episode_return, length``, a fit curve ``update, holdout_mse,
+holdout_nll``, a probe curve ``share, updates, episode, episode_return, length`` (updates 0: the policy it starts from);
+diagnostics have ``step, measure, dim, value`` with dim -1 for scalars and, in probes, the share of synthetic rows in
+percent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from benchmark.records.spec import RunSpec, unique
+from mbpo.config import InputError
+
+RETURN = "episode_return"
+
+STORE_VERSION = 1
+COLUMNS = {
+    "train": ["env_steps", "episode", "episode_return", "length"],
+    "fit": ["update", "holdout_mse", "holdout_nll"],
+    "probe": ["share", "updates", "episode", "episode_return", "length"],
+}
+SEAL = "provenance"
+"""The entry among a record's digests that is of its provenance, less that entry; the first records have none."""
+DIAGNOSTICS = ["step", "measure", "dim", "value"]
+FILES = ("spec.json", "curve.csv", "diagnostics.csv", "provenance.json")
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Record:
+    """One finished run: what it was, what it returned, what was measured on the way, and where it came from."""
+
+    spec: RunSpec
+    curve: pd.DataFrame
+    diagnostics: pd.DataFrame
+    provenance: dict[str, Any]
+
+    def last(self, measure: str) -> float:
+        """The scalar `measure` at its last step. Raises `KeyError` where it was not taken."""
+        rows = self.diagnostics.query("measure == @measure and dim == -1")
+        if rows.empty:
+            raise KeyError(f"{self.spec.label} has no scalar {measure!r}")
+        return float(rows.loc[rows["step"].idxmax(), "value"])
+
+
+class Store:
+    """The records under `results`, and the working files under `cache` (leases, progress, checkpoints).
+
+    Making one writes nothing. Raises `InputError` if `results` is not a folder or a newer version wrote it.
+    """
+
+    def __init__(self, results: Path | str, cache: Path | str) -> None:
+        self.results, self.cache = Path(results), Path(cache)
+        self.runs = self.results / "runs"
+        self._sound: set[Path] = set()  # records never change, so one check each is enough
+        self._warned: set[Path] = set()
+        for name, folder in (("results", self.results), ("cache", self.cache)):
+            if folder.exists() and not folder.is_dir():
+                raise InputError(f"the {name} folder {str(folder)!r} is a file; give a folder")
+        _check_version(self.results / "store.json")
+
+    def check(self) -> None:
+        """Prove that both folders can be written, and leave nothing behind. Raises `InputError` where not."""
+        for name, folder in (("results", self.results), ("cache", self.cache)):
+            present = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+            with _writable(name, folder), tempfile.TemporaryDirectory(dir=present):
+                pass
+
+    def prepare(self) -> None:
+        """Create both folders and prove that they can be written. Raises `InputError` where not."""
+        for name, folder in (("results", self.results), ("cache", self.cache)):
+            with _writable(name, folder):
+                folder.mkdir(parents=True, exist_ok=True)
+                with tempfile.TemporaryFile(dir=folder):
+                    pass
+        page = self.results / "store.json"
+        if not page.exists():
+            _replace(page, json.dumps({"store_version": STORE_VERSION}) + "\n")
+
+    def has(self, spec: RunSpec) -> bool:
+        """Whether a sound record of this key exists, under whatever method name."""
+        return self._find(spec) is not None
+
+    def missing(self, specs: Iterable[RunSpec]) -> list[RunSpec]:
+        """The distinct specs without a record, in order."""
+        return [spec for spec in unique(specs) if not self.has(spec)]
+
+    def read(self, spec: RunSpec) -> Record:
+        """The record of this key, with `spec` as asked for. Raises `KeyError` if there is none."""
+        folder = self._find(spec)
+        if folder is None:
+            raise KeyError(f"no record of {spec.label} ({spec.key}) in {str(self.results)!r}")
+        return _load(folder, spec)
+
+    def sealed(self, spec: RunSpec) -> bool:
+        """Whether a change of the record's provenance would show. Raises `KeyError` if there is no record."""
+        return SEAL in self.read(spec).provenance["sha256"]
+
+    def records(self) -> Iterator[Record]:
+        """Every sound record that this version can read, in the order of folders."""
+        yield from (_load(folder, spec) for folder, spec in self._stored())
+
+    def specs(self) -> Iterator[RunSpec]:
+        """The runs of these records, without their tables."""
+        yield from (spec for _, spec in self._stored())
+
+    def _stored(self) -> Iterator[tuple[Path, RunSpec]]:
+        for folder in self._folders():
+            if self._is_sound(folder):
+                try:
+                    yield folder, _stored_spec(folder)
+                except InputError as error:
+                    log.warning("record ignored, another version wrote it: %s", error)
+
+    def torn(self) -> list[Path]:
+        """Folders in the place of a record that are not whole, or were changed after they were written."""
+        return [folder for folder in self._folders() if not self._is_sound(folder)]
+
+    def write(
+        self, spec: RunSpec, curve: pd.DataFrame, diagnostics: pd.DataFrame, provenance: Mapping[str, Any]
+    ) -> Path:
+        """Write one record, whole or not at all, and return its folder.
+
+        Raises `FileExistsError` if the key has a record, `ValueError` if a frame lacks rows or its columns.
+        """
+        _check_frame(spec, "curve", curve, COLUMNS[spec.kind])
+        _check_frame(spec, "diagnostics", diagnostics, DIAGNOSTICS)
+        if self.has(spec):
+            raise FileExistsError(f"{spec.label} ({spec.key}) has a record; records are never overwritten")
+        folder = self.runs / spec.slug / spec.method / spec.key
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix=f"{spec.key}-", suffix=".tmp", dir=folder.parent))
+        try:
+            draft.chmod(0o755)  # mkdtemp's 0700 would hide the record from others
+            texts = {
+                "spec.json": _pretty(spec.to_json()),
+                "curve.csv": curve[COLUMNS[spec.kind]].to_csv(index=False, lineterminator="\n"),
+                "diagnostics.csv": diagnostics[DIAGNOSTICS].to_csv(index=False, lineterminator="\n"),
+            }
+            digests = {name: _sha256(text.encode()) for name, text in texts.items()}
+            told = {**provenance, "sha256": digests}
+            texts["provenance.json"] = _pretty({**told, "sha256": {**digests, SEAL: _seal(told)}})
+            for name, text in texts.items():
+                _flush(draft / name, text)
+            if folder.exists():  # torn, or `has` would have seen it
+                aside = Path(tempfile.mkdtemp(prefix=f"{spec.key}-torn-", suffix=".tmp", dir=folder.parent))
+                log.warning("torn record set aside: %s -> %s", folder, aside)
+                folder.rename(aside / folder.name)
+            draft.rename(folder)
+            _sync(folder.parent)
+        except BaseException:
+            shutil.rmtree(draft, ignore_errors=True)
+            raise
+        return folder
+
+    def _find(self, spec: RunSpec) -> Path | None:
+        usual = self.runs / spec.slug / spec.method / spec.key
+        others = sorted((self.runs / spec.slug).glob(f"*/{spec.key}"))
+        folder = next((folder for folder in [usual, *others] if folder.is_dir() and self._is_sound(folder)), None)
+        if folder is not None and not spec.same_run(stored := _stored_spec(folder)):
+            raise InputError(
+                f"{str(folder)!r} has the key of {spec.label} but other constants ({_difference(spec, stored)}): "
+                "a default was changed, so raise NUMERICS_VERSIONS in mbpo/config.py"
+            )
+        return folder
+
+    def _folders(self) -> list[Path]:
+        return sorted(path for path in self.runs.glob("*/*/*") if path.is_dir() and path.suffix != ".tmp")
+
+    def _is_sound(self, folder: Path) -> bool:
+        if folder not in self._sound:
+            fault = _fault(folder)
+            if fault:
+                if folder not in self._warned:
+                    log.warning("torn record ignored: %s (%s)", folder, fault)
+                self._warned.add(folder)
+                return False
+            self._sound.add(folder)
+        return True
+
+
+@contextmanager
+def _writable(name: str, folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise InputError(f"the {name} folder {str(folder)!r} cannot be written ({reason}); give another") from None
+
+
+def _fault(folder: Path) -> str:
+    """What is wrong with a record's files, or nothing."""
+    lacking = [name for name in FILES if not (folder / name).is_file()]
+    if lacking:
+        return "no " + ", ".join(lacking)
+    try:
+        told = json.loads((folder / "provenance.json").read_text())
+        digests = told["sha256"]
+        key = json.loads((folder / "spec.json").read_text())["key"]
+        changed = [name for name in FILES[:3] if _sha256((folder / name).read_bytes()) != digests[name]]
+        if SEAL in digests and _seal(told) != digests[SEAL]:
+            changed.append("provenance.json")
+    except (ValueError, KeyError, TypeError):
+        return "its JSON cannot be read"
+    if key != folder.name:
+        return f"its spec.json is of {key}"
+    return "changed since it was written: " + ", ".join(changed) if changed else ""
+
+
+@lru_cache(maxsize=4096)
+def _stored_spec(folder: Path) -> RunSpec:
+    page = folder / "spec.json"
+    return RunSpec.from_json(json.loads(page.read_text()), str(page))
+
+
+def _difference(one: RunSpec, other: RunSpec) -> str:
+    """The first field in which two runs differ, as 'path: a, b'."""
+    a: Any = one.model_dump(mode="json")
+    b: Any = other.model_dump(mode="json")
+    path: list[str] = []
+    while isinstance(a, dict) and isinstance(b, dict):
+        name = next(name for name in a if a[name] != b.get(name) and (path or name != "method"))
+        path, a, b = [*path, name], a[name], b.get(name)
+    return f"{'.'.join(path)}: {a} asked for, {b} stored"
+
+
+def _load(folder: Path, spec: RunSpec) -> Record:
+    curve = pd.read_csv(folder / "curve.csv", float_precision="round_trip")
+    diagnostics = pd.read_csv(folder / "diagnostics.csv", float_precision="round_trip")
+    return Record(spec, curve, diagnostics, json.loads((folder / "provenance.json").read_text()))
+
+
+def _check_version(page: Path) -> None:
+    if not page.exists():
+        return
+    try:
+        version = json.loads(page.read_text())["store_version"]
+        newer = version > STORE_VERSION
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
+        raise InputError(
+            f"{str(page)!r} is not a store's page; expected {{'store_version': {STORE_VERSION}}}"
+        ) from None
+    if newer:
+        raise InputError(
+            f"{str(page)!r} was written by a newer version (store_version {version}, this one reads up to "
+            f"{STORE_VERSION}); update this project or give another results folder"
+        )
+
+
+def _check_frame(spec: RunSpec, name: str, frame: pd.DataFrame, columns: list[str]) -> None:
+    lacking = [column for column in columns if column not in frame.columns]
+    if lacking or frame.empty:
+        fault = f"lacks the columns {lacking}" if lacking else "has no rows"
+        raise ValueError(f"{name} of {spec.label} {fault}; a record must be whole")
+
+
+def _pretty(data: Any) -> str:
+    return json.dumps(data, indent=1) + "\n"
+
+
+def _seal(provenance: Mapping[str, Any]) -> str:
+    """The digest of a provenance's canonical JSON without its own seal."""
+    digests = {name: value for name, value in provenance["sha256"].items() if name != SEAL}
+    canonical = json.dumps({**provenance, "sha256": digests}, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return _sha256(canonical.encode())
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _flush(path: Path, text: str) -> None:
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a small file so that no reader ever sees half of it."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    _flush(draft, text)
+    draft.replace(path)
+
+
+def _sync(folder: Path) -> None:
+    """Make a rename in `folder` last through a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,1 @@
+"""The report: pages, tables and pictures of what the records say."""

@@ -1,0 +1,218 @@
+"""Fits on fixed data: all arms and seeds of one task in lockstep, measured on episodes they never saw.
+
+A `fit` run answers what a model makes of a data set, without a policy that reacts to it. The data of
+a seed are the same for every arm: arms are compared on equal rows. Training and held-out rows come
+from different episodes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from benchmark.records.spec import Replay, RunSpec
+from benchmark.running import replays
+from mbpo import diagnostics, fitting
+from mbpo.buffer import Layout
+from mbpo.diagnostics import Prediction
+from mbpo.dynamics import GaussianEnsemble
+from mbpo.envs import EnvBatch, task_info
+from mbpo.fast.engine import Engine, engine
+from mbpo.state import Run
+from mbpo.streams import Streams, stream_seed
+
+WATCHES = 10
+"""Measurements along one fit: the curve of predicted variance over training."""
+
+
+class FitResult(NamedTuple):
+    """The frames of one record: see `benchmark.records.store` for the columns."""
+
+    curve: pd.DataFrame
+    diagnostics: pd.DataFrame
+
+
+def random_transitions(
+    task: str, drop: Sequence[str], seed: int, n: int, purpose: str, cache: Path | None = None, finite: bool = True
+) -> np.ndarray:
+    """``n`` packed rows ``(n, W)`` float32 of a uniformly random policy, from episodes of this seed and purpose.
+
+    With `cache` the rows are kept there, outside the results: they can always be made again. Raises `InputError` at the
+    first number that is not finite, unless `finite` is False.
+    """
+    name = f"{task}/{','.join(drop)}/{seed}/{n}/{purpose}"
+    file = None if cache is None else cache / "data" / f"{stream_seed('random', name):016x}.npy"
+    if file is not None and file.exists():
+        return np.asarray(np.load(file))
+    rows = _collect(task, drop, name, n, finite)
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        draft = file.with_suffix(f".{os.getpid()}.tmp")
+        with open(draft, "wb") as out:
+            np.save(out, rows)
+        draft.replace(file)
+    return rows
+
+
+def _collect(task: str, drop: Sequence[str], name: str, n: int, finite: bool = True) -> np.ndarray:
+    envs = EnvBatch(task, 1, drop, finite)
+    layout = Layout(envs.info.obs_dim, envs.info.action_dim)
+    rng = np.random.default_rng(stream_seed("actions", name))
+    rows = np.empty((n, layout.width), np.float32)
+    ended, episode, obs = True, 0, np.empty((1, layout.obs_dim), np.float32)
+    for i in range(n):
+        if ended:
+            obs = envs.reset([stream_seed(f"episode/{episode}", name) % 2**31])
+            episode += 1
+        action = rng.uniform(-1.0, 1.0, (1, layout.action_dim)).astype(np.float32)
+        next_obs, reward, terminated, truncated = envs.step(action)
+        rows[i] = np.concatenate([obs[0], action[0], next_obs[0], reward, 1.0 - terminated])
+        obs, ended = next_obs, bool(terminated[0] or truncated[0])
+    envs.close()
+    return rows
+
+
+def fit_job(
+    specs: Sequence[RunSpec],
+    *,
+    cache: Path | None = None,
+    device: str = "auto",
+    progress: Callable[[int, int], None] | None = None,
+) -> list[FitResult]:
+    """Fit and measure the runs of one lockstep job, in the order of `specs`.
+
+    Args:
+        specs: `fit` runs that share everything but target and seed.
+        cache: where data sets are kept between jobs.
+        device: as for `mbpo.train`.
+        progress: called with (updates done, updates in all) as the fit goes on.
+    """
+    first = specs[0]
+    assert first.fit is not None and first.constants.model is not None
+    place = engine(device, first.precision)
+    layout = task_layout(first)
+    data = {seed: data_set(spec, layout, cache) for seed, spec in {spec.seed: spec for spec in specs}.items()}
+    train_rows, held_rows = (_stack([data[spec.seed][part] for spec in specs], place) for part in (0, 1))
+    runs = [Run(spec.constants, spec.seed) for spec in specs]
+    return fit_rows(runs, layout, train_rows, held_rows, place, progress)
+
+
+def data_set(spec: RunSpec, layout: Layout, cache: Path | None) -> tuple[np.ndarray, np.ndarray]:
+    """Training and held-out rows ``(N, W), (M, W)`` of a `fit` run, as its source says.
+
+    A replay must have been kept under `cache`: `ensure` sees to that.
+    """
+    assert spec.fit is not None
+    if isinstance(spec.fit.source, Replay):
+        assert cache is not None, "replays are read from the cache"
+        return replays.transitions(cache, spec, layout)
+    train, held = (
+        random_transitions(spec.task, spec.drop, spec.seed, n, purpose, cache)
+        for purpose, n in (("train", spec.fit.transitions), ("heldout", spec.fit.heldout))
+    )
+    return train, held
+
+
+def fit_rows(
+    runs: Sequence[Run],
+    layout: Layout,
+    train_rows: Tensor,
+    held_rows: Tensor,
+    place: Engine,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[FitResult]:
+    """Fit runs that share all constants but the target on packed ``train_rows (R, N, W)``.
+
+    They are measured on ``held_rows (R, M, W)``; `progress` as for `fit_job`.
+    """
+    model = runs[0].method.model
+    assert model is not None
+    streams = Streams([run.entropy for run in runs], place.device, place.dtype)
+    ensemble = GaussianEnsemble(model, [run.method.target for run in runs], layout, streams)
+    notes = _Notes(len(runs))
+    total = model.updates
+
+    def note(updates: Sequence[int]) -> None:
+        prediction = diagnostics.predict(ensemble, held_rows)
+        notes.add_curve(updates, *_holdout(prediction))
+        notes.add(updates, diagnostics.scalars(prediction))
+        if progress is not None:
+            progress(max(updates), max(total, *updates))
+
+    def watch(update: int) -> None:
+        note([update] * len(runs))
+
+    with place.products():
+        fitting.fit(ensemble, train_rows, streams, watch, max(1, total // WATCHES))
+        # With early stopping each run ended at an update of its own, else all at one.
+        done = ensemble.adam.steps.amax(1).long().expand(len(runs)).tolist()
+        notes.forget(done)  # measured before the elites were chosen and the best weights restored
+        note(done)
+        notes.add(done, _final(ensemble, held_rows, train_rows))
+    return notes.results()
+
+
+def task_layout(spec: RunSpec) -> Layout:
+    """Where the fields of the task's packed rows lie."""
+    info = task_info(spec.task, spec.drop)
+    return Layout(info.obs_dim, info.action_dim)
+
+
+def _stack(rows: Sequence[np.ndarray], place: Engine) -> Tensor:
+    return torch.as_tensor(np.stack(rows)).to(place.device, place.dtype)
+
+
+def _holdout(p: Prediction) -> tuple[Tensor, Tensor]:
+    """Mean squared error and negative log likelihood of the elites in target space: ``(R,)`` each."""
+    error = (p.error / p.log_scale.exp()).square()
+    return error.mean((1, 2, 3)), (error * (-p.logvar).exp() + p.logvar).mean((1, 2, 3))
+
+
+def _final(ensemble: GaussianEnsemble, held_rows: Tensor, train_rows: Tensor) -> dict[str, Tensor]:
+    """Per-dimension and binned measures of the finished fit, and the geometry of its training data."""
+    prediction = diagnostics.predict(ensemble, held_rows)
+    geometry = diagnostics.target_geometry(train_rows, ensemble.layout)
+    map_ = {"dim_carry": ensemble.map.carry, "dim_scale": ensemble.map.scale}
+    return diagnostics.dimensions(prediction) | diagnostics.reward_bins(prediction) | map_ | geometry
+
+
+class _Notes:
+    """Curves and measures of R runs as they come, as tidy frames at the end."""
+
+    def __init__(self, runs: int) -> None:
+        self._curves: list[list[tuple[int, float, float]]] = [[] for _ in range(runs)]
+        self._rows: list[list[tuple[int, str, int, float]]] = [[] for _ in range(runs)]
+
+    def add_curve(self, updates: Sequence[int], mse: Tensor, nll: Tensor) -> None:
+        """One point a run ``(R,), (R,)``, each at its own update."""
+        for curve, *point in zip(self._curves, zip(updates, mse.tolist(), nll.tolist(), strict=True), strict=True):
+            curve += point
+
+    def add(self, steps: Sequence[int], measures: dict[str, Tensor]) -> None:
+        """Scalars ``(R,)``, stored with dim -1, and vectors ``(R, n)``, at each run's own step."""
+        for name, values in measures.items():
+            for rows, step, value in zip(self._rows, steps, values.tolist(), strict=True):
+                columns = enumerate(value) if isinstance(value, list) else [(-1, value)]
+                rows += [(step, name, dim, x) for dim, x in columns]
+
+    def forget(self, steps: Sequence[int]) -> None:
+        """Take back what was noted of each run at its step and later."""
+        self._curves = [[p for p in curve if p[0] < step] for curve, step in zip(self._curves, steps, strict=True)]
+        self._rows = [[row for row in rows if row[0] < step] for rows, step in zip(self._rows, steps, strict=True)]
+
+    def results(self) -> list[FitResult]:
+        """One pair of frames a run."""
+        return [
+            FitResult(
+                pd.DataFrame(curve, columns=["update", "holdout_mse", "holdout_nll"]),
+                pd.DataFrame(rows, columns=["step", "measure", "dim", "value"]),
+            )
+            for curve, rows in zip(self._curves, self._rows, strict=True)
+        ]

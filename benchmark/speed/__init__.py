@@ -1,0 +1,1 @@
+"""What a step costs: timed parts, saved measurements, scaling, and precisions compared."""

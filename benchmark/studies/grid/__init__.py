@@ -1,0 +1,1 @@
+"""The study of both factors, carry and scale, on every task."""

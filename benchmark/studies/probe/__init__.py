@@ -1,0 +1,1 @@
+"""The study of what synthetic rows do to critics and policies."""

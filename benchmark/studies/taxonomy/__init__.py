@@ -1,0 +1,1 @@
+"""The study of what of a task foretells which method pays."""

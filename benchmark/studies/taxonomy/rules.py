@@ -1,0 +1,198 @@
+"""Small rules that predict an outcome of a task from measures of its data, and scores of such rules.
+
+The unit is the task: ``x (n, P)`` holds P predictors of n tasks, NaN where one does not exist, ``y (n,)`` an outcome. A
+rule is chosen by leaving one domain out at a time among the tasks it may see.
+
+Sources: Holte 1993 (one-attribute rules); Wilson 1927.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats as sps
+
+from benchmark.judging.stats import Interval
+from benchmark.studies.taxonomy.domains import Mask, folds
+
+Array = NDArray[np.float64]
+SECOND_PAYS = 0.1
+"""Rank correlation that a second predictor must add, in tasks left out of the fit, before a rule may have it."""
+
+
+def spearman(a: Array, b: Array) -> float:
+    """Rank correlation over the tasks that have both; NaN below three of them, or if one does not vary."""
+    both = ~(np.isnan(a) | np.isnan(b))
+    if both.sum() < 3:
+        return math.nan
+    return float(_column_spearman(a[both][:, None], b[both])[0])
+
+
+def _column_spearman(x: Array, y: Array) -> Array:
+    """Of every column of ``x (n, P)`` with ``y (n,)``: ``(P,)``, NaN where either does not vary."""
+    ranks, other = _midranks(x), _midranks(y[:, None])[:, 0]
+    ranks, other = ranks - ranks.mean(0), other - other.mean()
+    size = np.sqrt((ranks**2).sum(0) * (other**2).sum())
+    return np.asarray(np.divide(other @ ranks, size, out=np.full(len(size), math.nan), where=size > 1e-12))
+
+
+def _midranks(x: Array) -> Array:
+    """How many of the n rows of ``x (n, P)`` lie below each, ties as one half; scipy's takes ten times as long."""
+    return np.asarray((x[:, None] > x).sum(1) + 0.5 * (x[:, None] == x).sum(1))
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Mean and standard deviation ``(P,)`` of each predictor over the tasks in a fit."""
+
+    mean: Array
+    std: Array
+
+    def standard(self, x: Array) -> Array:
+        """``x (n, P)`` in standard deviations from the mean; 0 where it does not exist, or did not vary in the fit."""
+        varies = self.std > 1e-12
+        return np.asarray(np.nan_to_num(np.where(varies, (x - self.mean) / np.where(varies, self.std, 1.0), 0.0)))
+
+
+def _scale(x: Array) -> Scale:
+    known = ~np.isnan(x)
+    count = np.maximum(known.sum(0), 1)
+    mean = np.where(known, x, 0.0).sum(0) / count
+    return Scale(mean, np.sqrt(np.where(known, (x - mean) ** 2, 0.0).sum(0) / count))
+
+
+@dataclass(frozen=True)
+class Monotone:
+    """The sum of one or two predictors, each in its own standard deviations and with its sign."""
+
+    columns: tuple[int, ...]
+    signs: tuple[float, ...]
+    scale: Scale
+
+    def predict(self, x: Array) -> Array:
+        """``x (n, P)`` to scores ``(n,)``; only their order means anything."""
+        columns = list(self.columns)
+        return np.asarray((self.scale.standard(x)[:, columns] * np.asarray(self.signs)).sum(1))
+
+    def text(self, names: Sequence[str]) -> str:
+        """'+ increment ratio', '- reward share and + obs dim'."""
+        terms = [f"{'+' if sign > 0 else '-'} {names[c]}" for c, sign in zip(self.columns, self.signs, strict=True)]
+        return " and ".join(terms)
+
+
+def fit_monotone(x: Array, y: Array, domains: Sequence[str]) -> Monotone:
+    """The one predictor, or the two where they add `SECOND_PAYS`, that order domains left out of the fit best.
+
+    ``x (n, P)``, ``y (n,)`` without NaN.
+    """
+    pairs = [(i, i) for i in range(x.shape[1])] + list(combinations(range(x.shape[1]), 2))
+    first, second = np.array(pairs).T
+    held = np.empty((len(y), len(pairs)))
+    for kept, left in folds(domains):
+        scale = _scale(x[kept])
+        signed = _signs(x[kept], y[kept], scale) * scale.standard(x[left])
+        held[left] = signed[:, first] + signed[:, second]
+    scores = np.nan_to_num(_column_spearman(held, y), nan=-1.0)
+    one = int(scores[: x.shape[1]].argmax())
+    best = int(scores.argmax())
+    chosen = pairs[best] if scores[best] >= scores[one] + SECOND_PAYS else (one, one)
+    columns, scale = tuple(dict.fromkeys(chosen)), _scale(x)
+    return Monotone(columns, tuple(float(s) for s in _signs(x, y, scale)[list(columns)]), scale)
+
+
+def _signs(x: Array, y: Array, scale: Scale) -> Array:
+    found = np.nan_to_num(_column_spearman(scale.standard(x), y))
+    return np.where(found < 0, -1.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Stump:
+    """One class where a predictor lies at or below a threshold, another above; `column` None is one class for all."""
+
+    column: int | None
+    threshold: float
+    below: str
+    above: str
+    otherwise: str  # where the predictor does not exist
+
+    def predict(self, x: Array) -> NDArray[np.str_]:
+        """``x (n, P)`` to classes ``(n,)``."""
+        if self.column is None:
+            return np.full(len(x), self.otherwise)
+        value = x[:, self.column]
+        return np.where(np.isnan(value), self.otherwise, np.where(value > self.threshold, self.above, self.below))
+
+    def text(self, names: Sequence[str]) -> str:
+        """'ftfl where increment ratio > 0.5, else norm-only'."""
+        if self.column is None:
+            return f"always {self.otherwise}"
+        return f"{self.above} where {names[self.column]} > {self.threshold:.3g}, else {self.below}"
+
+
+def fit_stump(x: Array, classes: Sequence[str], domains: Sequence[str]) -> Stump:
+    """The stump that is right most often on domains left out of the fit; the majority unless a stump beats it there."""
+    labels = np.asarray(classes, str)
+    right = np.zeros(x.shape[1])
+    right_common = 0
+    for kept, left in folds(domains):
+        if not kept.any():
+            continue
+        common = majority(labels[kept].tolist())
+        threshold, below, above = _cuts(x[kept], labels[kept], common)
+        found = np.where(np.isnan(x[left]), common, np.where(x[left] > threshold, above, below))
+        right += (found == labels[left][:, None]).sum(0)
+        right_common += int((labels[left] == common).sum())
+    common, best = majority(labels.tolist()), int(right.argmax())
+    if right[best] <= right_common:
+        return Stump(None, math.nan, common, common, common)
+    threshold, below, above = _cuts(x, labels, common)
+    return Stump(best, float(threshold[best]), str(below[best]), str(above[best]), common)
+
+
+def _cuts(x: Array, labels: NDArray[np.str_], common: str) -> tuple[Array, NDArray[np.str_], NDArray[np.str_]]:
+    """Of each column, the threshold between two neighbors with the fewest errors, and the classes on its sides: (P,).
+
+    The lowest of those that tie; a column that does not vary has `common` on both sides.
+    """
+    names = np.unique(labels)
+    order = np.argsort(x, axis=0, kind="stable")  # NaN last
+    value = np.take_along_axis(x, order, 0)
+    counts = ((labels[:, None] == names)[order] & ~np.isnan(value)[..., None]).cumsum(0)  # (n, P, classes)
+    below, above = counts[:-1], counts[-1] - counts[:-1]
+    apart = np.diff(value, axis=0) > 0
+    if not len(apart):
+        return np.full(x.shape[1], math.nan), np.full(x.shape[1], common), np.full(x.shape[1], common)
+    cut = np.where(apart, below.max(2) + above.max(2), -1).argmax(0)
+    columns = np.arange(x.shape[1])
+    varies = apart.any(0)
+    threshold = np.where(varies, (value[cut, columns] + value[cut + 1, columns]) / 2, math.nan)
+    sides = (np.where(varies, names[side[cut, columns].argmax(1)], common) for side in (below, above))
+    return threshold, next(sides), next(sides)
+
+
+def majority(classes: Sequence[str]) -> str:
+    """The commonest class; the first in the alphabet of those that tie."""
+    names, counts = np.unique(np.asarray(classes, str), return_counts=True)
+    return str(names[counts.argmax()])
+
+
+def auc(score: Array, label: Mask) -> float:
+    """Chance that a marked task has the larger score, ties as one half; NaN if all or none is marked."""
+    known = ~np.isnan(score)
+    yes, no = score[known & label], score[known & ~label]
+    if not len(yes) or not len(no):
+        return math.nan
+    return float((np.sign(np.subtract.outer(yes, no)).mean() + 1) / 2)
+
+
+def wilson(right: int, n: int, confidence: float = 0.95) -> Interval:
+    """Share of `n` tasks that were foreseen, with Wilson's interval; it takes tasks as independent."""
+    if not n:
+        return Interval(math.nan, math.nan, math.nan)
+    found = sps.binomtest(right, n).proportion_ci(confidence, method="wilson")
+    return Interval(right / n, float(found.low), float(found.high))

@@ -1,0 +1,98 @@
+"""Which runs a claim needs under a protocol, and which claims a run serves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+
+from benchmark.records.spec import RunSpec, unique
+from benchmark.suite.entries import Protocol
+from benchmark.suite.ledger import Claim, Ledger, load_ledger
+from benchmark.suite.load import specs
+
+
+def runs(claim: Claim, protocol: Protocol, tasks: Sequence[str] | None = None) -> list[RunSpec]:
+    """The runs that `claim` needs of what `protocol` carries, on some of its tasks; none where it cannot be judged."""
+    whole = _runs(claim, _Itself(protocol))
+    return [run for run in whole if run.task in tasks] if tasks else list(whole)
+
+
+class _Itself:
+    """A protocol as the key of a cache: no protocol is ever changed, but it holds mappings, which have no hash."""
+
+    def __init__(self, protocol: Protocol) -> None:
+        self.protocol = protocol
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Itself) and other.protocol is self.protocol
+
+    def __hash__(self) -> int:
+        return id(self.protocol)
+
+
+@lru_cache(maxsize=4096)
+def _runs(claim: Claim, key: _Itself) -> tuple[RunSpec, ...]:
+    """Worked out once for each claim and protocol."""
+    protocol = key.protocol
+    if protocol.name not in claim.protocols or claim.needs or (claim.data == "replay" and protocol.replay is None):
+        return ()
+    carried = [task for task in claim.tasks if protocol.carries(claim.kind, task)]
+    return tuple(unique([*of_arms(claim, carried, protocol), *of_gate(claim, carried, protocol)]))
+
+
+def family(claim: Claim, selected: Iterable[Claim], protocol: Protocol) -> list[RunSpec]:
+    """The claim's runs, and those of other `selected` claims that can train in lockstep with them."""
+    own = runs(claim, protocol)
+    jobs = {spec.job for spec in own}
+    return unique([*own, *(spec for other in selected for spec in runs(other, protocol) if spec.job in jobs)])
+
+
+def with_later_looks(claim: Claim, protocol: Protocol) -> list[RunSpec]:
+    """The claim's runs under the protocol, and those that a later look would add."""
+    planned = runs(claim, protocol)
+    if not planned:
+        return []
+    carried = [task for task in claim.tasks if protocol.carries(claim.kind, task)]
+    return unique([*planned, *of_arms(claim, carried, protocol, later_seeds(claim, protocol))])
+
+
+def later_seeds(claim: Claim, protocol: Protocol) -> range:
+    """The seeds beyond the protocol's own that a later look may count."""
+    last = max((look.seeds for look in claim.criterion.looks), default=1)
+    return range(protocol.seeds, protocol.seeds * last)
+
+
+def of_arms(
+    claim: Claim, tasks: Sequence[str], protocol: Protocol, seeds: Iterable[int] | None = None
+) -> list[RunSpec]:
+    """The runs of both arms on `tasks`; of `seeds` if they are given, else of all the protocol's."""
+    if not tasks or (seeds is not None and not (seeds := list(seeds))):
+        return []
+    (arm, drop), (against, other) = claim.arms
+    if drop == other:
+        both = list(dict.fromkeys([arm, against]))
+        return specs(claim.kind, tasks, both, protocol, seeds, drop=drop, source=claim.data)
+    apart = [
+        specs(claim.kind, tasks, [method], protocol, seeds, drop=left, source=claim.data) for method, left in claim.arms
+    ]
+    return unique([*apart[0], *apart[1]])
+
+
+def of_gate(claim: Claim, tasks: Sequence[str], protocol: Protocol) -> list[RunSpec]:
+    """The runs of the baseline that has to be placed first."""
+    return specs(claim.kind, tasks, [claim.gate], protocol) if claim.gate and tasks else []
+
+
+CARRIED = "claims"
+"""The field of a run's provenance that holds the forms it was trained under."""
+
+
+def served(spec: RunSpec, ledger: Ledger | None = None) -> dict[str, str]:
+    """The forms of all claims that speak of this run, for its provenance."""
+    return {claim.id: claim.form for claim in (ledger or load_ledger()).claims if _speaks_of(claim, spec)}
+
+
+def _speaks_of(claim: Claim, spec: RunSpec) -> bool:
+    arms = [*claim.arms, *([(claim.gate, ())] if claim.gate else [])]
+    same_data = (claim.data == "replay") == (spec.source_run is not None)
+    return claim.kind == spec.kind and same_data and spec.task in claim.tasks and (spec.method, spec.drop) in arms

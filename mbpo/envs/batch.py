@@ -1,0 +1,115 @@
+"""Many environments of one task at a time.
+
+An episode follows from its seed and its actions alone, bit for bit, in the same environment or a
+fresh one. `EnvBatch` builds on it: its state is each episode's seed and actions, and a resume
+replays them. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from mbpo.config import InputError
+from mbpo.envs.load import Array
+from mbpo.envs.simulators import InProcesses, InTurn
+
+
+class EnvBatch:
+    """`n` independent environments of one task, never reset by themselves.
+
+    They are stepped one after the other, or by `workers` processes side by side, which changes no number. `which` picks
+    environments by index (all by default); rows of arguments and results follow it.
+    """
+
+    def __init__(self, task: str, n: int, drop: Sequence[str] = (), finite: bool = True, workers: int = 1) -> None:
+        if n < 1:
+            raise InputError(f"a batch of {n} environments of {task!r}: at least 1 is needed")
+        if not 1 <= workers <= n:
+            raise InputError(f"workers = {workers}: {n} environments are stepped by 1 to {n} processes")
+        self._simulators = (
+            InTurn(task, n, drop, finite) if workers == 1 else InProcesses(task, n, drop, finite, workers)
+        )
+        self.info = self._simulators.info
+        self._seeds = [-1] * n
+        self._actions: list[list[Array]] = [[] for _ in range(n)]  # since each episode's start
+        self._obs = np.zeros((n, self.info.obs_dim), np.float32)
+        self._over = [True] * n
+
+    def __len__(self) -> int:
+        return len(self._seeds)
+
+    def reset(self, seeds: Sequence[int], which: Sequence[int] | None = None) -> Array:
+        """Start an episode per seed. Returns (len(which), O) float32."""
+        rows = self._rows(which)
+        for seed in seeds:
+            if not 0 <= seed < 2**32:
+                raise InputError(f"seed = {seed}: an episode's seed lies in 0..2**32-1")
+        self._obs[rows] = self._simulators.reset(rows, [int(seed) for seed in seeds])
+        for i, seed in zip(rows, seeds, strict=True):
+            self._seeds[i], self._actions[i], self._over[i] = int(seed), [], False
+        return self._obs[rows]
+
+    def step(self, actions: Array, which: Sequence[int] | None = None) -> tuple[Array, Array, Array, Array]:
+        """One step of `actions` (n, A) in [-1, 1].
+
+        Returns next_obs (n, O) float32, reward (n,) float64, terminated (n,) and truncated (n,) bool.
+        Raises `InputError` for actions, observations or rewards that are not finite.
+        """
+        rows = self._rows(which)
+        actions = np.array(actions, np.float32)  # a copy: it is kept for `state`
+        self._check_actions(actions, rows)
+        next_obs, reward, terminated, truncated = self._simulators.step(rows, actions)
+        for k, i in enumerate(rows):
+            self._actions[i].append(actions[k])
+            self._over[i] = bool(terminated[k] or truncated[k])
+        self._obs[rows] = next_obs
+        return next_obs, reward, terminated, truncated
+
+    def state(self) -> list[dict[str, Any]]:
+        """Per environment: `seed` of its episode, `actions` (t, A) since, and `obs` (O,) to check a replay by."""
+        if -1 in self._seeds:
+            raise ValueError("state() before every environment was reset")
+        empty = np.empty((0, self.info.action_dim), np.float32)
+        return [
+            {"seed": seed, "actions": np.stack(actions) if actions else empty, "obs": obs.copy()}
+            for seed, actions, obs in zip(self._seeds, self._actions, self._obs, strict=True)
+        ]
+
+    def restore(self, state: Sequence[Mapping[str, Any]]) -> Array:
+        """Replay a `state`. Returns the current observations (n, O), bit-identical to then.
+
+        Raises `InputError` if a replay ends elsewhere: the task does not follow from seed and actions.
+        """
+        if len(state) != len(self):
+            raise InputError(f"a state of {len(state)} environments does not fit a batch of {len(self)}")
+        self.reset([env["seed"] for env in state])
+        for t in range(max(len(env["actions"]) for env in state)):
+            rows = [i for i, env in enumerate(state) if t < len(env["actions"])]
+            self.step(np.stack([state[i]["actions"][t] for i in rows]), rows)
+        for i, env in enumerate(state):
+            if not np.array_equal(self._obs[i], env["obs"]):
+                raise InputError(
+                    f"task {self.info.id!r}: replaying {len(env['actions'])} actions from seed {env['seed']} "
+                    "led elsewhere; its episodes do not follow from seed and actions alone, or its simulator changed"
+                )
+        return self._obs.copy()
+
+    def close(self) -> None:
+        """Close every environment."""
+        self._simulators.close()
+
+    def _rows(self, which: Sequence[int] | None) -> Sequence[int]:
+        return range(len(self)) if which is None else [int(i) for i in which]
+
+    def _check_actions(self, actions: Array, rows: Sequence[int]) -> None:
+        if actions.shape != (len(rows), self.info.action_dim):
+            raise ValueError(f"actions have shape {actions.shape}, expected {(len(rows), self.info.action_dim)}")
+        if not np.isfinite(actions).all():
+            k, dim = np.argwhere(~np.isfinite(actions))[0]
+            raise InputError(f"task {self.info.id!r}: action {dim} of environment {rows[k]} is {actions[k, dim]}")
+        for i in rows:
+            if self._over[i]:
+                raise ValueError(f"environment {i} has ended its episode: reset it before the next step")

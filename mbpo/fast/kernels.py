@@ -1,0 +1,303 @@
+"""Networks on a CPU in single precision: kernels in C for what `mbpo.nn` says in torch, built when first needed.
+
+Of small stacked networks torch spends a third of the time beside the matrix products: on activations, on copies, on
+blocks that have left the cache before they are read again. ``native`` goes through a stack network after
+network and applies what follows a product while its sums are in registers. The numbers are torch's to within rounding,
+and not a bit of them depends on threads or on the other networks of the stack.
+
+They need gcc on Linux; elsewhere, or with ``MBPO_KERNELS=torch`` in the environment, torch does the work.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+import os
+import shutil
+import subprocess
+import sys
+import warnings
+from collections.abc import Sequence
+from functools import cache, lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import relu, silu
+
+from mbpo.config import InputError, nearest
+from mbpo.fast.compiler import built
+
+SWITCH = "MBPO_KERNELS"
+_WAYS = ("native", "torch")
+ACTS: dict[object, int] = {relu: 1, silu: 2}
+"""What the library calls them."""
+_MOST_LAYERS = 16
+_MOST_EXPONENT = 87.0
+"""Beyond it, and below its negative, ``native/vectors.h`` cuts an exponential off."""
+_NO_EXPONENT = 17.0
+"""exp of minus this, 4e-8, is lost beside 1 in single precision."""
+_Address, _Long = ctypes.c_void_p, ctypes.c_long
+_Addresses, _Longs = ctypes.POINTER(_Address), ctypes.POINTER(_Long)
+
+
+def serve(x: Tensor, weights: Sequence[Tensor], activation: object) -> bool:
+    """Whether the kernels take these networks: whole float32 on a CPU, products in float32, relu or silu."""
+    return (
+        x.dtype == weights[0].dtype == torch.float32
+        and x.device.type == "cpu"
+        and activation in ACTS
+        and len(weights) <= _MOST_LAYERS
+        and all(weight.is_contiguous() for weight in weights)
+        and not torch.is_autocast_enabled("cpu")
+        and library() is not None
+    )
+
+
+def carry_std(high: float) -> bool:
+    """Whether a std is exact whose log is at most `high`; one so small that it is cut off is lost beside any mean."""
+    return high <= _MOST_EXPONENT
+
+
+def carry_gaussian(low: float, high: float) -> bool:
+    """Whether `gaussian_gradients` is exact with log-variances in these bounds.
+
+    Both are exponents, and so is their distance: so much that, cut off, the lower bound still has it to rounding.
+    """
+    return max(-low, high, high - low + _NO_EXPONENT) <= _MOST_EXPONENT
+
+
+def forward(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], activation: object) -> Tensor:
+    """``x (*S, B, in) -> (*S, B, out)``, with gradients if they are asked for; sizes as in `mbpo.nn.StackedMLP`."""
+    act = ACTS[activation]
+    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (x, *weights, *biases)):
+        out: Tensor = _Pass.apply(x, act, *weights, *biases)
+        return out
+    return _forward(x, weights, biases, act, False)[0]
+
+
+def gaussian_gradients(
+    x: Tensor, y: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], low: Tensor, high: Tensor
+) -> list[Tensor]:
+    """Gradients of `mbpo.dynamics.nll` for weights, then biases, of silu networks: one pass for each network.
+
+    Args:
+        x: ``(*S, B, in)`` inputs of the networks; size 1 on a stack axis is shared.
+        y: ``(*S, B, D)`` targets, likewise.
+        weights: of each layer ``(*S, in, out)``; the last gives means and raw log-variances, ``out = 2 D``.
+        biases: of each layer ``(*S, 1, out)``.
+        low: ``(*S, 1, D)`` lower bound of the log-variance; may be size 1 on a stack axis.
+        high: the upper one.
+    """
+    x, y, biases = _side_by_side(x), _side_by_side(y), [b.contiguous() for b in biases]
+    stack, given = weights[0].shape[:-2], (x.shape[-2], weights[-1].shape[-1] // 2)
+    if y.shape[-2:] != given:
+        raise RuntimeError(f"targets of shape {tuple(y.shape)} for means of shape (..., {given[0]}, {given[1]})")
+    low, high = (bound.expand(*stack, *bound.shape[-2:]).contiguous() for bound in (low, high))
+    dw, db = like_parameters(weights)
+    start = _starts(stack, y.shape[:-2], y.stride()[:-2])
+    targets = _Targets(y.data_ptr(), start, y.stride(-2), low.data_ptr(), high.data_ptr())
+    gradients = Gradients(None, None, addresses(dw), addresses(db))
+    call("stack_gaussian", _stack(x, weights, ACTS[silu], b=addresses(biases)), targets, gradients)
+    return [*dw, *db]
+
+
+def chosen(
+    x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], activation: object, member: Tensor
+) -> Tensor:
+    """``x (R, 1 or E, B, in) -> (R, B, out)``: row b of run r through network ``member[r, b]`` alone, no gradients.
+
+    To the bit what `forward` gives of that network.
+    """
+    x, biases = _side_by_side(x), [b.contiguous() for b in biases]
+    (runs, members), rows = weights[0].shape[:2], x.shape[-2]
+    if member.shape != (runs, rows) or int(member.min()) < 0 or int(member.max()) >= members:
+        raise RuntimeError(
+            f"members of shape {tuple(member.shape)} in 0 .. {members - 1} for {runs} runs of {rows} rows"
+        )
+    network = (member + members * torch.arange(runs)[:, None]).flatten()
+    which = network.argsort(stable=True) % rows
+    begin = torch.zeros(runs * members + 1, dtype=torch.int64)
+    torch.cumsum(network.bincount(minlength=runs * members), 0, out=begin[1:])
+    out = x.new_empty(runs, rows, weights[-1].shape[-1])
+    told = _Chosen(which.data_ptr(), begin.data_ptr(), members, out.data_ptr())
+    call("stack_chosen", _stack(x, weights, ACTS[activation], b=addresses(biases)), told)
+    return out
+
+
+class _Pass(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, act: int, *parameters: Tensor) -> Tensor:
+        layers = len(parameters) // 2
+        weights = parameters[:layers]
+        out, *kept = _forward(x, weights, parameters[layers:], act, True)
+        ctx.act, ctx.layers = act, layers
+        ctx.save_for_backward(x, *weights, *kept)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():
+            raise RuntimeError(f"the kernels know no second derivatives; set {SWITCH}=torch in the environment")
+        x, *rest = ctx.saved_tensors
+        of_x, _, *of_parameters = ctx.needs_input_grad
+        dx, found = _backward(grad, x, rest[: ctx.layers], rest[ctx.layers :], ctx.act, of_x, any(of_parameters))
+        of_input = None if dx is None else dx.sum_to_size(x.shape)
+        return (of_input, None, *found, *[None] * (len(of_parameters) - len(found)))
+
+
+# What the library is given and gives
+
+
+class Stack(ctypes.Structure):
+    """As ``native/networks.h`` has it."""
+
+    _fields_ = (
+        *((name, _Long) for name in ("stack", "rows", "layers", "act", "threads")),
+        *(("sizes", _Longs), ("x", _Address), ("start", _Longs), ("ldx", _Long)),
+        *((name, _Addresses) for name in ("w", "b", "h", "slope")),
+    )
+
+
+class Gradients(ctypes.Structure):
+    """As ``native/networks.h`` has it."""
+
+    _fields_ = (("grad", _Address), ("dx", _Address), ("dw", _Addresses), ("db", _Addresses))
+
+
+class _Chosen(ctypes.Structure):
+    _fields_ = (("which", _Address), ("begin", _Address), ("each", _Long), ("out", _Address))
+
+
+class _Targets(ctypes.Structure):
+    _fields_ = (("y", _Address), ("start", _Longs), ("ldy", _Long), ("low", _Address), ("high", _Address))
+
+
+def addresses(tensors: Sequence[Tensor]) -> Any:
+    """Where the tensors' numbers begin."""
+    return (_Address * len(tensors))(*[tensor.data_ptr() for tensor in tensors])
+
+
+@lru_cache(maxsize=256)
+def _longs(*values: int) -> Any:
+    return (_Long * len(values))(*values)
+
+
+@lru_cache(maxsize=256)
+def _starts(stack: tuple[int, ...], shape: tuple[int, ...], strides: tuple[int, ...]) -> Any:
+    """Where each network's own rows begin; torch says which are shared, and refuses what does not fit."""
+    steps = torch.empty_strided(shape, strides, device="meta").expand(stack).stride()
+    places = itertools.product(*(range(n) for n in stack))
+    return _longs(*(sum(i * step for i, step in zip(place, steps, strict=True)) for place in places))
+
+
+def _side_by_side(x: Tensor) -> Tensor:
+    """`x` with the numbers of a row side by side; its rows may lie anywhere."""
+    return x if x.stride(-1) == 1 else x.contiguous()
+
+
+def _stack(x: Tensor, weights: Sequence[Tensor], act: int, **arrays: Any) -> Stack:
+    if x.shape[-1] != weights[0].shape[-2]:
+        raise RuntimeError(f"inputs of {x.shape[-1]} numbers for networks that read {weights[0].shape[-2]}")
+    reads = {
+        "rows": x.shape[-2],
+        "x": x.data_ptr(),
+        "start": _starts(weights[0].shape[:-2], x.shape[:-2], x.stride()[:-2]),
+        "ldx": x.stride(-2),
+    }
+    return networks(weights, act, **reads, **arrays)
+
+
+def networks(weights: Sequence[Tensor], act: int, **more: Any) -> Stack:
+    """A stack as the library is told of it."""
+    return Stack(
+        stack=weights[0].shape[:-2].numel(),
+        layers=len(weights),
+        act=act,
+        threads=torch.get_num_threads(),
+        sizes=_longs(weights[0].shape[-2], *(w.shape[-1] for w in weights)),
+        w=addresses(weights),
+        **more,
+    )
+
+
+def like_parameters(weights: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+    """Room for the gradients of weights and biases."""
+    dw = [w.new_empty(w.shape) for w in weights]
+    return dw, [w.new_empty(*w.shape[:-2], 1, w.shape[-1]) for w in weights]
+
+
+def _forward(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], act: int, keep: bool) -> list[Tensor]:
+    """The last layer's result; then, to go back from, what the others give and the slopes of silu there."""
+    x, biases = _side_by_side(x), [b.contiguous() for b in biases]
+    rows = (*weights[0].shape[:-2], x.shape[-2])
+    given = [x.new_empty(*rows, w.shape[-1]) for w in weights]
+    slopes = [h.new_empty(h.shape) for h in given[:-1]] if keep and act == ACTS[silu] else []
+    arrays = {"b": addresses(biases), "h": addresses(given), "slope": addresses(slopes) if slopes else None}
+    call("stack_forward", _stack(x, weights, act, **arrays))
+    return [given[-1], *(given[:-1] if keep else []), *slopes]
+
+
+def _backward(
+    grad: Tensor,
+    x: Tensor,
+    weights: Sequence[Tensor],
+    kept: Sequence[Tensor],
+    act: int,
+    of_x: bool,
+    of_parameters: bool,
+) -> tuple[Tensor | None, list[Tensor]]:
+    """Gradients of the input ``(*S, B, in)``, and of weights and biases, as far as they are asked for."""
+    x, grad = _side_by_side(x), grad.contiguous()
+    stack, layers = weights[0].shape[:-2], len(weights)
+    given, slopes = [*kept[: layers - 1], grad], kept[layers - 1 :]  # what the last layer gave is not looked at
+    dx = x.new_empty(*stack, *x.shape[-2:]) if of_x else None
+    dw, db = like_parameters(weights) if of_parameters else ([], [])
+    arrays = {"h": addresses(given), "slope": addresses(slopes) if slopes else None}
+    gradients = Gradients(grad.data_ptr(), None if dx is None else dx.data_ptr())
+    if of_parameters:
+        gradients.dw, gradients.db = addresses(dw), addresses(db)
+    call("stack_backward", _stack(x, weights, act, **arrays), gradients)
+    return dx, [*dw, *db]
+
+
+# The library
+
+
+def call(name: str, *structures: ctypes.Structure) -> None:
+    """One call of the library."""
+    found = library()
+    assert found is not None
+    kernel, given = getattr(found, name), [ctypes.byref(structure) for structure in structures]
+    if torch.autograd._profiler_enabled():
+        with torch.profiler.record_function(f"mbpo::{name}"):
+            kernel(*given)
+    else:
+        kernel(*given)
+
+
+def vector_width() -> int | None:
+    """Floats that the compiled kernels take at once: 16, 8 or 4; None where torch does the work."""
+    found = library()
+    return None if found is None else int(found.vector_width())
+
+
+@cache
+def library() -> ctypes.CDLL | None:
+    """The kernels, built for this processor if they are not yet; None where torch has to do.
+
+    Raises:
+        InputError: the environment asks for what there is not.
+    """
+    wanted = os.environ.get(SWITCH, "native")
+    if wanted not in _WAYS:
+        raise InputError(f"{SWITCH} = {wanted!r}: not a choice; {nearest(wanted, _WAYS)}")
+    compiler = shutil.which("gcc") or shutil.which("cc")
+    if wanted != "native" or not sys.platform.startswith("linux") or compiler is None:
+        return None
+    try:
+        return ctypes.CDLL(str(built(compiler)))
+    except (OSError, RuntimeError, subprocess.SubprocessError) as error:  # a RuntimeError: there is no home
+        reason = getattr(error, "stderr", None) or str(error)
+        warnings.warn(f"torch does the work of kernels that could not be built: {reason.strip()[:500]}", stacklevel=2)
+        return None

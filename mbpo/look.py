@@ -1,0 +1,133 @@
+"""One `Row`: deterministic-policy returns and the diagnostics of this moment, for all runs together."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mbpo import diagnostics, sac
+from mbpo.buffer import ReplayBuffer, gather_rows
+from mbpo.episodes import play
+from mbpo.state import Row, TrainState
+from mbpo.streams import Streams
+
+_SAMPLE = 2_048
+
+
+def evaluate(state: TrainState) -> Row:
+    """Play ``budget.eval_episodes`` episodes a run with the tanh of the mean action; measure.
+
+    Seeds and samples come from streams of their own: evaluating more often changes no training.
+    """
+    episodes = state.budget.eval_episodes
+    played = play(
+        state.eval_envs(episodes),
+        lambda obs: (sac.act(state.sac, obs, None), None),
+        _eval_seeds(state, "eval", episodes),
+        state.engine.device,
+        state.engine.dtype,
+    )
+    measured = _training(state) | _buffers(state) | _model(state) | _bias(state)
+    _mark_diverged(state)
+    as_arrays = {name: value.detach().double().cpu().numpy() for name, value in measured.items()}
+    as_arrays["diverged"] = state.diverged.astype(float)
+    return Row(state.env_steps, state.updates, played.returns, played.lengths, as_arrays)
+
+
+def _eval_seeds(state: TrainState, name: str, episodes: int) -> Tensor:
+    return torch.tensor(
+        [[state.env_seed(r, f"{name}/{state.env_steps}/{i}") for i in range(episodes)] for r in range(len(state.runs))]
+    )
+
+
+def _mark_diverged(state: TrainState) -> None:
+    """A run is lost once a parameter of its actor or critic is not finite; it counts as what it scores."""
+    finite = [p.detach().isfinite().flatten(1).all(1) for p in state.sac.actor.parameters + state.sac.critic.parameters]
+    state.diverged |= ~torch.stack(finite).all(0).cpu().numpy()
+
+
+def _training(state: TrainState) -> dict[str, Tensor]:
+    """Losses, Q and entropy of the last update, the temperature, and the policy on the newest real rows."""
+    return {**state.info, "temperature": state.sac.alpha} | _policy(state)
+
+
+@torch.no_grad()
+def _policy(state: TrainState) -> dict[str, Tensor]:
+    if not state.env_steps:
+        return {}
+    obs = state.layout.obs(_newest(state, state.real))
+    # Fresh streams of this moment's own: no draw of training moves, and no checkpoint has to hold them.
+    names = [f"{entropy}/policy/{state.env_steps}" for entropy in state.streams.entropies]
+    noise = Streams(names, state.engine.device, state.engine.dtype)
+    action_noise = noise.normal("act", obs.shape[1], state.layout.action_dim)
+    seen = state.sac.seen(obs)
+    mean, log_std = sac.policy(state.sac, seen)
+    return diagnostics.policy_summary(mean, log_std, sac.sample_action(state.sac, seen, action_noise)[1])
+
+
+def _newest(state: TrainState, buffer: ReplayBuffer) -> Tensor:
+    """`_SAMPLE` rows of a buffer that is not empty, newest to oldest at equal distances: ``(R, _SAMPLE, W)``."""
+    ages = torch.linspace(0, 1, _SAMPLE, device=state.engine.device, dtype=state.engine.dtype)
+    return buffer.gather(buffer.recent(ages.expand(len(state.runs), -1) * (1 - 1e-6)))
+
+
+def _buffers(state: TrainState) -> dict[str, Tensor]:
+    """Rewards in the two buffers side by side: a collapse shows as synthetic ones bunched near zero."""
+    measured: dict[str, Tensor] = {}
+    for name, buffer in (("real", state.real), ("synthetic", state.synthetic)):
+        if buffer is not None and state.env_steps and int(buffer.size.min()):
+            mean, std = diagnostics.reward_summary(state.layout.reward(_newest(state, buffer)))
+            measured |= {f"{name}_reward_mean": mean, f"{name}_reward_std": std}
+    return measured
+
+
+def _model(state: TrainState) -> dict[str, Tensor]:
+    """The model measures on held-out rows, and its target map."""
+    if state.dynamics is None or state.split is None:
+        return {}
+    held = gather_rows(state.real.rows, _spread(state.split.holdout))
+    length = torch.full((len(state.runs),), float(state.method.rollout_length(state.env_steps)))
+    scalars = {"model_holdout_mse": state.dynamics.holdout_mse.mean(1), "rollout_length": length}
+    return diagnostics.model_report(state.dynamics, held) | diagnostics.target_map(state.dynamics) | scalars
+
+
+def _spread(holdout: Tensor) -> Tensor:
+    """At most `_SAMPLE` of ``holdout (R, m)``, evenly over its length: it is in order of age, fit by fit."""
+    m = holdout.shape[1]
+    picks = torch.arange(min(m, _SAMPLE), device=holdout.device)
+    return holdout[:, picks * m // len(picks)]
+
+
+def _bias(state: TrainState) -> dict[str, Tensor]:
+    """Critic bias against Monte-Carlo soft returns of the stochastic policy, if episodes are granted."""
+    episodes = state.budget.bias_episodes
+    if not episodes:
+        return {}
+    noise = state.streams.fork(f"bias/{state.env_steps}")
+
+    def stochastic(obs: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.no_grad():
+            return sac.sample_action(
+                state.sac, state.sac.seen(obs), noise.normal("act", obs.shape[1], state.layout.action_dim)
+            )
+
+    seeds = _eval_seeds(state, "bias", episodes)
+    played = play(state.eval_envs(episodes), stochastic, seeds, state.engine.device, state.engine.dtype, record=True)
+    out: list[dict[str, float]] = []
+    for r, traces in enumerate(played.traces):
+        q = [_q_of_run(state, r, np.stack(t.obs), np.stack(t.action)) for t in traces]
+        found = diagnostics.critic_bias(traces, q, state.method.sac.discount, float(state.sac.alpha[r]))
+        bias = {"critic_bias": found.bias, "critic_bias_over": found.over, "critic_bias_under": found.under}
+        parts = {"mc_reward_part": found.reward_part, "mc_entropy_part": found.entropy_part, "mc_q": found.q}
+        out.append(bias | parts)
+    return {name: torch.tensor([measured[name] for measured in out]) for name in out[0]}
+
+
+@torch.no_grad()
+def _q_of_run(state: TrainState, run: int, obs: np.ndarray, action: np.ndarray) -> list[float]:
+    """Mean of the twin critics of one run on ``obs (T, O), action (T, A)``."""
+    runs = len(state.runs)
+    seen = state.sac.seen(state.tensor(obs).expand(runs, -1, -1))
+    q = sac.q_values(state.sac.critic, seen, state.tensor(action).expand(runs, -1, -1))
+    return [float(x) for x in q[run].mean(0)]
