@@ -44,6 +44,14 @@ COLORS = {
     "mbpo-bootstrap": "#9a8c98",
     "mbpo-wide": "#c44569",
     "mbpo-reward-head": "#3c8d5a",
+    "sac-same-utd": "#5d5d5d",
+    "mbpo-oracle-reward": "#7a1f2b",
+    "norm-only-oracle-reward": "#8a5f0a",
+    "mbpo-layer-norm": "#2e8b57",
+    "norm-only-layer-norm": "#7cb342",
+    "ftfl-layer-norm": "#00acc1",
+    "ftfl-mean": "#5c8fd6",
+    "ftfl-ratio-50": "#9bbce0",
     "mbpo-janner": "#8c1c2f",
     "ftfl-janner": "#0b4a75",
 }
@@ -161,6 +169,10 @@ def canvas(
     return figure, axes
 
 
+_LETTERS = 14
+"""Of a legend, with what parts its entries, in an inch."""
+
+
 def legend(
     figure: Figure, methods: Sequence[str], lines: bool = False, extra: Sequence[tuple[str, Line2D]] = ()
 ) -> None:
@@ -175,7 +187,10 @@ def legend(
     for label, handle in extra:
         labels.append(label)
         handles.append(handle)
-    columns = len(labels) if figure.get_figwidth() > 6 or len(labels) < 5 else 3
+    wide = figure.get_figwidth() > 6
+    columns = len(labels) if wide or len(labels) < 5 else 3
+    if wide and sum(len(label) + 5 for label in labels) > _LETTERS * figure.get_figwidth():
+        columns = -(-len(labels) // 2)
     figure.legend(
         handles, labels, loc="upper left", bbox_to_anchor=(0.0, 1.0), ncol=columns, frameon=False, handlelength=1.1,
         handletextpad=0.5, columnspacing=1.4, borderaxespad=0.2,

@@ -70,9 +70,9 @@ class Judgement(NamedTuple):
 def judge_claim(claim: Claim, store: Store, protocol: Protocol) -> list[Judgement]:
     """The claim's verdicts from what the store holds, in the order of `claim.rows`.
 
-    A claim that `protocol` cannot judge is judged under the first of its own protocols that has all its runs, if any.
+    A claim that `protocol` cannot judge is judged as `judged_by` says.
     """
-    protocol = _judged_by(claim, store, protocol)
+    protocol = judged_by(claim, store, protocol)
     evidence = {task: _evidence(claim, task, store, protocol) for task in claim.tasks}
     registered = _registered(claim, store, protocol)
     return [
@@ -81,12 +81,17 @@ def judge_claim(claim: Claim, store: Store, protocol: Protocol) -> list[Judgemen
     ]
 
 
-def _judged_by(claim: Claim, store: Store, protocol: Protocol) -> Protocol:
+def judged_by(claim: Claim, store: Store, protocol: Protocol) -> Protocol:
+    """`protocol` where it can judge the claim, else the first of the claim's own that has all the runs of some row.
+
+    Tasks without runs count as open in the family, so that they can only make a verdict on the others harder.
+    """
     if protocol.name in claim.protocols:
         return protocol
+    whole = claim.rows == (ALL,)
     for other in map(load_suite().protocol, claim.protocols):
-        wanted = runs(claim, other)
-        if wanted and not store.missing(wanted):
+        groups = [runs(claim, other)] if whole else [runs(claim, other, [task]) for task in claim.tasks]
+        if any(group and not store.missing(group) for group in groups):
             return other
     return protocol
 

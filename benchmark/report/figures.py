@@ -17,6 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from benchmark.drawing.axes import stretch
 from benchmark.drawing.style import BAND, MARKERS, SOFT, TRUE, WIDE, canvas, color, legend, striped_rows, styled
 from benchmark.words import minus, task_name
 
@@ -141,7 +142,10 @@ def curves(
     windows: Iterable[tuple[float, float]] = (),
     measured: str = "return of an episode",
 ) -> Figure:
-    """A measure against env steps: every seed a thin line, their mean a thick one, `windows` of the score shaded."""
+    """A measure against env steps: every seed a thin line, their mean a thick one, `windows` of the score shaded.
+
+    Where values span orders of magnitude the axis is stretched and the thick line is the median.
+    """
     columns = min(len(tasks), 3 if width > 6 else 1)
     rows = math.ceil(len(tasks) / columns)
     height = 2.5 if columns == 1 else 1.9
@@ -150,6 +154,7 @@ def curves(
         here = frame[frame["task"] == task]
         last = here["env_steps"].max()
         axis.set_title(task_name(task), pad=5)
+        stretched = stretch(axis, here["episode_return"])
         for low, high in windows:
             if (low, high) != (0.0, 1.0) and high > low:
                 axis.axvspan(low * last, high * last, color=BAND, zorder=0, linewidth=0)
@@ -158,14 +163,15 @@ def curves(
             for seed in wide.columns:
                 axis.plot(wide.index, wide[seed], color=color(method), linewidth=0.7, alpha=0.4, zorder=2)
             if len(wide):
-                axis.plot(
-                    wide.index, wide.mean(axis=1), color=color(method), linewidth=2, zorder=3, solid_capstyle="round"
-                )
+                middle = wide.median(axis=1) if stretched else wide.mean(axis=1)
+                axis.plot(wide.index, middle, color=color(method), linewidth=2, zorder=3, solid_capstyle="round")
         axis.set_xlim(0, last)
         axis.grid(axis="y", zorder=0)
         axis.xaxis.set_major_formatter(lambda v, _: f"{v / 1000:g}k" if v else "0")
-        axis.yaxis.set_major_formatter(lambda v, _: minus(f"{v:,g}"))
-        axis.locator_params(nbins=5)
+        axis.locator_params(axis="x", nbins=5)
+        if not stretched:
+            axis.locator_params(axis="y", nbins=5)
+            axis.yaxis.set_major_formatter(lambda v, _: minus(f"{v:,g}"))
     for axis in axes[len(tasks) :]:
         axis.set_visible(False)
     _outer_labels(axes, len(tasks), columns, "env steps", measured)

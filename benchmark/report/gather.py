@@ -11,11 +11,14 @@ from benchmark.judging import aggregates, verdicts
 from benchmark.judging.verdicts import Judgement
 from benchmark.records import frames
 from benchmark.records.spec import RunSpec, unique
-from benchmark.records.store import Record, Store
+from benchmark.records.store import RETURN, Record, Store
 from benchmark.suite import needs
 from benchmark.suite.entries import Protocol
 from benchmark.suite.ledger import Claim, Ledger, load_ledger
 from benchmark.suite.load import load_suite
+
+ONLINE = {"critic_bias", "temperature"}
+"""What a chapter's figure shows of online runs, beside what claims speak of."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,8 @@ class Data:
     bins: pd.DataFrame
     curves: pd.DataFrame
     logvars: pd.DataFrame
-    biases: pd.DataFrame
+    online: pd.DataFrame
+    """Measures along online training, in the columns of `frames.traces`."""
     together: dict[str, pd.DataFrame]
     """Of all tasks: `aggregates`, `improvement` and `profiles`; empty frames without runs."""
 
@@ -44,9 +48,16 @@ class Data:
 
 
 def gather(store: Store, protocol: Protocol) -> Data:
-    """Verdicts, and the records of the runs that this protocol's claims name, in the order of the ledger."""
+    """Verdicts, and the records of the runs that claims name, in the order of the ledger.
+
+    An online claim that another protocol judges is shown by that one's runs, on tasks that this one has none on.
+    """
     ledger = load_ledger()
-    wanted = unique(spec for claim in ledger.claims for spec in needs.runs(claim, protocol))
+    own = unique(spec for claim in ledger.claims for spec in needs.runs(claim, protocol))
+    online = [claim for claim in ledger.claims if claim.kind == "train"]
+    others = [s for claim in online for s in needs.runs(claim, verdicts.judged_by(claim, store, protocol))]
+    taken = {spec.task for spec in own if spec.kind == "train"}
+    wanted = unique([*own, *(spec for spec in others if spec.task not in taken)])
     records = tuple(verdicts.read(store, spec) for spec in sorted(wanted, key=_order) if store.has(spec))
     fits = [record for record in records if record.spec.kind == "fit"]
     trains = [record for record in records if record.spec.kind == "train"]
@@ -60,7 +71,7 @@ def gather(store: Store, protocol: Protocol) -> Data:
         bins=frames.reward_bins(fits),
         curves=curves,
         logvars=frames.traces(fits, ["logvar_target", "logvar_raw"]),
-        biases=frames.traces(trains, ["critic_bias"]),
+        online=frames.traces(trains, ONLINE | {claim.estimand.measure for claim in ledger.claims} - {RETURN}),
         together=aggregates.frames(aggregates.matrices(curves, load_suite())),
     )
 

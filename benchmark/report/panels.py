@@ -12,6 +12,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from benchmark.drawing.axes import stretch
 from benchmark.drawing.style import SOFT, WIDE, canvas, color, legend, striped_rows, styled
 from benchmark.words import minus, task_name
 
@@ -21,11 +22,17 @@ AGGREGATES = {"iqm": "interquartile mean", "median": "median", "optimality_gap":
 
 @styled
 def progress(
-    frame: pd.DataFrame, tasks: Sequence[str], methods: Sequence[str], units: Mapping[str, str], width: float = WIDE
+    frame: pd.DataFrame,
+    tasks: Sequence[str],
+    methods: Sequence[str],
+    units: Mapping[str, str],
+    width: float = WIDE,
+    foot: str = "updates of the model",
 ) -> Figure:
-    """A measure against updates: `frame` has ``task, method, seed, step, measure, value``; a panel per task and unit.
+    """A measure against steps: `frame` has ``task, method, seed, step, measure, value``; a panel per task and unit.
 
-    `units` gives each measure its words. A thin line is a seed, a thick one their mean.
+    `units` gives each measure its words, `foot` the steps theirs. A thin line is a seed, a thick one their mean; their
+    median where values span orders of magnitude, and the axis is stretched to show them.
     """
     per_row = len(units) * (2 if width > 6 else 1)
     cells = [(task, measure) for task in tasks for measure in units]
@@ -34,13 +41,16 @@ def progress(
     for axis, (task, measure) in zip(axes, cells, strict=False):
         here = frame[(frame["task"] == task) & (frame["measure"] == measure)]
         axis.set_title(f"{task_name(task)}\n{units[measure]}", pad=4, fontsize=7.5)
+        stretched = stretch(axis, here["value"])
         for method in methods:
-            _seeds_and_mean(axis, here[here["method"] == method], "step", "value", method)
+            _seeds_and_mean(axis, here[here["method"] == method], "step", "value", method, median=stretched)
         axis.set_xlim(0, None)
         axis.grid(axis="y", zorder=0)
-        axis.locator_params(nbins=4)
-        axis.yaxis.set_major_formatter(lambda v, _: minus(f"{v:g}"))
-    _label_feet(axes, len(cells), per_row, "updates of the model")
+        axis.locator_params(axis="x", nbins=4)
+        if not stretched:
+            axis.locator_params(axis="y", nbins=4)
+            axis.yaxis.set_major_formatter(lambda v, _: minus(f"{v:g}"))
+    _label_feet(axes, len(cells), per_row, foot)
     legend(figure, methods, lines=True)
     return figure
 
@@ -134,12 +144,13 @@ def sweep(frame: pd.DataFrame, tasks: Sequence[str], width: float = WIDE) -> Fig
     return figure
 
 
-def _seeds_and_mean(axis: Axes, here: pd.DataFrame, x: str, y: str, method: str) -> None:
+def _seeds_and_mean(axis: Axes, here: pd.DataFrame, x: str, y: str, method: str, median: bool = False) -> None:
     wide = here.pivot(index=x, columns="seed", values=y)
     for seed in wide.columns:
         axis.plot(wide.index, wide[seed], color=color(method), linewidth=0.6, alpha=0.4, zorder=2)
     if len(wide):
-        axis.plot(wide.index, wide.mean(axis=1), color=color(method), linewidth=1.7, zorder=3)
+        middle = wide.median(axis=1) if median else wide.mean(axis=1)
+        axis.plot(wide.index, middle, color=color(method), linewidth=1.7, zorder=3)
 
 
 def _interval(axis: Axes, middle: float, low: float, high: float, y: float, hue: str) -> None:

@@ -52,7 +52,7 @@ def draw_all(data: Data, folder: Path) -> dict[str, list[Picture]]:
 
 def _claim_picture(data: Data, claim: Claim, folder: Path) -> list[Picture]:
     """The claim's two arms, every seed."""
-    if not needs.runs(claim, data.protocol):
+    if claim.kind != "train" and not needs.runs(claim, data.protocol):
         return []
     arms = list(dict.fromkeys(arm(*side) for side in claim.arms))
     name = claim.id
@@ -61,7 +61,10 @@ def _claim_picture(data: Data, claim: Claim, folder: Path) -> list[Picture]:
         frame = frame[frame["method"].isin(arms)]
         tasks = _tasks(claim, frame)
         windows = [window for window in (claim.estimand.window, claim.reference.window) if window]
-        caption = f"{_told(arms)} in training: a thin line is a seed, a thick one their mean."
+        caption = (
+            f"{_told(arms)} in training: a thin line is a seed, a thick one their mean, or their median where the axis is "
+            "logarithmic."
+        )
         if any(window != (0.0, 1.0) for window in windows):
             caption += " The score is the mean over the shaded part."
 
@@ -87,7 +90,7 @@ def _over_training(data: Data, claim: Claim) -> tuple[pd.DataFrame, str]:
     """The claim's measure along training, in the columns of curves, and its name on the axis."""
     if claim.estimand.measure == RETURN:
         return data.curves, "return of an episode"
-    rows = data.biases[data.biases["measure"] == claim.estimand.measure]
+    rows = data.online[data.online["measure"] == claim.estimand.measure]
     return rows.rename(columns={"step": "env_steps", "value": RETURN}), claim.estimand.name
 
 
@@ -138,6 +141,22 @@ def _logvar_training(data: Data, name: str, named: Sequence[str], folder: Path) 
     caption = (
         "The mean log-variance on held-out transitions while the model is fitted, in both units, a pair of panels per "
         "task. A thin line is a seed, a thick one their mean."
+    )
+    return [_picture(draw, name, caption, folder)] if tasks else []
+
+
+def _onset(data: Data, name: str, named: Sequence[str], folder: Path) -> list[Picture]:
+    units = {"temperature": "temperature", "critic_bias": "critic less soft return"}
+    here = data.online[data.online["method"].isin(ONSET)]
+    tasks = [task for task in named if {"sac-same-utd", "mbpo"} <= set(here.loc[here["task"] == task, "method"])]
+
+    def draw(width: float) -> Figure:
+        return panels.progress(here, tasks, ONSET, units, width, foot="env steps")
+
+    caption = (
+        "The temperature, and the critic's value less the soft return that its policy then collects, while agents "
+        "learn; the first 5,000 env steps are random. Axes are logarithmic away from zero where values span orders of "
+        "magnitude. A thin line is a seed, a thick one their median. Rewards in [0, 1] can be worth 100 at most."
     )
     return [_picture(draw, name, caption, folder)] if tasks else []
 
@@ -209,11 +228,16 @@ def _toy_signatures(data: Data, name: str, named: Sequence[str], folder: Path) -
 
 
 FOUR = ["mbpo", "direct-only", "norm-only", "ftfl"]
+ONSET = [
+    *("sac-same-utd", "ftfl", "mbpo", "norm-only", "mbpo-oracle-reward"),
+    *("mbpo-layer-norm", "norm-only-layer-norm", "ftfl-layer-norm"),
+]
 SWEPT = ("mbpo-ratio-50", "mbpo-ratio-75")
 CHAPTER: dict[str, Callable[[Data, str, Sequence[str], Path], list[Picture]]] = {
     "reward-by-bin": _reward_by_bin,
     "logvar-both-units": _logvar_units,
     "logvar-over-training": _logvar_training,
+    "onset-critics": _onset,
     "aggregates": _aggregates,
     "profiles": _aggregates,
     "improvement": _aggregates,

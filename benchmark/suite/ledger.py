@@ -17,7 +17,7 @@ from benchmark.suite.load import SUITE, Source, Suite, load_page, load_suite
 from mbpo.config import Config, InputError, build, nearest
 
 FIGURES = (
-    *("reward-by-bin", "logvar-both-units", "logvar-over-training"),
+    *("reward-by-bin", "logvar-both-units", "logvar-over-training", "onset-critics"),
     *("aggregates", "profiles", "improvement", "ratio-sweep"),
     *("toy-costs", "toy-signatures"),
 )
