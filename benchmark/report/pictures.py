@@ -62,8 +62,8 @@ def _claim_picture(data: Data, claim: Claim, folder: Path) -> list[Picture]:
         tasks = _tasks(claim, frame)
         windows = [window for window in (claim.estimand.window, claim.reference.window) if window]
         caption = (
-            f"{_told(arms)} in training: a thin line is a seed, a thick one their mean, or their median where the axis is "
-            "logarithmic."
+            f"{_told(arms)} in training: a thin line is a seed, a thick one their mean, or their median where the "
+            "axis is logarithmic."
         )
         if any(window != (0.0, 1.0) for window in windows):
             caption += " The score is the mean over the shaded part."
