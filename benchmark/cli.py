@@ -187,6 +187,29 @@ def calibrate(results: Results = RESULTS, as_json: Json = False) -> None:
         print(f"{results / 'tables' / 'calibration.csv'}: {len(table)} rows")
 
 
+@app.command("pack")
+def pack_records(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="only count what would be packed")] = False,
+    results: Results = RESULTS,
+    cache: Cache = CACHE,
+) -> None:
+    """Put loose records into one file per task and kind of run; they are read as before."""
+    done = import_module("benchmark.records.pack").pack(Store(results, cache), dry_run)
+    size = "" if dry_run else f", {done.bytes / 2**20:.1f} MB"
+    print(f"{count(done.records, 'record')} in {count(done.packs, 'pack')}{size}")
+
+
+@app.command("unpack")
+def unpack_records(
+    task: Annotated[str, typer.Option(help="such as dmc:hopper-hop; all if left out")] = "",
+    results: Results = RESULTS,
+    cache: Cache = CACHE,
+) -> None:
+    """Write packed records as loose folders again, to the same bytes."""
+    done = import_module("benchmark.records.pack").unpack(Store(results, cache), task)
+    print(f"{count(done.records, 'record')} of {count(done.packs, 'pack')} unpacked")
+
+
 app.command("study")(studies.study)
 app.command("parity")(parity.parity)
 app.command("diagnose")(diagnosis.diagnose)

@@ -1,4 +1,4 @@
-"""Records of finished runs, in the folders ``results/runs/<task>/<method>/<key>/``.
+"""Records of finished runs, in the folders ``results/runs/<task>/<method>/<key>/`` or packed (`records.packed`).
 
 Four files make a record: `spec.json`, `curve.csv`, `diagnostics.csv`, `provenance.json`. It appears whole or not at
 all: it is written beside its place, flushed to disk, and renamed. It is never changed afterwards; `provenance.json`
@@ -15,6 +15,7 @@ percent.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import logging
 import os
@@ -29,6 +30,8 @@ from typing import Any
 
 import pandas as pd
 
+from benchmark.records import packed
+from benchmark.records.packed import FILES, Packed
 from benchmark.records.spec import RunSpec, unique
 from mbpo.config import InputError
 
@@ -43,7 +46,6 @@ COLUMNS = {
 SEAL = "provenance"
 """The entry among a record's digests that is of its provenance, less that entry; the first records have none."""
 DIAGNOSTICS = ["step", "measure", "dim", "value"]
-FILES = ("spec.json", "curve.csv", "diagnostics.csv", "provenance.json")
 log = logging.getLogger(__name__)
 
 
@@ -64,6 +66,10 @@ class Record:
         return float(rows.loc[rows["step"].idxmax(), "value"])
 
 
+Place = Path | Packed
+"""Where a record is: a folder, or a row of a pack."""
+
+
 class Store:
     """The records under `results`, and the working files under `cache` (leases, progress, checkpoints).
 
@@ -73,8 +79,8 @@ class Store:
     def __init__(self, results: Path | str, cache: Path | str) -> None:
         self.results, self.cache = Path(results), Path(cache)
         self.runs = self.results / "runs"
-        self._sound: set[Path] = set()  # records never change, so one check each is enough
-        self._warned: set[Path] = set()
+        self._sound: set[Place] = set()  # records never change, so one check each is enough
+        self._warned: set[Place] = set()
         for name, folder in (("results", self.results), ("cache", self.cache)):
             if folder.exists() and not folder.is_dir():
                 raise InputError(f"the {name} folder {str(folder)!r} is a file; give a folder")
@@ -125,17 +131,32 @@ class Store:
         """The runs of these records, without their tables."""
         yield from (spec for _, spec in self._stored())
 
-    def _stored(self) -> Iterator[tuple[Path, RunSpec]]:
-        for folder in self._folders():
+    def loose(self) -> Iterator[tuple[Path, str, str]]:
+        """Folder, task's folder name and kind of every sound record that is not packed."""
+        for folder, spec in self._stored():
+            if isinstance(folder, Path):
+                yield folder, folder.parent.parent.name, spec.kind
+
+    def _stored(self) -> Iterator[tuple[Place, RunSpec]]:
+        seen: set[str] = set()
+        for folder in self._places():
+            if folder.name in seen:  # packed, and not yet removed loose
+                continue
+            seen.add(folder.name)
             if self._is_sound(folder):
                 try:
                     yield folder, _stored_spec(folder)
                 except InputError as error:
                     log.warning("record ignored, another version wrote it: %s", error)
 
-    def torn(self) -> list[Path]:
-        """Folders in the place of a record that are not whole, or were changed after they were written."""
-        return [folder for folder in self._folders() if not self._is_sound(folder)]
+    def torn(self) -> list[Place]:
+        """What is in the place of a record and is not whole, or was changed after it was written."""
+        return [place for place in self._places() if not self._is_sound(place)]
+
+    def _places(self) -> list[Place]:
+        """Every place of a record, the loose ones first."""
+        rows = [row for path in packed.packs(self.results) for row in packed.read(path).values()]
+        return [*self._folders(), *rows]
 
     def write(
         self, spec: RunSpec, curve: pd.DataFrame, diagnostics: pd.DataFrame, provenance: Mapping[str, Any]
@@ -174,10 +195,14 @@ class Store:
             raise
         return folder
 
-    def _find(self, spec: RunSpec) -> Path | None:
+    def _find(self, spec: RunSpec) -> Place | None:
         usual = self.runs / spec.slug / spec.method / spec.key
         others = sorted((self.runs / spec.slug).glob(f"*/{spec.key}"))
-        folder = next((folder for folder in [usual, *others] if folder.is_dir() and self._is_sound(folder)), None)
+        pack = self.results / packed.FOLDER / f"{spec.slug}-{spec.kind}.parquet"
+        places: list[Place] = [folder for folder in [usual, *others] if folder.is_dir()]
+        if pack.exists() and (row := packed.read(pack).get(spec.key)) is not None:
+            places.append(row)
+        folder = next((place for place in places if self._is_sound(place)), None)
         if folder is not None and not spec.same_run(stored := _stored_spec(folder)):
             raise InputError(
                 f"{str(folder)!r} has the key of {spec.label} but other constants ({_difference(spec, stored)}): "
@@ -188,7 +213,7 @@ class Store:
     def _folders(self) -> list[Path]:
         return sorted(path for path in self.runs.glob("*/*/*") if path.is_dir() and path.suffix != ".tmp")
 
-    def _is_sound(self, folder: Path) -> bool:
+    def _is_sound(self, folder: Place) -> bool:
         if folder not in self._sound:
             fault = _fault(folder)
             if fault:
@@ -209,29 +234,32 @@ def _writable(name: str, folder: Path) -> Iterator[None]:
         raise InputError(f"the {name} folder {str(folder)!r} cannot be written ({reason}); give another") from None
 
 
-def _fault(folder: Path) -> str:
+def _bytes(place: Place, name: str) -> bytes:
+    return place.files[name] if isinstance(place, Packed) else (place / name).read_bytes()
+
+
+def _fault(place: Place) -> str:
     """What is wrong with a record's files, or nothing."""
-    lacking = [name for name in FILES if not (folder / name).is_file()]
+    lacking = [] if isinstance(place, Packed) else [name for name in FILES if not (place / name).is_file()]
     if lacking:
         return "no " + ", ".join(lacking)
     try:
-        told = json.loads((folder / "provenance.json").read_text())
+        told = json.loads(_bytes(place, "provenance.json"))
         digests = told["sha256"]
-        key = json.loads((folder / "spec.json").read_text())["key"]
-        changed = [name for name in FILES[:3] if _sha256((folder / name).read_bytes()) != digests[name]]
+        key = json.loads(_bytes(place, "spec.json"))["key"]
+        changed = [name for name in FILES[:3] if _sha256(_bytes(place, name)) != digests[name]]
         if SEAL in digests and _seal(told) != digests[SEAL]:
             changed.append("provenance.json")
     except (ValueError, KeyError, TypeError):
         return "its JSON cannot be read"
-    if key != folder.name:
+    if key != place.name:
         return f"its spec.json is of {key}"
     return "changed since it was written: " + ", ".join(changed) if changed else ""
 
 
-@lru_cache(maxsize=4096)
-def _stored_spec(folder: Path) -> RunSpec:
-    page = folder / "spec.json"
-    return RunSpec.from_json(json.loads(page.read_text()), str(page))
+@lru_cache(maxsize=8192)
+def _stored_spec(place: Place) -> RunSpec:
+    return RunSpec.from_json(json.loads(_bytes(place, "spec.json")), f"{place}: spec.json")
 
 
 def _difference(one: RunSpec, other: RunSpec) -> str:
@@ -245,10 +273,12 @@ def _difference(one: RunSpec, other: RunSpec) -> str:
     return f"{'.'.join(path)}: {a} asked for, {b} stored"
 
 
-def _load(folder: Path, spec: RunSpec) -> Record:
-    curve = pd.read_csv(folder / "curve.csv", float_precision="round_trip")
-    diagnostics = pd.read_csv(folder / "diagnostics.csv", float_precision="round_trip")
-    return Record(spec, curve, diagnostics, json.loads((folder / "provenance.json").read_text()))
+def _load(place: Place, spec: RunSpec) -> Record:
+    curve, diagnostics = (
+        pd.read_csv(io.BytesIO(_bytes(place, name)), float_precision="round_trip")
+        for name in ("curve.csv", "diagnostics.csv")
+    )
+    return Record(spec, curve, diagnostics, json.loads(_bytes(place, "provenance.json")))
 
 
 def _check_version(page: Path) -> None:

@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from benchmark.records import packed
 from benchmark.report import page
 
 MADE = ("verdicts.json", "registry.json", "report.html", "report.md", "tables/*", "figures/*", "studies/*/*")
@@ -21,8 +22,9 @@ def stale(results: Path, cache: Path, protocol: str | None = None) -> list[str]:
     with tempfile.TemporaryDirectory() as scratch:
         fresh = Path(scratch) / "results"
         fresh.mkdir()
-        if (results / "runs").is_dir():
-            (fresh / "runs").symlink_to((results / "runs").resolve())
+        for records in ("runs", packed.FOLDER):
+            if (results / records).is_dir():
+                (fresh / records).symlink_to((results / records).resolve())
         for path in (path for pattern in KEPT for path in results.glob(pattern) if path.is_file()):
             place = fresh / path.relative_to(results)
             place.parent.mkdir(parents=True, exist_ok=True)

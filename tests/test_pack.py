@@ -1,0 +1,141 @@
+"""Packed records read as loose ones, unpack to the same bytes, and are never lost or silently damaged."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from pathlib import Path
+
+import pytest
+from test_store import curve, diagnostics, spec
+
+from benchmark.records import pack as packing
+from benchmark.records import packed
+from benchmark.records.pack import pack, unpack
+from benchmark.records.spec import RunSpec
+from benchmark.records.store import Store
+from mbpo.config import InputError
+
+
+def record_of(store: Store, run: RunSpec, shift: float = 0.0) -> None:
+    frame = curve()
+    frame["episode_return"] += shift
+    store.write(run, frame, diagnostics(), {"commit": "abc"})
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    made = Store(tmp_path / "results", tmp_path / "cache")
+    for seed in range(3):
+        record_of(made, spec(seed=seed))
+    return made
+
+
+def texts(store: Store) -> dict[str, bytes]:
+    return {str(p.relative_to(store.runs)): p.read_bytes() for p in sorted(store.runs.rglob("*")) if p.is_file()}
+
+
+def again(store: Store) -> Store:
+    return Store(store.results, store.cache)
+
+
+def the_pack(store: Store) -> Path:
+    (path,) = packed.packs(store.results)
+    return path
+
+
+def test_packed_records_are_read_as_loose_ones(store: Store) -> None:
+    loose = [store.read(spec(seed=seed)) for seed in range(3)]
+    assert pack(store)[:2] == (3, 1)
+    assert texts(store) == {} and the_pack(store).name == "gym-Hopper-v5-train.parquet"
+    fresh = again(store)
+    assert fresh.missing(spec(seed=seed) for seed in range(4)) == [spec(seed=3)]
+    assert [s.key for s in fresh.specs()] == sorted(r.spec.key for r in loose) and fresh.torn() == []
+    for seed, before in enumerate(loose):
+        after = fresh.read(spec(seed=seed))
+        assert after.curve.equals(before.curve) and after.diagnostics.equals(before.diagnostics)
+        assert after.provenance == before.provenance and fresh.sealed(spec(seed=seed))
+
+
+def test_unpacking_gives_back_the_same_bytes(store: Store) -> None:
+    before = texts(store)
+    pack(store)
+    assert unpack(again(store), "gym:Hopper-v5")[:2] == (3, 1)
+    assert texts(store) == before and packed.packs(store.results) == []
+
+
+def test_a_packed_record_is_never_written_again(store: Store) -> None:
+    pack(store)
+    with pytest.raises(FileExistsError, match="never overwritten"):
+        record_of(again(store), spec(seed=0))
+
+
+def test_later_records_join_the_pack(store: Store) -> None:
+    pack(store)
+    record_of(again(store), spec(seed=7))
+    assert pack(again(store))[:2] == (1, 1)
+    assert again(store).missing(spec(seed=seed) for seed in (0, 1, 2, 7)) == []
+
+
+def test_a_dry_run_changes_nothing(store: Store) -> None:
+    before = texts(store)
+    assert pack(store, dry_run=True) == (3, 1, 0)
+    assert texts(store) == before and packed.packs(store.results) == []
+
+
+def test_a_kill_before_the_folders_are_removed_loses_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = texts(store)
+
+    def killed(folder: Path) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(packing.shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            pack(store)
+    assert texts(store) == before
+    both = again(store)  # packed and loose: each is told once
+    assert len(list(both.specs())) == 3 and both.missing(spec(seed=s) for s in range(3)) == []
+    pack(both)
+    assert texts(store) == {} and again(store).missing(spec(seed=s) for s in range(3)) == []
+
+
+def test_two_records_of_one_key_that_differ_are_refused(store: Store, tmp_path: Path) -> None:
+    pack(store)
+    other = Store(tmp_path / "other", tmp_path / "cache")
+    record_of(other, spec(seed=0), shift=1.0)
+    shutil.copytree(other.runs, store.runs, dirs_exist_ok=True)
+    with pytest.raises(InputError, match="and the loose record of its key differ"):
+        pack(again(store))
+    assert len(texts(store)) == 4
+
+
+def test_a_damaged_pack_is_told_and_stops_nothing_else(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    record_of(store, spec(task="gym:Walker2d-v5"))
+    pack(store)
+    path = next(p for p in packed.packs(store.results) if "Hopper" in p.name)
+    path.write_bytes(path.read_bytes()[:-20])
+    with caplog.at_level(logging.WARNING):
+        fresh = again(store)
+        assert fresh.has(spec(task="gym:Walker2d-v5")) and not fresh.has(spec(seed=0))
+    assert "pack ignored, it cannot be read" in caplog.text
+    record_of(fresh, spec(seed=5))
+    with pytest.raises(InputError, match="cannot be read; mend or remove it"):
+        pack(again(store))
+    with pytest.raises(InputError, match="nothing of it was unpacked"):
+        unpack(again(store))
+
+
+def test_a_changed_row_is_torn(store: Store) -> None:
+    pack(store)
+    path = the_pack(store)
+    rows = list(packed.read(path).values())
+    rows[0].files["curve.csv"] += b"0,0,1.0,1\n"
+    packing._write(path, rows)
+    fresh = again(store)
+    assert [place.name for place in fresh.torn()] == [rows[0].key] and len(list(fresh.specs())) == 2
+
+
+def test_a_task_without_packed_records_is_refused(store: Store) -> None:
+    with pytest.raises(InputError, match="'gym:Ant-v5' has no packed records"):
+        unpack(store, "gym:Ant-v5")
