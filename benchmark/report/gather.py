@@ -61,7 +61,9 @@ def gather(store: Store, protocol: Protocol) -> Data:
     records = tuple(verdicts.read(store, spec) for spec in sorted(wanted, key=_order) if store.has(spec))
     fits = [record for record in records if record.spec.kind == "fit"]
     trains = [record for record in records if record.spec.kind == "train"]
-    curves = frames.curves(trains)
+    # Returns after budgets of two protocols do not belong in one table.
+    mine = {spec.key for spec in own}
+    curves = frames.curves(record for record in trains if record.spec.key in mine)
     return Data(
         ledger=ledger,
         protocol=protocol,

@@ -25,7 +25,7 @@ class Entry(Config):
 class TaskEntry(Entry):
     """One task: where it belongs, and the scores that put its returns on a common scale."""
 
-    suite: Literal["dmc", "gym", "toy"]
+    suite: Literal["dmc", "gym", "toy", "control"]
     paper_seven: bool = False
     obs_dim: int | None = Field(None, ge=1)
     action_dim: int | None = Field(None, ge=1)

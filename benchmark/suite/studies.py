@@ -46,7 +46,7 @@ def load_studies(folder: Path = SUITE) -> dict[str, Study]:
     """
     groups = load_page("claims.yaml", folder)["groups"]
     suite = load_suite(folder)
-    every = [name for name, entry in suite.tasks.items() if entry.suite != "toy"]
+    every = [name for name, entry in suite.tasks.items() if entry.suite in ("dmc", "gym")]
     found = {}
     for name, data in load_page("studies.yaml", folder).items():
         where = f"studies.yaml: {name}"
