@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from scipy import stats as sps
 
+from benchmark.judging import stats
 from benchmark.records.store import Record
 from benchmark.studies.taxonomy import atlas, domains, foresight, rules, study
 from benchmark.studies.taxonomy.atlas import ARMS, CHOICES, OUTCOMES, PREDICTORS
@@ -71,8 +72,8 @@ def test_rank_correlation_is_scipys() -> None:
     for _ in range(20):
         a, b = rng.integers(0, 5, 12).astype(float), rng.normal(size=12)
         a[0] = b[1] = math.nan
-        assert rules.spearman(a, b) == pytest.approx(sps.spearmanr(a[2:], b[2:]).statistic)
-    assert math.isnan(rules.spearman(np.ones(5), np.arange(5.0)))
+        assert stats.spearman(a, b) == pytest.approx(sps.spearmanr(a[2:], b[2:]).statistic)
+    assert math.isnan(stats.spearman(np.ones(5), np.arange(5.0)))
 
 
 def test_auc_is_mann_whitney_and_wilson_its_formula() -> None:
@@ -112,7 +113,7 @@ def test_a_planted_order_is_found_in_tasks_never_seen() -> None:
     half = domains.declared_half(BODIES)
     rule = rules.fit_monotone(x[half], y[half], [b for b, fit in zip(BODIES, half, strict=True) if fit])
     assert (rule.columns, rule.signs) == ((2,), (-1.0,))
-    assert rules.spearman(rule.predict(x[~half]), y[~half]) == pytest.approx(1.0)
+    assert stats.spearman(rule.predict(x[~half]), y[~half]) == pytest.approx(1.0)
     assert rule.text(["a", "b", "c", "d", "e", "f"]) == "- c"
 
 

@@ -90,7 +90,7 @@ def _tasks(criterion: Criterion, family: Mapping[str, Evidence]) -> dict[str, Ou
 
 def adjusted(p: Sequence[float], absent: int = 0) -> list[float]:
     """Holm's p-values over a family in which `absent` further tasks have no data yet."""
-    return stats.holm([*p, *[1.0] * absent])[: len(p)]
+    return stats.holm([*p, *[1.0] * absent])[: len(p)].tolist()
 
 
 def _at_looks(criterion: Criterion, family: Mapping[str, Evidence], planned: int) -> dict[str, Outcome]:

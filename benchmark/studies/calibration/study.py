@@ -103,9 +103,9 @@ def reproduced(family: Family, x: Array, y: Array) -> Array:
         seen = slice(0, planned * look.seeds)
         level = rule.level * look.share
         inside, outside = _sides(rule, x[..., seen], y[..., seen])
-        now = holm(inside) <= level
+        now = stats.holm(inside) <= level
         confirmed |= now & ~closed
-        closed |= now | (holm(outside) <= level)
+        closed |= now | (stats.holm(outside) <= level)
     return confirmed
 
 
@@ -126,16 +126,6 @@ def upper_p(x: Array, y: Array) -> Array:
     """Exact one-sided Mann-Whitney p that `x` (..., n) lies above `y` (..., m), for scores without ties."""
     against = (x[..., :, None] < y[..., None, :]).sum(axis=(-1, -2))
     return stats.untied_cdf(x.shape[-1], y.shape[-1])[against]
-
-
-def holm(p: Array) -> Array:
-    """Holm's adjusted p over the last axis."""
-    order = np.argsort(p, axis=-1)
-    steps = np.take_along_axis(p, order, -1) * np.arange(p.shape[-1], 0, -1)
-    running = np.minimum(1.0, np.maximum.accumulate(steps, axis=-1))
-    adjusted = np.empty_like(running)
-    np.put_along_axis(adjusted, order, running, -1)
-    return adjusted
 
 
 # Under the null

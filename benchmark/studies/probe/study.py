@@ -13,9 +13,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from scipy import stats as sps
 
-from benchmark.judging.stats import Interval
+from benchmark.judging.stats import Interval, spearman
 from benchmark.records.store import Record
 from benchmark.studies import factors
 from benchmark.studies.probe import figures as probe_figures
@@ -148,7 +147,7 @@ def _centred_ranks(frame: pd.DataFrame, name: str) -> pd.Series:
 
 def _over_tasks(frame: pd.DataFrame, cause: str, effect: str) -> Interval:
     """Spearman's correlation, with the percentile bootstrap over tasks."""
-    rho = _spearman(frame[cause].to_numpy(float), frame[effect].to_numpy(float))
+    rho = spearman(frame[cause].to_numpy(float), frame[effect].to_numpy(float))
     pieces = [here[[cause, effect]].to_numpy(float) for _, here in frame.groupby("task", sort=False)]
     if len(pieces) < 5 or math.isnan(rho):
         return Interval(rho, -math.inf, math.inf)
@@ -156,14 +155,7 @@ def _over_tasks(frame: pd.DataFrame, cause: str, effect: str) -> Interval:
     draws = []
     for chosen in rng.integers(len(pieces), size=(_DRAWS, len(pieces))):
         x, y = np.concatenate([pieces[i] for i in chosen]).T
-        draws.append(_spearman(x, y))
+        draws.append(spearman(x, y))
     tail = (1 - factors.CONFIDENCE) / 2
     low, high = np.nanquantile(draws, [tail, 1 - tail])
     return Interval(rho, float(low), float(high))
-
-
-def _spearman(x: np.ndarray, y: np.ndarray) -> float:
-    """NaN where either does not vary."""
-    if len(x) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
-        return math.nan
-    return float(np.corrcoef(sps.rankdata(x), sps.rankdata(y))[0, 1])

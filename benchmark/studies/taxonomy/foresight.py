@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from benchmark.judging import stats
 from benchmark.studies.taxonomy import domains, rules
 from benchmark.studies.taxonomy.atlas import CHOICES, OUTCOMES, PREDICTORS
 from mbpo.config import ModelConfig
@@ -148,7 +149,7 @@ def _score(tasks: pd.DataFrame, outcome: str, predict: Predict, fit: np.ndarray)
         return math.nan, math.nan
     truth, found = tasks[outcome][~fit], predict(fit)[~fit]
     if outcome not in CHOICES:
-        return rules.spearman(found.astype(float), truth.to_numpy(float)), math.nan
+        return stats.spearman(found.astype(float), truth.to_numpy(float)), math.nan
     guess = rules.majority(tasks[outcome][fit].tolist())
     return float((found == truth.to_numpy(str)).mean()), float((truth == guess).mean())
 
@@ -168,7 +169,7 @@ def _judge(
     bodies = tasks["domain"].tolist()
     if outcome not in CHOICES:
         order, truth = found.astype(float), tasks[outcome].to_numpy(float)
-        bounds = domains.over_domains(lambda rows: rules.spearman(order[rows], truth[rows]), bodies)
+        bounds = domains.over_domains(lambda rows: stats.spearman(order[rows], truth[rows]), bodies)
         return _row("spearman", bounds, "domains drawn again", n, [math.nan] * 4)
     right, right_guess = found == tasks[outcome].to_numpy(str), guess == tasks[outcome].to_numpy(str)
     bounds = domains.over_domains(lambda rows: float(right[rows].mean()), bodies)

@@ -17,33 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats as sps
 
-from benchmark.judging.stats import Interval
+from benchmark.judging.stats import Interval, spearman_columns
 from benchmark.studies.taxonomy.domains import Mask, folds
 
 Array = NDArray[np.float64]
 SECOND_PAYS = 0.1
 """Rank correlation that a second predictor must add, in tasks left out of the fit, before a rule may have it."""
-
-
-def spearman(a: Array, b: Array) -> float:
-    """Rank correlation over the tasks that have both; NaN below three of them, or if one does not vary."""
-    both = ~(np.isnan(a) | np.isnan(b))
-    if both.sum() < 3:
-        return math.nan
-    return float(_column_spearman(a[both][:, None], b[both])[0])
-
-
-def _column_spearman(x: Array, y: Array) -> Array:
-    """Of every column of ``x (n, P)`` with ``y (n,)``: ``(P,)``, NaN where either does not vary."""
-    ranks, other = _midranks(x), _midranks(y[:, None])[:, 0]
-    ranks, other = ranks - ranks.mean(0), other - other.mean()
-    size = np.sqrt((ranks**2).sum(0) * (other**2).sum())
-    return np.asarray(np.divide(other @ ranks, size, out=np.full(len(size), math.nan), where=size > 1e-12))
-
-
-def _midranks(x: Array) -> Array:
-    """How many of the n rows of ``x (n, P)`` lie below each, ties as one half; scipy's takes ten times as long."""
-    return np.asarray((x[:, None] > x).sum(1) + 0.5 * (x[:, None] == x).sum(1))
 
 
 @dataclass(frozen=True)
@@ -97,7 +76,7 @@ def fit_monotone(x: Array, y: Array, domains: Sequence[str]) -> Monotone:
         scale = _scale(x[kept])
         signed = _signs(x[kept], y[kept], scale) * scale.standard(x[left])
         held[left] = signed[:, first] + signed[:, second]
-    scores = np.nan_to_num(_column_spearman(held, y), nan=-1.0)
+    scores = np.nan_to_num(spearman_columns(held, y), nan=-1.0)
     one = int(scores[: x.shape[1]].argmax())
     best = int(scores.argmax())
     chosen = pairs[best] if scores[best] >= scores[one] + SECOND_PAYS else (one, one)
@@ -106,7 +85,7 @@ def fit_monotone(x: Array, y: Array, domains: Sequence[str]) -> Monotone:
 
 
 def _signs(x: Array, y: Array, scale: Scale) -> Array:
-    found = np.nan_to_num(_column_spearman(scale.standard(x), y))
+    found = np.nan_to_num(spearman_columns(scale.standard(x), y))
     return np.where(found < 0, -1.0, 1.0)
 
 

@@ -75,14 +75,14 @@ def predictors(tasks: pd.DataFrame) -> pd.DataFrame:
     for predictor in PREDICTORS:
         for outcome in OUTCOMES:
             x, y = tasks[predictor].to_numpy(float), tasks[outcome].to_numpy(float)
-            found = _over_domains(rules.spearman, bodies, x, y)
+            found = _over_domains(stats.spearman, bodies, x, y)
             both = by_domain[[predictor, outcome]].dropna()
             varies = len(both) >= 4 and (both.nunique() > 1).all()
             p = float(sps.spearmanr(both[predictor], both[outcome]).pvalue) if varies else 1.0
             n = int((~np.isnan(x + y)).sum())
             rows.append((predictor, outcome, *found, p, n, len(both)))
     frame = pd.DataFrame(rows, columns=["predictor", "outcome", "spearman", "low", "high", "p", "tasks", "domains"])
-    frame["p_holm"] = stats.holm(frame["p"].tolist())
+    frame["p_holm"] = stats.holm(frame["p"])
     return frame
 
 
@@ -142,7 +142,7 @@ def dimensions(each: pd.DataFrame) -> pd.DataFrame:
             "right": float((direct == above).mean()) if len(told) else math.nan,
             "always_delta": float((~direct).mean()) if len(told) else math.nan,
             "auc": rules.auc(told["increment_ratio"].to_numpy(float), direct),
-            "spearman": rules.spearman(ratio, -error),
+            "spearman": stats.spearman(ratio, -error),
         })  # fmt: skip
     return pd.DataFrame(rows, columns=None if rows else ["task", "domain", "dims", "decided"])
 
