@@ -16,7 +16,8 @@ from toy_envs import DRIFT, PLANTED
 
 from benchmark.records.spec import FitBudget, RunSpec
 from benchmark.running import fit as forensics
-from benchmark.running.fit import FitResult, fit_job, random_transitions
+from benchmark.running.fit import fit_job, random_transitions
+from benchmark.running.job import Result
 from mbpo.buffer import Layout
 from mbpo.config import Method, Target
 from mbpo.diagnostics import REWARD_BINS
@@ -47,7 +48,7 @@ def arm(target: Target, updates: int = 60, **model: Any) -> Method:
     return small(target, model={"updates": updates, **model})
 
 
-def scalars(result: FitResult, step: int | None = None) -> pd.Series:
+def scalars(result: Result, step: int | None = None) -> pd.Series:
     """Scalar measures by name, of the last update by default."""
     table = result.diagnostics[result.diagnostics["dim"] == -1]
     return table[table["step"] == (table["step"].max() if step is None else step)].set_index("measure")["value"]

@@ -24,7 +24,8 @@ from benchmark.records.spec import ProbeBudget, RunSpec
 from benchmark.records.store import COLUMNS, Store
 from benchmark.running import ensure, replays
 from benchmark.running.bench import Bench, batch, evaluators, imagine, learners, settle, traces
-from benchmark.running.probe import ProbeResult, probe
+from benchmark.running.job import Result
+from benchmark.running.probe import probe
 from mbpo.buffer import Layout
 from mbpo.config import Method, SacConfig, Target
 from mbpo.envs.terminations import never
@@ -76,19 +77,19 @@ def bench(seeds: tuple[int, ...] = (0,), scales: tuple[float, ...] = (1.0,), **c
     return Bench(LQR, (), seeds, budget, sac, oracle(*scales), real, never, PLACE)
 
 
-def value(result: ProbeResult, measure: str, dim: int = -1) -> float:
+def value(result: Result, measure: str, dim: int = -1) -> float:
     """The last value of a measure."""
     rows = result.diagnostics.query("measure == @measure and dim == @dim")
     return float(rows["value"].iloc[-1])
 
 
 @pytest.fixture(scope="module")
-def collapsed() -> list[ProbeResult]:
+def collapsed() -> list[Result]:
     """Runs of one seed whose models give the true reward, and half of it."""
     return probe(bench((3, 3), (1.0, 0.5)))
 
 
-def test_a_planted_reward_collapse_shows_with_its_size(collapsed: list[ProbeResult]) -> None:
+def test_a_planted_reward_collapse_shows_with_its_size(collapsed: list[Result]) -> None:
     for result, scale in zip(collapsed, (1.0, 0.5), strict=True):
         part = value(result, "mc_reward_part")
         assert part < -0.5
@@ -102,7 +103,7 @@ def test_a_planted_reward_collapse_shows_with_its_size(collapsed: list[ProbeResu
         assert value(result, "bias_shift") == value(result, "critic_bias", 100) - value(result, "critic_bias", 0)
 
 
-def test_without_synthetic_rows_all_arms_are_the_same_to_the_bit(collapsed: list[ProbeResult]) -> None:
+def test_without_synthetic_rows_all_arms_are_the_same_to_the_bit(collapsed: list[Result]) -> None:
     first, *others = (r.diagnostics.query("dim == 0").reset_index(drop=True) for r in collapsed)
     for other in others:
         pd.testing.assert_frame_equal(first, other, check_exact=True)
@@ -126,7 +127,7 @@ def test_a_run_depends_neither_on_its_companions_nor_on_the_other_shares() -> No
     assert value(both[0], "critic_q", 0) != value(both[1], "critic_q", 0)
 
 
-def assert_same(one: ProbeResult, other: ProbeResult) -> None:
+def assert_same(one: Result, other: Result) -> None:
     pd.testing.assert_frame_equal(one.curve, other.curve, rtol=1e-9)
     pd.testing.assert_frame_equal(one.diagnostics, other.diagnostics, rtol=1e-9)
 

@@ -19,6 +19,7 @@ from benchmark.diagnosis.advice import recommend
 from benchmark.diagnosis.samples import Sample, collect
 from benchmark.diagnosis.signatures import SIGNATURES, Measured, judge, measured
 from benchmark.running import fit as forensics
+from benchmark.running.job import Result
 from benchmark.suite.load import load_suite
 from mbpo import diagnostics
 from mbpo.config import Method
@@ -90,7 +91,7 @@ def examine(
     return judged(sample, fit(sample, model, device, say), seeds)
 
 
-def fit(sample: Sample, model: Mapping[str, Any], device: str, say: Say) -> dict[str, list[forensics.FitResult]]:
+def fit(sample: Sample, model: Mapping[str, Any], device: str, say: Say) -> dict[str, list[Result]]:
     """Every arm on every seed's rows: ``{arm: [a result a seed]}``."""
     place, seeds = engine(device, "fp32"), len(sample.train)
     runs = [Run(_method(sample, arm, model), seed) for arm in ARMS for seed in range(seeds)]
@@ -114,7 +115,7 @@ def _method(sample: Sample, arm: str, model: Mapping[str, Any]) -> Method:
     return method.model_copy(update={"model": changed})
 
 
-def judged(sample: Sample, results: Mapping[str, Sequence[forensics.FitResult]], seeds: int) -> Diagnosis:
+def judged(sample: Sample, results: Mapping[str, Sequence[Result]], seeds: int) -> Diagnosis:
     """Signatures and recommendation of finished fits."""
     train, layout = torch.as_tensor(sample.train), sample.layout
     geometry = {name: value.numpy() for name, value in diagnostics.target_geometry(train, layout).items()}

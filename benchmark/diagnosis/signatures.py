@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmark.running.fit import FitResult
+from benchmark.running.job import Result
 
 RELEVANT = 0.1
 """Noise and errors below this share of a dimension's own standard deviation are ignored: a critic hardly sees them."""
@@ -65,7 +65,7 @@ class Measured:
 
 
 def measured(
-    results: Mapping[str, Sequence[FitResult]],
+    results: Mapping[str, Sequence[Result]],
     spread: Array,
     signal: Array,
     geometry: Mapping[str, Array],
@@ -79,7 +79,7 @@ def measured(
     return Measured(values, spread, signal, geometry, varies)
 
 
-def _last(fit: FitResult) -> dict[str, Array]:
+def _last(fit: Result) -> dict[str, Array]:
     table = fit.diagnostics[fit.diagnostics["step"] == fit.diagnostics["step"].max()]
     return {
         str(name): np.asarray(rows["value"].iloc[0] if rows["dim"].iloc[0] < 0 else rows.sort_values("dim")["value"])

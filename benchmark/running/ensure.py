@@ -281,13 +281,13 @@ def _compare(stored: pd.DataFrame, curve: pd.DataFrame, spec: RunSpec) -> None:
 def fit_job(specs: Sequence[RunSpec], place: Place) -> list[Result]:
     """Fit models on a fixed data set: `benchmark.running.fit` does it."""
     fit = import_module("benchmark.running.fit").fit_job
-    return [Result(*found) for found in fit(specs, cache=place.cache, device=place.device, progress=place.progress)]
+    return list(fit(specs, cache=place.cache, device=place.device, progress=place.progress))
 
 
 def probe_job(specs: Sequence[RunSpec], place: Place) -> list[Result]:
     """Probe critics and policies from a fixed policy: `benchmark.running.probe` does it."""
     probe = import_module("benchmark.running.probe").probe_job
-    return [Result(*found) for found in probe(specs, cache=place.cache, device=place.device, progress=place.progress)]
+    return list(probe(specs, cache=place.cache, device=place.device, progress=place.progress))
 
 
 TRAINERS: dict[str, Trainer] = {"train": train_job, "fit": fit_job, "probe": probe_job}

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -19,6 +18,7 @@ from torch import Tensor
 
 from benchmark.records.spec import Replay, RunSpec
 from benchmark.running import replays
+from benchmark.running.job import Result
 from mbpo import diagnostics, fitting
 from mbpo.buffer import Layout
 from mbpo.diagnostics import Prediction
@@ -30,13 +30,6 @@ from mbpo.streams import Streams, stream_seed
 
 WATCHES = 10
 """Measurements along one fit: the curve of predicted variance over training."""
-
-
-class FitResult(NamedTuple):
-    """The frames of one record: see `benchmark.records.store` for the columns."""
-
-    curve: pd.DataFrame
-    diagnostics: pd.DataFrame
 
 
 def random_transitions(
@@ -85,7 +78,7 @@ def fit_job(
     cache: Path | None = None,
     device: str = "auto",
     progress: Callable[[int, int], None] | None = None,
-) -> list[FitResult]:
+) -> list[Result]:
     """Fit and measure the runs of one lockstep job, in the order of `specs`.
 
     Args:
@@ -127,7 +120,7 @@ def fit_rows(
     held_rows: Tensor,
     place: Engine,
     progress: Callable[[int, int], None] | None = None,
-) -> list[FitResult]:
+) -> list[Result]:
     """Fit runs that share all constants but the target on packed ``train_rows (R, N, W)``.
 
     They are measured on ``held_rows (R, M, W)``; `progress` as for `fit_job`.
@@ -207,10 +200,10 @@ class _Notes:
         self._curves = [[p for p in curve if p[0] < step] for curve, step in zip(self._curves, steps, strict=True)]
         self._rows = [[row for row in rows if row[0] < step] for rows, step in zip(self._rows, steps, strict=True)]
 
-    def results(self) -> list[FitResult]:
+    def results(self) -> list[Result]:
         """One pair of frames a run."""
         return [
-            FitResult(
+            Result(
                 pd.DataFrame(curve, columns=["update", "holdout_mse", "holdout_nll"]),
                 pd.DataFrame(rows, columns=["step", "measure", "dim", "value"]),
             )

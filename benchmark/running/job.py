@@ -15,7 +15,7 @@ from benchmark.words import count
 
 
 class Result(NamedTuple):
-    """What one run returned, as the two tables of a record."""
+    """The tables of one record: see `benchmark.records.store` for the columns."""
 
     curve: pd.DataFrame
     diagnostics: pd.DataFrame

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -36,6 +35,7 @@ from benchmark.running.bench import (
     traces,
 )
 from benchmark.running.fit import data_set, task_layout
+from benchmark.running.job import Result
 from benchmark.running.replays import load_policy
 from mbpo import diagnostics, fitting
 from mbpo.dynamics import GaussianEnsemble
@@ -50,16 +50,9 @@ from mbpo.streams import Streams
 Progress = Callable[[int, int], None]
 
 
-class ProbeResult(NamedTuple):
-    """The frames of one record: see `benchmark.records.store` for the columns."""
-
-    curve: pd.DataFrame
-    diagnostics: pd.DataFrame
-
-
 def probe_job(
     specs: Sequence[RunSpec], *, cache: Path, device: str = "auto", progress: Progress | None = None
-) -> list[ProbeResult]:
+) -> list[Result]:
     """Fit, then probe the runs of one lockstep job, in the order of `specs`.
 
     Args:
@@ -98,9 +91,7 @@ def probe_job(
     return probe(bench, diagnostics.model_report(ensemble, held), progress)
 
 
-def probe(
-    bench: Bench, measured: dict[str, Tensor] | None = None, progress: Progress | None = None
-) -> list[ProbeResult]:
+def probe(bench: Bench, measured: dict[str, Tensor] | None = None, progress: Progress | None = None) -> list[Result]:
     """Both parts for every run of `bench`; `measured` are scalars ``(R,)`` of its models, stored at step 0."""
     notes = _Notes(bench)
     for name, values in (measured or {}).items():
@@ -202,7 +193,7 @@ class _Notes:
             pairs = zip(returns.tolist(), lengths.tolist(), strict=True)
             curve += [(self._shares[q], updates, episode, *pair) for episode, pair in enumerate(pairs)]
 
-    def results(self) -> list[ProbeResult]:
+    def results(self) -> list[Result]:
         """One pair of frames a run, with two scalars that compare the largest share with the start.
 
         ``bias_shift`` is the last bias of the critics at the largest share less that at the smallest,
@@ -217,5 +208,5 @@ class _Notes:
             scalars = {"bias_shift": bias[high] - bias[low], "policy_gain": mine.iloc[-1] - mine.iloc[0]}
             last = int(measures["step"].max())
             added = pd.DataFrame([(last, name, -1, value) for name, value in scalars.items()], columns=DIAGNOSTICS)
-            found.append(ProbeResult(episodes, pd.concat([measures, added], ignore_index=True)))
+            found.append(Result(episodes, pd.concat([measures, added], ignore_index=True)))
         return found
