@@ -323,7 +323,7 @@ def test_precisions_are_compared_from_records(tmp_path: Path, capsys: pytest.Cap
     table = precision.compare(store, "bf16", "fp32")
     out = capsys.readouterr().out
     assert f"bf16 is equivalent to fp32: of {len(table)} comparisons {len(table)} equivalent" in out
-    assert {path.suffix for path in (store.results / "precision").iterdir()} == {".csv", ".md", ".tex", ".png", ".svg"}
+    assert {path.suffix for path in (store.results / "precision").iterdir()} == {".csv", ".png", ".svg"}
     told = section(store.results)
     assert told is not None and told["precisions"][0]["whole"] in out and told["precisions"][0]["rest"] == []
     assert (table["effect"] > 0).all() and (table["verdict"] == "equivalent").all()

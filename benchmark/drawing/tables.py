@@ -18,17 +18,20 @@ TEX: dict[str, str | int | None] = {
 
 
 def write(frame: pd.DataFrame, folder: Path, name: str) -> list[Path]:
-    """Write ``name.csv`` to ten digits, ``name.md`` and ``name.tex`` to fewer.
-
-    Processors differ in the last bits of a sum; the same records give the same bytes on any of them.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"{name}{suffix}" for suffix in (".csv", ".md", ".tex")]
-    rounded = {name: frame[name].map(_to_ten_digits) for name in frame.select_dtypes(["float64", "object"])}
-    frame.assign(**rounded).to_csv(paths[0], index=False, lineterminator="\n")
+    """Write ``name.csv`` to ten digits, ``name.md`` and ``name.tex`` to fewer."""
+    paths = [write_csv(frame, folder, name), folder / f"{name}.md", folder / f"{name}.tex"]
     paths[1].write_text(markdown(frame) + "\n", encoding="utf-8")
     paths[2].write_text(latex(frame) + "\n", encoding="utf-8")
     return paths
+
+
+def write_csv(frame: pd.DataFrame, folder: Path, name: str) -> Path:
+    """Write ``name.csv`` to ten digits: processors differ in the last bits of a sum, the bytes are to be the same."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.csv"
+    rounded = {name: frame[name].map(_to_ten_digits) for name in frame.select_dtypes(["float64", "object"])}
+    frame.assign(**rounded).to_csv(path, index=False, lineterminator="\n")
+    return path
 
 
 def _to_ten_digits(value: object) -> object:

@@ -153,7 +153,10 @@ def build(
     ensure.ensure([*runs(plan, against), *runs(plan, precision)], store, device=device)
     frame = compare(store, precision, against, plan)
     folder, name = store.results / FOLDER, "-".join([precision, "against", against, *([kind] if kind else [])])
-    return frame, [*tables.write(frame, folder, name), *style.save(figures.precision(figure_rows(frame)), folder, name)]
+    return frame, [
+        tables.write_csv(frame, folder, name),
+        *style.save(figures.precision(figure_rows(frame)), folder, name),
+    ]
 
 
 def _values(records: Iterable[Record], name: str, margin: Margin) -> Values:

@@ -89,7 +89,6 @@ def _compared(path: Path) -> dict[str, Any]:
         "whole": whole + KINDS.get(kind, ""),
         "rest": [line.strip() for line in rest],
         "picture": _drawn(lambda width: figures.precision(drawn, width), path.stem, SHIFTS),
-        "markdown": tables.markdown(frame),
     }
 
 

@@ -42,7 +42,7 @@ class Shown:
 
 
 def render(study: Study, store: Store, folder: Path) -> Shown | None:
-    """Write ``folder/<study>/*.{csv,md,png,svg}``; None where no run of the study has a record.
+    """Write ``folder/<study>/*.{csv,png,svg}``; None where no run of the study has a record.
 
     `folder` is ``results/studies``.
     """
@@ -54,7 +54,7 @@ def render(study: Study, store: Store, folder: Path) -> Shown | None:
     made = renderer.tables(records)
     place = folder / study.id
     for name, frame in made.items():
-        tables.write(frame, place, name)
+        tables.write_csv(frame, place, name)
     drawn = renderer.figures(made)
     for name, figure in drawn.items():
         style.save(figure, place, name)
