@@ -1,20 +1,18 @@
 """Gymnasium tasks with known optima and one knob for each thing that is said to break a learned model.
 
-Point masses on springs, pushed by bounded forces under a quadratic cost. scipy's Riccati solver gives the optimum in
+Point masses on springs, pushed by bounded forces under a quadratic cost. The Riccati equation gives the optimum in
 closed form, whatever scale the learner is shown. Importing the module registers the ids, so a task is named
-`gym:benchmark.toys:LQR-v0`; `variant` registers other settings of the knobs for this process.
+`gym:benchmark.toys:LQR-v0`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
 import gymnasium
 import numpy as np
-import scipy.linalg
 from gymnasium import spaces
 
 from mbpo.config import InputError
@@ -101,44 +99,9 @@ class Lqr(gymnasium.Env[np.ndarray, np.ndarray]):
             speed[hit] *= -0.5
         return self._observe(), -self.reward_scale * float(cost), False, False, {}
 
-    @cached_property
-    def value(self) -> np.ndarray:
-        """P of the optimal cost-to-go ``s' P s`` before `reward_scale`, from scipy. Raises `InputError` with a wall."""
-        if self.wall is not None:
-            raise InputError("a task with a wall has no Riccati solution; set wall to None")
-        states, forces = np.eye(2 * MASSES), EFFORT * np.eye(MASSES)
-        return np.asarray(scipy.linalg.solve_discrete_are(self.A, self.B, self.dt * states, self.dt * forces))
-
-    def optimal_action(self, obs: np.ndarray) -> np.ndarray:
-        """The optimal forces ``(MASSES,)`` at an observation, noise or not."""
-        state = np.asarray(obs, np.float64)[: 2 * MASSES] / self.obs_scale
-        weighted = self.B.T @ self.value
-        gain = np.linalg.solve(self.dt * EFFORT * np.eye(MASSES) + weighted @ self.B, weighted @ self.A)
-        return np.asarray(-gain @ state)
-
     def _observe(self) -> np.ndarray:
         noise = self.np_random.normal(0.0, self.noise_scale, self.noise_dims)
         return np.concatenate([self.obs_scale * self.state, noise])
-
-
-def optimal_return(env: Lqr, state: np.ndarray | None = None) -> float:
-    """The largest possible return of an episode from `state`, or its mean over starts; what follows its end is nil.
-
-    An episode lasts `DURATION` seconds, in which the optimal policy brings the masses to rest.
-    """
-    if state is None:
-        return -env.reward_scale * float(np.trace(env.value)) * START**2 / 3
-    return -env.reward_scale * float(state @ env.value @ state)
-
-
-def variant(**knobs: Any) -> str:
-    """The task id of these knobs, registered in this process. Raises `InputError` for an impossible value."""
-    dt = Lqr(**knobs).dt
-    parts = [f"{name}{value}" for name, value in sorted(knobs.items()) if value is not None]
-    name = "-".join(["LQR", *parts]).replace(".", "p").replace("_", "").replace("+", "") + "-v0"
-    if name not in gymnasium.registry:
-        gymnasium.register(name, "benchmark.toys:Lqr", max_episode_steps=round(DURATION / dt), kwargs=knobs)
-    return f"gym:benchmark.toys:{name}"
 
 
 for _name, _knobs in VARIANTS.items():

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from benchmark import cli, toys
+from benchmark import cli
 from benchmark.diagnosis import diagnose as doctor
 from benchmark.diagnosis import page as diagnosis_page
 from benchmark.diagnosis import samples
@@ -202,7 +202,8 @@ def test_a_fit_that_diverged_is_not_judged_and_not_recommended() -> None:
 
 
 def test_observations_beyond_float32s_square_are_survived() -> None:
-    found = doctor.diagnose(toys.variant(obs_scale=1e25), 900, device="cpu", model=TINY).found
+    gymnasium.register("HugeLQR-v0", "benchmark.toys:Lqr", max_episode_steps=100, kwargs={"obs_scale": 1e25})
+    found = doctor.diagnose("gym:HugeLQR-v0", 900, device="cpu", model=TINY).found
     assert found["signatures"]["miscalibration"]["why"] == "the fit diverged"
     assert found["arms"]["ftfl"]["signatures"]["miscalibration"] is not None
     assert found["recommendation"]["normalize"] == "both" and json.dumps(found, allow_nan=False)
@@ -381,6 +382,7 @@ def test_bad_input_is_one_line(arguments: list[str], words: str, capsys: pytest.
 
 PACKAGE = '''
 """A small package of somebody's own, that knows nothing of this project."""
+import gymnasium
 import gymnasium
 import numpy as np
 

@@ -4,15 +4,14 @@ Samples are 1-D arrays of independent per-seed scores. `x` is the arm a claim sp
 with, and an effect is always ``x - y``. Nothing here knows of claims or records; whatever draws numbers takes a seed.
 
 Sources: Mann & Whitney 1947; Streitberg & Roehmel 1986 (exact null distribution under ties); Hodges & Lehmann 1963 and
-Noether 1967 (shift and its interval, conservative under ties); Holm 1979; Schuirmann 1987 (two one-sided tests);
-Agarwal et al. 2021 (rliable's aggregates).
+Noether 1967 (shift and its interval, conservative under ties); Holm 1979; Agarwal et al. 2021 (rliable's aggregates).
 """
 
 from __future__ import annotations
 
 import bisect
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import Literal, NamedTuple
@@ -156,35 +155,6 @@ def shift_interval(x: ArrayLike, y: ArrayLike, confidence: float = 0.90) -> Inte
 def shift_test(x: ArrayLike, y: ArrayLike, margin: float, alternative: Alternative = "greater") -> RankTest:
     """Test that ``x - y`` lies above (or below) `margin`; non-inferiority is a negative margin and "greater"."""
     return mann_whitney(_sample(x) - margin, y, alternative)
-
-
-def equivalence(x: ArrayLike, y: ArrayLike, margin: float) -> RankTest:
-    """Two one-sided tests that ``-margin < x - y < margin``; `p` is the larger of the two."""
-    return max(shift_test(x, y, -margin, "greater"), shift_test(x, y, margin, "less"), key=lambda test: test.p)
-
-
-def probability_of_improvement(x: ArrayLike, y: ArrayLike) -> float:
-    """Chance that a random seed of `x` beats a random seed of `y`, ties as one half."""
-    x, y = _sample(x), _sample(y)
-    return float((np.sign(np.subtract.outer(x, y)).mean() + 1) / 2)
-
-
-def bootstrap_interval(
-    statistic: Callable[..., float],
-    *samples: ArrayLike,
-    confidence: float = 0.95,
-    repetitions: int = 2_000,
-    seed: int = 0,
-) -> Interval:
-    """Percentile interval of ``statistic(*samples)``, each sample resampled independently.
-
-    Descriptive only: at five seeds its nominal 5 % is nearer 10 %, so no verdict rests on it.
-    """
-    arrays = [_sample(values) for values in samples]
-    rng = np.random.default_rng(seed)
-    draws = [statistic(*(rng.choice(a, size=a.size) for a in arrays)) for _ in range(repetitions)]
-    low, high = np.quantile(draws, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return Interval(float(statistic(*arrays)), float(low), float(high))
 
 
 def power(

@@ -119,10 +119,6 @@ class Store:
             raise KeyError(f"no record of {spec.label} ({spec.key}) in {str(self.results)!r}")
         return _load(folder, spec)
 
-    def sealed(self, spec: RunSpec) -> bool:
-        """Whether a change of the record's provenance would show. Raises `KeyError` if there is no record."""
-        return SEAL in self.read(spec).provenance["sha256"]
-
     def records(self) -> Iterator[Record]:
         """Every sound record that this version can read, in the order of folders."""
         yield from (_load(folder, spec) for folder, spec in self._stored())

@@ -119,8 +119,3 @@ def row(one: dict[str, Any]) -> dict[str, Any]:
         "memory_mib": one["peak_memory_bytes"] / 2**20,
         "load_average": (one["where"]["load_average"] or [float("nan")])[0],
     }
-
-
-def measurements(folder: Path) -> pd.DataFrame:
-    """All that is saved in a machine's folder, a row each."""
-    return pd.DataFrame([row(one) for one in saved.read_all(folder).values()], columns=list(COLUMNS))
