@@ -23,7 +23,7 @@ LAYERS: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("running",),
         ("judging", "diagnosis"),
         ("speed",),
-        ("studies.factors",),
+        ("studies.factors", "studies.telling"),
         ("studies.calibration", "studies.grid", "studies.parity", "studies.probe", "studies.taxonomy"),
         ("studies",),
         ("report",),
