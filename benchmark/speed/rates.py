@@ -12,7 +12,6 @@ from statistics import median
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.optimize import nnls
 
 from benchmark.running import cost
 from benchmark.running.cost import Rates, rates
@@ -56,6 +55,8 @@ def alike(found: Sequence[Found]) -> list[Found]:
 
 def _line(rows: Sequence[Found], part: str, work: Callable[[Found], float]) -> tuple[float, float]:
     """Operations per second, and seconds per call beyond them, of one part."""
+    from scipy.optimize import nnls  # half a second to import, which every command would pay
+
     taken = np.array([row["seconds"][part] for row in rows])
     done = np.array([work(row) for row in rows])
     if len({row["runs"] for row in rows}) == 1:
