@@ -90,7 +90,7 @@ def test_a_kill_before_the_folders_are_removed_loses_nothing(store: Store, monke
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(packing.shutil, "rmtree", killed)
+        patch.setattr(packing, "_spend", killed)
         with pytest.raises(KeyboardInterrupt):
             pack(store)
     assert texts(store) == before
@@ -100,7 +100,38 @@ def test_a_kill_before_the_folders_are_removed_loses_nothing(store: Store, monke
     assert texts(store) == {} and again(store).missing(spec(seed=s) for s in range(3)) == []
 
 
-def test_two_records_of_one_key_that_differ_are_refused(store: Store, tmp_path: Path) -> None:
+def test_a_kill_while_a_folder_is_removed_leaves_no_torn_record(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(folder: Path) -> None:
+        (folder / "curve.csv").unlink()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(packing.shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            pack(store)
+    assert again(store).torn() == [] and len(list(again(store).specs())) == 3
+    pack(again(store))
+    assert list(store.runs.rglob("*")) == []
+
+
+def test_a_torn_folder_neither_hides_nor_costs_its_packed_twin(store: Store) -> None:
+    pack(store)
+    row = next(iter(packed.read(the_pack(store)).values()))
+    folder = store.runs / row.slug / row.method / row.key
+    folder.mkdir(parents=True)
+    (folder / "spec.json").write_bytes(row.files["spec.json"])
+    assert len(list(again(store).specs())) == 3
+    with pytest.raises(InputError, match="differs from the packed record of its key"):
+        unpack(again(store))
+    assert again(store).missing(spec(seed=seed) for seed in range(3)) == []
+    shutil.rmtree(folder)
+    assert unpack(again(store))[:2] == (3, 1)
+    assert again(store).torn() == []
+
+
+def test_two_records_of_one_key_that_differ_are_refused(
+    store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     pack(store)
     other = Store(tmp_path / "other", tmp_path / "cache")
     record_of(other, spec(seed=0), shift=1.0)
@@ -108,6 +139,13 @@ def test_two_records_of_one_key_that_differ_are_refused(store: Store, tmp_path: 
     with pytest.raises(InputError, match="and the loose record of its key differ"):
         pack(again(store))
     assert len(texts(store)) == 4
+    caplog.clear()
+    both = again(store)
+    assert both.has(spec(seed=0)) and len(list(both.specs())) == 3
+    assert caplog.text.count("two records of one key differ") == 1
+    with pytest.raises(InputError, match="differs from the packed record of its key"):
+        unpack(both)
+    assert len(packed.packs(store.results)) == 1
 
 
 def test_a_damaged_pack_is_told_and_stops_nothing_else(store: Store, caplog: pytest.LogCaptureFixture) -> None:

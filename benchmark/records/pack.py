@@ -1,8 +1,8 @@
 """Pack loose records into one file per task and kind, and unpack them to the same bytes.
 
 A pack is written aside, flushed, read back and compared byte for byte, and only then takes its place; the loose folders
-go last. A process that is killed in between leaves records that are both packed and loose, and equal: the next call
-goes on.
+go last, each renamed before its files are removed, so that no half of one looks like a record. A process that is killed
+in between leaves records that are both packed and loose, and equal: the next call goes on.
 """
 
 from __future__ import annotations
@@ -19,12 +19,14 @@ import pyarrow.parquet as pq
 
 from benchmark.records import packed
 from benchmark.records.packed import FILES, NAMES, Packed
-from benchmark.records.store import Store
+from benchmark.records.store import Store, sync
 from mbpo.config import InputError
 
 _LEVEL = 19
 _GROUP = 256
 """Records of one row group: what zstd sees at once."""
+_SPENT = "-packed.tmp"
+"""What a packed folder's name ends in while it is removed."""
 
 
 class Done(NamedTuple):
@@ -45,7 +47,11 @@ def pack(store: Store, dry_run: bool = False) -> Done:
         for folder, slug, kind in store.loose()
     ]
     done = Done(len(loose), len({record.pack for _, record in loose}), 0)
-    if dry_run or not loose:
+    if dry_run:
+        return done
+    for left in sorted(store.runs.glob(f"*/*/*{_SPENT}")):  # of a call that was killed
+        _drop(left)
+    if not loose:
         return done
     size = 0
     for path, members in groupby(sorted(loose, key=lambda pair: str(pair[1].pack)), key=lambda pair: pair[1].pack):
@@ -53,17 +59,15 @@ def pack(store: Store, dry_run: bool = False) -> Done:
         _write(path, _merged(path, [record for _, record in group]))
         size += path.stat().st_size
         for folder, _ in group:
-            shutil.rmtree(folder)
-            for parent in (folder.parent, folder.parent.parent):
-                if not any(parent.iterdir()):
-                    parent.rmdir()
+            _spend(folder)
     return done._replace(bytes=size)
 
 
 def unpack(store: Store, task: str = "") -> Done:
     """Write packed records, of one task or all, as loose folders again, and remove their packs.
 
-    Raises `InputError` for a task without packed records, or a pack that cannot be read.
+    Raises `InputError` for a task without packed records, a pack that cannot be read, or a loose record that differs
+    from its packed twin; that pack stays.
     """
     slug = task.replace(":", "-").replace("/", "-")
     chosen = [path for path in packed.packs(store.results) if not task or path.stem.rpartition("-")[0] == slug]
@@ -76,15 +80,12 @@ def unpack(store: Store, task: str = "") -> Done:
             raise InputError(f"{str(path)!r} cannot be read; nothing of it was unpacked")
         for record in found.values():
             folder = store.runs / record.slug / record.method / record.key
-            if folder.exists():
-                continue
-            draft = folder.with_name(f"{record.key}-{os.getpid()}.tmp")
-            draft.mkdir(parents=True)
-            for name, data in record.files.items():
-                (draft / name).write_bytes(data)
-            draft.rename(folder)
+            if not folder.exists():
+                _write_loose(folder, record)
+            elif any(not (folder / name).is_file() for name in FILES) or _files(folder) != record.files:
+                raise InputError(f"{str(folder)!r} differs from the packed record of its key; remove the wrong one")
         records += len(found)
-        path.unlink()
+        path.unlink()  # last: until here every record is still packed
     return Done(records, len(chosen), 0)
 
 
@@ -94,6 +95,32 @@ def _pack_of(store: Store, slug: str, kind: str) -> Path:
 
 def _files(folder: Path) -> dict[str, bytes]:
     return {name: (folder / name).read_bytes() for name in FILES}
+
+
+def _spend(folder: Path) -> None:
+    """Remove a packed record's folder; from the rename on it is no record."""
+    _drop(folder.rename(folder.with_name(folder.name + _SPENT)))
+
+
+def _drop(folder: Path) -> None:
+    """Remove a folder, and the folders of its method and task where they are left empty."""
+    shutil.rmtree(folder)
+    for parent in (folder.parent, folder.parent.parent):
+        if not any(parent.iterdir()):
+            parent.rmdir()
+
+
+def _write_loose(folder: Path, record: Packed) -> None:
+    """Write a record's files beside their place, flushed to disk, and rename."""
+    draft = folder.with_name(f"{record.key}-{os.getpid()}.tmp")
+    draft.mkdir(parents=True)
+    for name, data in record.files.items():
+        with (draft / name).open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    draft.rename(folder)
+    sync(folder.parent)
 
 
 def _merged(path: Path, new: Iterable[Packed]) -> list[Packed]:
@@ -127,6 +154,7 @@ def _write(path: Path, records: list[Packed]) -> None:
     if [_whole(r) for r in packed.read(draft).values()] != [_whole(r) for r in records]:
         raise RuntimeError(f"{draft} does not hold what was packed; the records stay loose")
     draft.replace(path)
+    sync(path.parent)
 
 
 def _whole(record: Packed) -> tuple[str, str, str, dict[str, bytes]]:

@@ -134,12 +134,13 @@ class Store:
                 yield folder, folder.parent.parent.name, spec.kind
 
     def _stored(self) -> Iterator[tuple[Place, RunSpec]]:
-        seen: set[str] = set()
+        seen: dict[str, Place] = {}  # sound ones only: a torn folder must not hide its packed twin
         for folder in self._places():
             if folder.name in seen:  # packed, and not yet removed loose
+                self._compare(seen[folder.name], folder)
                 continue
-            seen.add(folder.name)
             if self._is_sound(folder):
+                seen[folder.name] = folder
                 try:
                     yield folder, _stored_spec(folder)
                 except InputError as error:
@@ -185,7 +186,7 @@ class Store:
                 log.warning("torn record set aside: %s -> %s", folder, aside)
                 folder.rename(aside / folder.name)
             draft.rename(folder)
-            _sync(folder.parent)
+            sync(folder.parent)
         except BaseException:
             shutil.rmtree(draft, ignore_errors=True)
             raise
@@ -198,13 +199,22 @@ class Store:
         places: list[Place] = [folder for folder in [usual, *others] if folder.is_dir()]
         if pack.exists() and (row := packed.read(pack).get(spec.key)) is not None:
             places.append(row)
-        folder = next((place for place in places if self._is_sound(place)), None)
+        sound = [place for place in places if self._is_sound(place)]
+        for other in sound[1:]:
+            self._compare(sound[0], other)
+        folder = sound[0] if sound else None
         if folder is not None and not spec.same_run(stored := _stored_spec(folder)):
             raise InputError(
                 f"{str(folder)!r} has the key of {spec.label} but other constants ({_difference(spec, stored)}): "
                 "a default was changed, so raise NUMERICS_VERSIONS in mbpo/config.py"
             )
         return folder
+
+    def _compare(self, used: Place, other: Place) -> None:
+        """Log once that two sound records of one key differ."""
+        if used not in self._warned and any(_bytes(used, name) != _bytes(other, name) for name in FILES):
+            log.warning("two records of one key differ: %s is read, %s is not; remove the wrong one", used, other)
+            self._warned.add(used)
 
     def _folders(self) -> list[Path]:
         return sorted(path for path in self.runs.glob("*/*/*") if path.is_dir() and path.suffix != ".tmp")
@@ -330,7 +340,7 @@ def _replace(path: Path, text: str) -> None:
     draft.replace(path)
 
 
-def _sync(folder: Path) -> None:
+def sync(folder: Path) -> None:
     """Make a rename in `folder` last through a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
