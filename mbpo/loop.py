@@ -148,7 +148,8 @@ def fit_model(state: TrainState) -> None:
     """Fit target map, input statistics and weights to the real rows; those once held out remain so."""
     assert state.dynamics is not None
     rows = state.real.filled()
-    state.fit_range(rows)
+    if state.method.rollout.clip == "data-range":
+        state.fit_range(rows)
     state.split = fitting.fit(state.dynamics, rows, state.streams, block=state.model_block, kept=state.split)
 
 
