@@ -36,6 +36,8 @@ from benchmark.options import (
 from benchmark.records.spec import Kind
 from benchmark.records.store import Store
 from benchmark.report import status
+from benchmark.report import work as worker
+from benchmark.report.queue import Batch
 from benchmark.running import ensure
 from benchmark.running.cost import hours
 from benchmark.running.progress import Watch, sentence
@@ -117,6 +119,42 @@ def show_status(
         print(f"running: {sentence(job)}")
     for folder in found["torn"]:
         print(f"torn, ignored: {folder}")
+
+
+@app.command()
+def work(
+    protocol: Annotated[list[str] | None, typer.Option(help="may be repeated, in order of preference")] = None,
+    jobs: Annotated[
+        Path | None, typer.Option(help="a file of lines PROTOCOL TASK METHOD, in place of --protocol")
+    ] = None,
+    minutes: Annotated[float, typer.Option(min=0, help="begin no arm after so many minutes")] = float("inf"),
+    max_lockstep: Annotated[int, Count("most runs in one job, a matter of memory")] = ensure.MAX_LOCKSTEP,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="only list what would be trained, in order")] = False,
+    results: Results = RESULTS,
+    cache: Cache = CACHE,
+) -> None:
+    """Train what claims lack, most valuable per hour first, in one process of one thread at the lowest priority."""
+    if jobs and protocol:
+        raise InputError("--jobs names the protocols itself: leave out --protocol")
+    store, known = Store(results, cache), rates.speeds(results, os.environ).rates
+    protocols = [load_suite().protocol(name) for name in _distinct(protocol or ["quick"])]
+    groups = worker.listed(jobs) if jobs else None
+
+    def wanted() -> list[Batch]:
+        if groups is not None:
+            return worker.from_list(groups, store, known)
+        return worker.from_protocols(protocols, store, known)
+
+    if dry_run:
+        for batch in wanted():
+            print(f"{duration(batch.hours * 3600):>12}  {batch.label} ({count(len(batch.specs), 'run')})")
+        return
+    worker.be_polite()
+    with Watch(cache, say, seconds=60):
+        failed = worker.work(wanted, store, say, minutes=minutes, max_lockstep=max_lockstep)
+    if failed:
+        say(f"error: {count(len(failed), 'arm')} could not be trained: {'; '.join(failed)}")
+        raise typer.Exit(1)
 
 
 @app.command()
