@@ -20,7 +20,7 @@ from benchmark.drawing import tables as drawing_tables
 from benchmark.judging import verdicts
 from benchmark.judging.verdicts import Judgement
 from benchmark.records.store import Record, Store
-from benchmark.report import glyphs, pictures, tables, toy_costs
+from benchmark.report import answers, glyphs, pictures, tables, toy_costs
 from benchmark.report.gather import Data, gather, rank
 from benchmark.report.pictures import Picture
 from benchmark.speed.section import section
@@ -52,6 +52,7 @@ def build(results: Path, cache: Path, protocol: str | None = None) -> Path:
     data = gather(store, page)
     verdicts.write_verdicts(store, data.judgements)
     folder = Path(results)
+    answers.write(data.ledger, [row.to_json() for row in data.judgements], folder)
     made = {
         "verdicts": tables.verdicts(data.judgements),
         "fits": tables.fits(data.scalars),

@@ -9,7 +9,16 @@ from pathlib import Path
 from benchmark.records import packed
 from benchmark.report import page
 
-MADE = ("verdicts.json", "registry.json", "report.html", "report.md", "tables/*", "figures/*", "studies/*/*")
+MADE = (
+    "README.md",
+    "verdicts.json",
+    "registry.json",
+    "report.html",
+    "report.md",
+    "tables/*",
+    "figures/*",
+    "studies/*/*",
+)
 KEPT = ("verdicts.json", "registry.json", "tables/calibration.*", "figures/calibration-*", "speed/*/*", "precision/*")
 """Files that a report adds to or tells of, so that the check starts from them as well."""
 
