@@ -66,7 +66,7 @@ def test_mean_and_variance_of_a_linear_gaussian_system_are_recovered() -> None:
         found, logvar = ensemble(LAYOUT.inputs(packed).expand(len(arms), -1, -1))
     obs = LAYOUT.obs(packed).expand(len(arms), 3, -1, -1)
     raw_mean = ensemble.map.decode(obs, found)
-    raw_std = ensemble.map.raw_std((0.5 * logvar).exp())
+    raw_std = (0.5 * logvar).exp() * ensemble.map.scale[:, None, None]
     off = ((raw_mean - mean) / std).square().mean((1, 2)).sqrt()
     ratio = (raw_std / std).log()
     assert float(off.max()) < 0.25, off

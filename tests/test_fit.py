@@ -118,7 +118,7 @@ def test_every_fit_fits_statistics_afresh_and_remembers_the_scale_before() -> No
     first = ensemble.map.scale.clone()
     assert torch.equal(ensemble.scale_before, first)  # nothing has moved yet
     rows[:, 100:] *= 3.0
-    fit(ensemble, rows, streams, kept=kept)
+    fit(ensemble, rows, streams, previous=kept)
     assert not torch.equal(mean, ensemble.input_mean)
     assert torch.equal(ensemble.scale_before, first)
     assert bool((ensemble.map.scale[0] > 1.2 * first[0]).all()) and torch.equal(ensemble.map.scale[1], first[1])
@@ -134,7 +134,7 @@ def test_the_reported_error_is_that_of_rows_never_trained_on(monkeypatch: pytest
         LAYOUT.targets(data).copy_(normal(1, data.shape[1], 3, seed=50 + i))
     kept: Split | None = None
     for n in (60, 120, 180, 240, 300):
-        kept = fit(ensemble, rows[:, :n], streams, kept=kept)
+        kept = fit(ensemble, rows[:, :n], streams, previous=kept)
     assert kept is not None
     trained = {int(i) for batch in batches for i in LAYOUT.mask(batch).flatten().tolist()}
     never = sorted(set(range(300)) - trained)
@@ -362,9 +362,9 @@ def test_a_run_in_lockstep_equals_a_solo_run_in_two_fits(constants: dict[str, An
     owns: list[Split | None] = [None] * 3
     for n in (150, 190):
         rows = runs_of(n, 3)
-        split = fit(together, rows, streams, kept=split)
+        split = fit(together, rows, streams, previous=split)
         for r, (alone, own_streams) in enumerate(solos):
-            own = owns[r] = fit(alone, rows[r : r + 1], own_streams, kept=owns[r])
+            own = owns[r] = fit(alone, rows[r : r + 1], own_streams, previous=owns[r])
             assert torch.equal(split.train[r], own.train[0])
             for p, q in zip(together.parameters, alone.parameters, strict=True):
                 close(p[r], q[0], atol=1e-8)

@@ -260,13 +260,13 @@ def test_a_row_through_its_network_alone_is_that_networks_row(
         found = []
         for n in (1, 2, 3):
             threads(n)
-            found.append(net.chosen(x, member))
+            found.append(net.forward_members(x, member))
         assert called == ["stack_chosen"] * 3
         all_of_them = net(x)
     right = torch.stack([torch.stack([all_of_them[r, member[r, b], b] for b in range(rows)]) for r in range(runs)])
     for one in found:
         same([one], [right])
-    same([net.chosen(x, member)], [right])  # with gradients: the long way
+    same([net.forward_members(x, member)], [right])  # with gradients: the long way
     assert called == ["stack_chosen"] * 3 + ["stack_forward"]
 
 
@@ -283,7 +283,7 @@ def test_networks_that_are_not_there_are_refused() -> None:
             torch.no_grad(),
             pytest.raises(RuntimeError, match=r"members of shape .* in 0 \.\. 2 for 2 runs of 13 rows"),
         ):
-            net.chosen(x, member)
+            net.forward_members(x, member)
 
 
 # The Gaussian likelihood

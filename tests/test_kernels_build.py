@@ -68,16 +68,16 @@ def test_a_compiler_that_fails_is_told_of_once(
 def test_without_a_cache_the_temporary_folder_serves(
     fresh: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    assert building.folder() == fresh / "mbpo"
+    assert building.cache_folder() == fresh / "mbpo"
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     other = tmp_path / f"mbpo-{os.getuid()}"
     (tmp_path / "a file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "a file"))
-    assert building.folder() == other and other.stat().st_mode & 0o777 == 0o700
+    assert building.cache_folder() == other and other.stat().st_mode & 0o777 == 0o700
     monkeypatch.setattr(os, "getuid", lambda: other.stat().st_uid + 1)
     (tmp_path / f"mbpo-{os.getuid()}").mkdir()  # another user's, where this one's would be
     with pytest.raises(OSError, match="can be written to"):
-        building.folder()
+        building.cache_folder()
 
 
 def test_two_processes_may_build_at_once(fresh: Path) -> None:
