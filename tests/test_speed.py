@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from benchmark import cli
 from benchmark.running import cost
 from benchmark.speed import measure, parts
-from benchmark.speed.parts import Parts, brief_fit, of_registers
+from benchmark.speed.parts import Parts, brief_fit, register_precision
 from benchmark.suite.load import load_suite
 from mbpo import loop, sac
 from mbpo.config import Budget, InputError
@@ -198,14 +198,16 @@ def test_without_a_peak_the_fraction_is_of_torchs_product_and_says_so(monkeypatc
 def test_the_peak_is_of_the_precision_that_products_are_made_in(monkeypatch: pytest.MonkeyPatch) -> None:
     has = {"fp32"}
     monkeypatch.setattr(peak, "multiply_adds", lambda precision, rounds: precision if precision in has else None)
-    assert [of_registers(engine("cpu", name)) for name in ("fp32", "fp64")] == ["fp32", None]
+    assert [register_precision(engine("cpu", name)) for name in ("fp32", "fp64")] == ["fp32", None]
     monkeypatch.setattr(parts, "rounds_bf16", lambda device: True)
-    assert of_registers(engine("cpu", "bf16")) == "fp32", "products of rounded numbers are fp32's"
+    assert register_precision(engine("cpu", "bf16")) == "fp32", "products of rounded numbers are fp32's"
     monkeypatch.setattr(parts, "rounds_bf16", lambda device: False)
-    assert of_registers(engine("cpu", "bf16")) is None, "as with units for whole matrices, of which there is no peak"
+    assert register_precision(engine("cpu", "bf16")) is None, (
+        "as with units for whole matrices, of which there is no peak"
+    )
     has.add("bf16")
-    assert of_registers(engine("cpu", "bf16")) == "bf16"
-    assert of_registers(Engine(torch.device("cuda"), torch.float32, "fp32")) is None
+    assert register_precision(engine("cpu", "bf16")) == "bf16"
+    assert register_precision(Engine(torch.device("cuda"), torch.float32, "fp32")) is None
 
 
 def test_a_saved_measurement_says_where_it_was_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

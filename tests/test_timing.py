@@ -79,7 +79,7 @@ def put(results: Path, found: dict[str, Any], cpus: int = 2) -> Path:
 @pytest.mark.parametrize("kernels", [False, True])
 def test_rates_are_found_again_from_what_they_gave(kernels: bool) -> None:
     true = replace(TRUE, kernels=kernels)
-    found = rates.measured([measured(runs, true=true) for runs in (1, 4, 16)], cpus=1)
+    found = rates.rates_of([measured(runs, true=true) for runs in (1, 4, 16)], cpus=1)
     for name, value in vars(true).items():
         assert getattr(found, name) == pytest.approx(value, rel=1e-3), name
 
@@ -91,23 +91,23 @@ def test_one_measurement_gives_its_own_total_back() -> None:
     for device in ("cpu", "NVIDIA H200"):
         row = measured(12, device=device)
         many = specs("train", [TASK], ["mbpo"], "paper", 12)
-        hours = cost.hours(many, rates.measured([row], cpus=1))
+        hours = cost.hours(many, rates.rates_of([row], cpus=1))
         expected = 12 * steps * row["seconds"]["total_per_env_step_per_run"] / 3600
         assert hours == pytest.approx(expected, rel=0.02), device
 
 
 def test_processes_side_by_side_share_the_cpus() -> None:
     rows = [measured(runs) for runs in (1, 4)]
-    one, four = rates.measured(rows, cpus=1), rates.measured(rows, cpus=4)
+    one, four = rates.rates_of(rows, cpus=1), rates.rates_of(rows, cpus=4)
     many = specs("train", [TASK], ["mbpo"], "paper", 4)
     assert cost.hours(many, one) == pytest.approx(4 * cost.hours(many, four))
     on_gpu = [{**row, "device": "NVIDIA H200"} for row in rows]
-    assert rates.measured(on_gpu, cpus=16) == rates.measured(on_gpu, cpus=1)
+    assert rates.rates_of(on_gpu, cpus=16) == rates.rates_of(on_gpu, cpus=1)
 
 
 def test_an_estimate_rests_on_full_precision_and_fewest_threads() -> None:
     rows = [measured(), measured(threads=2), measured(precision="bf16")]
-    assert rates.alike(rows) == rows[:1] and rates.alike(rows[2:]) == rows[2:] and rates.alike([]) == []
+    assert rates.comparable(rows) == rows[:1] and rates.comparable(rows[2:]) == rows[2:] and rates.comparable([]) == []
 
 
 def test_assumed_rates_give_the_hours_that_they_gave() -> None:
@@ -138,7 +138,7 @@ def test_status_estimates_from_the_file_that_it_names(tmp_path: Path, capsys: py
 
 
 def test_status_without_a_measurement_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(saved, "here", lambda results, environ: results / "speed" / "some-machine")
+    monkeypatch.setattr(saved, "own_folder", lambda results, environ: results / "speed" / "some-machine")
     assumed = rates.speeds(tmp_path, {"CUDA_VISIBLE_DEVICES": ""})
     assert assumed.rates == cost.rates() and "assumed speeds" in assumed.words
     path = put(tmp_path, measured())
