@@ -74,7 +74,7 @@ def found_by(kernel: str, one: Sac, rows: Tensor, noise: Tensor) -> list[Tensor]
     return flat(found)
 
 
-def flat(found: sac_kernels.Found) -> list[Tensor]:
+def flat(found: sac_kernels.LossGradients) -> list[Tensor]:
     grads, first, second = found
     return [*grads, first, second]
 

@@ -1,4 +1,4 @@
-"""Tables as files: CSV, Markdown and TeX of one data frame."""
+"""A data frame as CSV, Markdown and TeX."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TEX: dict[str, str | int | None] = {
 
 
 def write(frame: pd.DataFrame, folder: Path, name: str) -> list[Path]:
-    """Write ``name.csv`` to ten digits, ``name.md`` and ``name.tex`` to fewer."""
+    """Write ``name.csv`` with ten digits, ``name.md`` and ``name.tex`` with three; returns the paths."""
     paths = [write_csv(frame, folder, name), folder / f"{name}.md", folder / f"{name}.tex"]
     paths[1].write_text(markdown(frame) + "\n", encoding="utf-8")
     paths[2].write_text(latex(frame) + "\n", encoding="utf-8")
@@ -26,7 +26,7 @@ def write(frame: pd.DataFrame, folder: Path, name: str) -> list[Path]:
 
 
 def write_csv(frame: pd.DataFrame, folder: Path, name: str) -> Path:
-    """Write ``name.csv`` to ten digits: processors differ in the last bits of a sum, the bytes are to be the same."""
+    """Write ``name.csv`` with ten digits: processors differ in the last bits of a sum, files must not."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.csv"
     rounded = {name: frame[name].map(_to_ten_digits) for name in frame.select_dtypes(["float64", "object"])}
@@ -39,7 +39,7 @@ def _to_ten_digits(value: object) -> object:
 
 
 def latex(frame: pd.DataFrame) -> str:
-    """A `tabular` with booktabs rules; numbers to three digits and to the right."""
+    """A `tabular` with booktabs rules; numbers have three digits and are right-aligned."""
     numeric = _numeric(frame)
     lines = ["\\begin{tabular}{" + "".join("r" if right else "l" for right in numeric) + "}", "\\toprule"]
     lines.append(" & ".join(_tex(str(column).replace("_", " ")) for column in frame) + " \\\\")
@@ -51,7 +51,7 @@ def latex(frame: pd.DataFrame) -> str:
 
 
 def _tex(text: str) -> str:
-    """The text with what TeX would read as commands made plain."""
+    """`text` with TeX's special characters escaped."""
     return text.replace("\\|", "|").translate(str.maketrans(TEX))
 
 
@@ -60,7 +60,7 @@ def _numeric(frame: pd.DataFrame) -> list[bool]:
 
 
 def markdown(frame: pd.DataFrame) -> str:
-    """A pipe table; numbers to three digits and to the right."""
+    """A pipe table; numbers have three digits and are right-aligned."""
     numeric = _numeric(frame)
     lines = ["| " + " | ".join(str(column).replace("_", " ") for column in frame) + " |"]
     lines.append("|" + "|".join("--:" if right else "---" for right in numeric) + "|")
