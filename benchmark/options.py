@@ -15,8 +15,8 @@ from mbpo.config import InputError, nearest
 RESULTS, CACHE = Path("results"), Path(".cache")
 
 
-def _count(given: str | int) -> int:
-    text = str(given)  # a default is an int already
+def _count(value: str | int) -> int:
+    text = str(value)  # a default is an int already
     if not text.isdecimal() or int(text) < 1:
         raise ValueError(f"{text!r} is not a whole number of at least 1")
     return int(text)
@@ -32,8 +32,8 @@ def Seed(help: str) -> Any:
     return typer.Option(parser=_seed, metavar="SEED", help=help)
 
 
-def _seed(given: str | int) -> int:
-    text = str(given)
+def _seed(value: str | int) -> int:
+    text = str(value)
     if not text.isdecimal() or int(text) >= 2**31:
         raise ValueError(f"{text!r} is not a whole number from 0 to {2**31 - 1}")
     return int(text)

@@ -13,10 +13,10 @@ class InputError(ValueError):
     """Unusable input. The message is one sentence: what is wrong and how to mend it."""
 
 
-def nearest(given: str, known: Iterable[str]) -> str:
+def nearest(name: str, known: Iterable[str]) -> str:
     """'did you mean X?' for the closest known name, else the list of known names."""
     known = sorted(known)
-    close = difflib.get_close_matches(given, known, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f"did you mean {close[0]!r}?" if close else "known: " + ", ".join(known)
 
 

@@ -86,15 +86,15 @@ def make_split(config: ModelConfig, n: int, streams: Streams, previous: Split | 
     # A side belongs to a slot of the buffer: in a full buffer a new row takes the side of the row that it overwrites.
     # So the side does not depend on the contents of a row, all runs have equal counts, and no row changes sides.
     old, old_held = (0, 0) if previous is None else (previous.size, previous.holdout.shape[1])
-    held = max(1, int(n * config.holdout_ratio))
-    held = held if config.holdout_cap is None else min(held, config.holdout_cap)
-    if n - held < 1:
+    num_held = max(1, int(n * config.holdout_ratio))
+    num_held = num_held if config.holdout_cap is None else min(num_held, config.holdout_cap)
+    if n - num_held < 1:
         raise ValueError(f"{n} rows cannot be split into training and holdout; collect at least 2")
     if previous is not None and n == old:
         return previous
     if n < old:
         raise ValueError(f"a split of {old} rows cannot go on to {n} rows")
-    order, new_held = old + streams.permutation("split", n - old), min(max(held - old_held, 0), n - old)
+    order, new_held = old + streams.permutation("split", n - old), min(max(num_held - old_held, 0), n - old)
     new = Split(train=order[:, new_held:], holdout=order[:, :new_held])
     if previous is None:
         return new
@@ -143,11 +143,11 @@ def _fit_fixed(
     shape = (config.batch_size,) if member_rows is None else (config.ensemble_size, config.batch_size)
     for first in range(0, config.updates, _BLOCK):
         block = min(_BLOCK, config.updates - first)
-        drawn = streams.below("model-batch", n, block, *shape)
+        picks = streams.below("model-batch", n, block, *shape)
         if member_rows is None:
-            index = split.train.gather(1, drawn.flatten(1)).view_as(drawn)
+            index = split.train.gather(1, picks.flatten(1)).view_as(picks)
         else:
-            index = torch.take_along_dim(member_rows[:, None], drawn, dim=-1)
+            index = torch.take_along_dim(member_rows[:, None], picks, dim=-1)
         batches = _batches(rows, index)
         if watch is None:
             run(batches)
@@ -163,8 +163,8 @@ def bootstrap(train: Tensor, config: ModelConfig, streams: Streams) -> Tensor | 
     if config.bootstrap == "shared":
         return None
     n = train.shape[1]
-    drawn = streams.below("bootstrap", n, config.ensemble_size, n)
-    return torch.take_along_dim(train[:, None], drawn, dim=-1)
+    picks = streams.below("bootstrap", n, config.ensemble_size, n)
+    return torch.take_along_dim(train[:, None], picks, dim=-1)
 
 
 def _fit_early(

@@ -106,11 +106,11 @@ def _works(state: TrainState, budget: Budget) -> dict[str, tuple[Work, int]]:
         "block": (lambda: loop.update_block(state), 1),
     }
     if state.dynamics is not None:
-        few, many = FITS[state.engine.device.type]
+        short, long = FITS[state.engine.device.type]
         works |= {
             "rollout": (lambda: loop.branch_rollouts(state), SMALL),
-            "short fit": (lambda: brief_fit(state, few), 1),
-            "long fit": (lambda: brief_fit(state, many), 1),
+            "short fit": (lambda: brief_fit(state, short), 1),
+            "long fit": (lambda: brief_fit(state, long), 1),
         }
 
     def with_products(work: Work) -> Work:
@@ -206,7 +206,7 @@ def _squares(engine: Engine) -> dict[str, Work]:
     """Products of square matrices in the engine's precision; the fastest counts."""
     dtype = torch.bfloat16 if engine.precision == "bf16" and not rounds_bf16(engine.device) else engine.dtype
 
-    def of(size: int) -> Work:
+    def product(size: int) -> Work:
         a, b = (torch.randn(size, size, device=engine.device, dtype=dtype) for _ in range(2))
         out = torch.empty_like(a)
 
@@ -217,4 +217,4 @@ def _squares(engine: Engine) -> dict[str, Work]:
 
         return multiply
 
-    return {f"square {size}": of(size) for size in SQUARES[engine.device.type]}
+    return {f"square {size}": product(size) for size in SQUARES[engine.device.type]}

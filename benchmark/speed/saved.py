@@ -117,6 +117,6 @@ def _gpu_name() -> str | None:
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return None
-    done = subprocess.run([tool, "-L"], capture_output=True, text=True, timeout=30)
-    name = re.match(r"GPU 0: (.+?) \(UUID", done.stdout)
+    listing = subprocess.run([tool, "-L"], capture_output=True, text=True, timeout=30)
+    name = re.match(r"GPU 0: (.+?) \(UUID", listing.stdout)
     return name[1] if name else None

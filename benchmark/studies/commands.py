@@ -27,14 +27,14 @@ def study(
 ) -> None:
     """Train what a study lacks, and write its tables and pictures."""
     studies = import_module("benchmark.suite.studies")
-    chosen, store = studies.study(name), Store(results, cache)
-    missing = store.missing(studies.specs_of(chosen))
+    requested, store = studies.study(name), Store(results, cache)
+    missing = store.missing(studies.specs_of(requested))
     if missing and not no_train:
         estimate = hours(missing, rates.speeds(results, os.environ).rates)
         say(f"{count(len(missing), 'run')} to train, estimated {duration(estimate * 3600)}")
         with Watch(cache, say):
             ensure.ensure(missing, store, device=device)
-    shown = import_module("benchmark.studies.show").render(chosen, store, results / "studies")
+    shown = import_module("benchmark.studies.show").render(requested, store, results / "studies")
     if as_json:
         row = shown and {"runs": shown.present, "wanted": shown.wanted, "sentences": shown.sentences}
         print_json({"study": name, "found": row})

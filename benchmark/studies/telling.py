@@ -21,12 +21,12 @@ def over_tasks(rows: pd.DataFrame) -> str:
     """
     up, down = rows["low"] > 0, rows["high"] < 0
     parts = []
-    for direction, chosen in (("up", up), ("down", down), ("open", ~(up | down))):
-        names = ", ".join(_name(row, rows) for _, row in rows[chosen].iterrows())
-        if chosen.all():
+    for direction, mask in (("up", up), ("down", down), ("open", ~(up | down))):
+        names = ", ".join(_name(row, rows) for _, row in rows[mask].iterrows())
+        if mask.all():
             parts.append(f"{direction} on all {len(rows)} tasks" if len(rows) > 1 else f"{direction} on {names}")
         elif names:
-            parts.append(f"{direction} on {chosen.sum()}{'' if parts else f' of {len(rows)} tasks'} ({names})")
+            parts.append(f"{direction} on {mask.sum()}{'' if parts else f' of {len(rows)} tasks'} ({names})")
     size = f"; middle task {median_task(rows)}" if len(rows) > 1 else f": {effect_size(rows.iloc[0])}"
     return ", ".join(parts) + size
 

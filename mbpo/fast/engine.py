@@ -110,8 +110,8 @@ class Block:
         recording = self._recordings[shapes]
         if recording is None:
             recording = self._recordings[shapes] = self._record(inputs)
-        for fixed, given in zip(recording.inputs, inputs, strict=True):
-            fixed.copy_(given)
+        for fixed, tensor in zip(recording.inputs, inputs, strict=True):
+            fixed.copy_(tensor)
         recording.replay()
         return {name: tensor.clone() for name, tensor in recording.outputs.items()}
 

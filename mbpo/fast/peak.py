@@ -47,6 +47,6 @@ def flops(precision: str, threads: int = 1, rounds: int = ROUNDS) -> float | Non
     """
     clock = time.process_time if threads == 1 else time.perf_counter
     start = clock()
-    done = multiply_adds(precision, threads, rounds)
-    taken = clock() - start
-    return None if done is None else 2 * float(done.sum(dtype=torch.float64)) / taken
+    counts = multiply_adds(precision, threads, rounds)
+    duration = clock() - start
+    return None if counts is None else 2 * float(counts.sum(dtype=torch.float64)) / duration

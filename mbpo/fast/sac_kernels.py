@@ -90,7 +90,7 @@ def _serves(sac: Learner, rows: Tensor, noise: Tensor, nets: Sequence[StackedMLP
 
 
 def _call(
-    name: str, sac: Learner, rows: Tensor, noise: Tensor, nets: Sequence[StackedMLP], of: StackedMLP
+    name: str, sac: Learner, rows: Tensor, noise: Tensor, nets: Sequence[StackedMLP], net: StackedMLP
 ) -> LossGradients | None:
     if not _serves(sac, rows, noise, nets):
         return None
@@ -102,7 +102,7 @@ def _call(
         *(alpha.data_ptr(), config.min_log_std, config.max_log_std, config.log_std == "clip"),
         *(config.discount, config.critic_loss_scale, first.data_ptr(), second.data_ptr()),
     )
-    dw, db = kernels.like_parameters(of.weights)
+    dw, db = kernels.like_parameters(net.weights)
     stacks = [kernels.networks(net.weights, kernels.ACTS[relu], b=kernels.addresses(net.biases)) for net in nets]
     kernels.call(name, arguments, *stacks, kernels.Gradients(dw=kernels.addresses(dw), db=kernels.addresses(db)))
     return [*dw, *db], first, second

@@ -33,9 +33,9 @@ def groups(fits: Sequence[Fit]) -> pd.DataFrame:
     """
     rows = []
     for task, source in dict.fromkeys((f.task, f.source) for f in fits):
-        chosen = [f for f in fits if (f.task, f.source) == (task, source) and f.method in ARMS]
+        in_stratum = [f for f in fits if (f.task, f.source) == (task, source) and f.method in ARMS]
         for group, (start, stop) in task_info(task).groups.items():
-            for (method, measure), values in _values(chosen, start, stop).items():
+            for (method, measure), values in _values(in_stratum, start, stop).items():
                 interval, n = (difference_interval if method in DIFFERENCES else level_interval)(values)
                 if n:
                     rows.append((task, source, method, group, stop - start, measure, *interval, n))

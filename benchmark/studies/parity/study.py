@@ -86,15 +86,15 @@ def learn_sac(
     size = method.sac.batch_size
     measured: Measured = {}
     with one_thread():
-        for done in range(_BLOCK, marks[-1] + 1, _BLOCK):
+        for updates in range(_BLOCK, marks[-1] + 1, _BLOCK):
             index = streams.below("batch-real", rows.shape[1], _BLOCK * size)
             batches = gather_rows(rows, index).view(len(seeds), _BLOCK, size, -1)
             info = block(batches, streams.normal("sac", _BLOCK, 2, size, layout.action_dim))
-            if done in marks:
-                measured["q_mean", done] = info["q_mean"].tolist()
-                measured["temperature", done] = learner.alpha.tolist()
+            if updates in marks:
+                measured["q_mean", updates] = info["q_mean"].tolist()
+                measured["temperature", updates] = learner.alpha.tolist()
                 if say is not None:
-                    say(f"SAC: {done:,} of {marks[-1]:,} updates")
+                    say(f"SAC: {updates:,} of {marks[-1]:,} updates")
     return measured
 
 

@@ -77,10 +77,10 @@ def fit_monotone(x: Array, y: Array, domains: Sequence[str]) -> Monotone:
         signed = _signs(x[train], y[train], scale) * scale.standard(x[test])
         predictions[test] = signed[:, first] + signed[:, second]
     scores = np.nan_to_num(spearman_columns(predictions, y), nan=-1.0)
-    one = int(scores[: x.shape[1]].argmax())
+    best_single = int(scores[: x.shape[1]].argmax())
     best = int(scores.argmax())
-    chosen = pairs[best] if scores[best] >= scores[one] + SECOND_GAIN else (one, one)
-    columns, scale = tuple(dict.fromkeys(chosen)), _scale(x)
+    pair = pairs[best] if scores[best] >= scores[best_single] + SECOND_GAIN else (best_single, best_single)
+    columns, scale = tuple(dict.fromkeys(pair)), _scale(x)
     return Monotone(columns, tuple(float(s) for s in _signs(x, y, scale)[list(columns)]), scale)
 
 
