@@ -41,7 +41,7 @@ def play(
     """Play one episode per environment from ``seeds (R, n)``; `envs` holds R * n environments, run by run.
 
     An episode ends where its environment terminates or truncates it. Actions that are not finite (a
-    diverged policy) are replaced by zero.
+    diverged policy) are taken as zero.
     """
     runs, n = seeds.shape
     obs = envs.reset(seeds.flatten().tolist())

@@ -54,12 +54,12 @@ def serve(x: Tensor, weights: Sequence[Tensor], activation: object) -> bool:
     )
 
 
-def carry_std(high: float) -> bool:
+def exact_std(high: float) -> bool:
     """Whether stds up to ``exp(high)`` are exact; one so small that it is clipped vanishes beside any mean."""
     return high <= _MOST_EXPONENT
 
 
-def carry_gaussian(low: float, high: float) -> bool:
+def exact_gaussian(low: float, high: float) -> bool:
     """Whether `gaussian_gradients` is exact for log-variances within these bounds.
 
     Both bounds and their distance are exponents; with the margin `_NO_EXPONENT` clipping changes nothing but rounding.

@@ -79,7 +79,7 @@ def _serves(sac: Learner, rows: Tensor, noise: Tensor, nets: Sequence[StackedMLP
     runs, layout = len(sac.actor.weights[0]), sac.layout
     return (
         rows.dtype == noise.dtype == torch.float32
-        and kernels.carry_std(sac.config.max_log_std)
+        and kernels.exact_std(sac.config.max_log_std)
         and rows.shape == (runs, rows.shape[1], layout.width)
         and noise.shape == (runs, rows.shape[1], layout.action_dim)
         and rows.stride(-1) == noise.stride(-1) == 1
