@@ -142,7 +142,7 @@ def update(ensemble: GaussianEnsemble, rows: Tensor, active: Sequence[int] | Non
 
 
 def nll_gradients(ensemble: GaussianEnsemble, inputs: Tensor, y: Tensor) -> list[Tensor]:
-    """Gradients of `nll` for `ensemble.parameters`."""
+    """Gradients of `nll` for `ensemble.parameters`; the arguments are those of `nll`."""
     exact = kernels.exact_gaussian(ensemble.config.min_logvar, ensemble.config.max_logvar)
     if isinstance(ensemble.net, StackedMLP) and exact and not ensemble.bounds:
         member_y = y[:, None] if y.dim() == 3 else y

@@ -30,7 +30,7 @@ def mean_and_std(column: Callable[[slice], Tensor], keep: Tensor, stored: torch.
 
 
 def slope(obs: Tensor, target: Tensor, keep: Tensor) -> Tensor:
-    """Regression slope ``(R, D)`` of each target column on its own obs column; 0 for the reward."""
+    """Regression slope ``(R, D)`` of ``target (R, N, D)`` on the same column of ``obs (R, N, O)``; 0 for the reward."""
 
     def padded(rows: slice) -> Tensor:
         return torch.nn.functional.pad(obs[:, rows].double(), (0, 1))

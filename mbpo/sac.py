@@ -140,7 +140,7 @@ def act(sac: Sac, obs: Tensor, noise: Tensor | None) -> Tensor:
 
 
 def sample_action(sac: Sac, scaled_obs: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-    """A reparameterized action ``(R, B, A)`` and its log density ``(R, B)``, tanh's volume included."""
+    """Reparameterized action ``(R, B, A)`` and log density ``(R, B)`` of ``scaled_obs (R, B, O), noise (R, B, A)``."""
     return _squashed(*policy(sac, scaled_obs), noise)
 
 

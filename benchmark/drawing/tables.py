@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,13 +41,9 @@ def _to_ten_digits(value: object) -> object:
 
 def latex(frame: pd.DataFrame) -> str:
     """A `tabular` with booktabs rules; numbers have three digits and are right-aligned."""
-    numeric = _numeric(frame)
-    lines = ["\\begin{tabular}{" + "".join("r" if right else "l" for right in numeric) + "}", "\\toprule"]
-    lines.append(" & ".join(_tex(str(column).replace("_", " ")) for column in frame) + " \\\\")
-    lines.append("\\midrule")
-    for row in frame.itertuples(index=False):
-        cells = [_tex(_cell(value, right)) for value, right in zip(row, numeric, strict=True)]
-        lines.append(" & ".join(cells) + " \\\\")
+    head, *rows = (" & ".join(map(_tex, row)) + " \\\\" for row in _rows(frame))
+    columns = "".join("r" if right else "l" for right in _numeric(frame))
+    lines = [f"\\begin{{tabular}}{{{columns}}}", "\\toprule", head, "\\midrule", *rows]
     return "\n".join([*lines, "\\bottomrule", "\\end{tabular}"])
 
 
@@ -61,13 +58,17 @@ def _numeric(frame: pd.DataFrame) -> list[bool]:
 
 def markdown(frame: pd.DataFrame) -> str:
     """A pipe table; numbers have three digits and are right-aligned."""
+    head, *rows = (f"| {' | '.join(row)} |" for row in _rows(frame))
+    rule = "|".join("--:" if right else "---" for right in _numeric(frame))
+    return "\n".join([head, f"|{rule}|", *rows])
+
+
+def _rows(frame: pd.DataFrame) -> Iterator[list[str]]:
+    """The cells of the head, then of each row."""
+    yield [str(column).replace("_", " ") for column in frame]
     numeric = _numeric(frame)
-    lines = ["| " + " | ".join(str(column).replace("_", " ") for column in frame) + " |"]
-    lines.append("|" + "|".join("--:" if right else "---" for right in numeric) + "|")
     for row in frame.itertuples(index=False):
-        cells = [_cell(value, right) for value, right in zip(row, numeric, strict=True)]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        yield [_cell(value, right) for value, right in zip(row, numeric, strict=True)]
 
 
 def _cell(value: Any, numeric: bool) -> str:

@@ -9,17 +9,7 @@ from typing import Annotated
 
 import typer
 
-from benchmark.options import (
-    CACHE,
-    RESULTS,
-    Cache,
-    Count,
-    Json,
-    Results,
-    precision_named,
-    print_json,
-    say,  # fmt: skip
-)
+from benchmark.options import CACHE, RESULTS, Cache, Count, Json, Results, precision_named, print_json, say
 from benchmark.records.store import Store
 from benchmark.running.progress import Watch
 from mbpo.config import InputError, nearest

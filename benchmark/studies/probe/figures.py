@@ -85,14 +85,8 @@ def chain(points: pd.DataFrame) -> Figure:
     for axis, (cause, effect), (x_label, y_label) in zip(axes, links, pairwise(labels), strict=True):
         for method in methods:
             of_arm = points[points["method"] == method]
-            axis.plot(
-                of_arm[cause],
-                of_arm[effect],
-                MARKERS.get(method, "o"),
-                color=color(method),
-                markersize=4.6,
-                markeredgewidth=0,
-            )
+            marker, hue = MARKERS.get(method, "o"), color(method)
+            axis.plot(of_arm[cause], of_arm[effect], marker, color=hue, markersize=4.6, markeredgewidth=0)
         axis.axhline(0.0, color=SOFT, linewidth=0.9, zorder=1)
         axis.set_xlabel(x_label, loc="left")
         axis.set_ylabel(y_label)

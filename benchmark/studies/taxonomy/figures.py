@@ -43,12 +43,7 @@ def task_map(tasks: pd.DataFrame) -> Figure:
     least = f" ({minus(f'{math.log10(LEAST_SHARE):.0f}')}: a reward that does not vary)"
     axis.set_xlabel("log10 reward share of the summed variance of delta targets" + least)
     axis.set_ylabel("median increment ratio, Var(s' " + minus("-") + " s) / Var(s')")
-    figure.text(
-        0.07,
-        0.955,
-        "Squares: the paper's seven. Color: reward R2 that normalization adds",
-        color=SOFT,
-    )
+    figure.text(0.07, 0.955, "Squares: the paper's seven. Color: reward R2 that normalization adds", color=SOFT)
     bar_axes = figure.add_axes((0.72, 0.955, 0.2, 0.022))
     bar = figure.colorbar(ScalarMappable(norm, LOSS), cax=bar_axes, orientation="horizontal")
     bar.set_ticks([0.0, 0.5, 1.0], labels=["0 or less", "0.5", "1 or more"])
@@ -89,16 +84,9 @@ def increments(tasks: pd.DataFrame) -> Figure:
     figure, axes = canvas(WIDE, 1, 3, 2.4, left=0.55, foot=0.48, head=0.32, gap=0.6, title=0.22)
     skill, rescaling = foresight.equal_skill(tasks), foresight.rescaling(tasks)
     less, mean = "log variance, norm-only less ftfl", f"mean log Var(s') / Var(s' {minus('-')} s)"
+    error, half = "log error, ftfl / norm-only", "half the log of the overall ratio"
     panels = (  # ..., slopes of equal skill and of equal accuracy
-        (
-            "Error",
-            skill,
-            "direct_error_norm",
-            "log error, ftfl / norm-only",
-            "half the log of the overall ratio",
-            1.0,
-            0.0,
-        ),
+        ("Error", skill, "direct_error_norm", error, half, 1.0, 0.0),
         ("Variance, raw units", rescaling, "raw_drop", less, mean, -1.0, 0.0),
         ("Variance, target space", rescaling, "target_drop", less, mean, 0.0, 1.0),
     )
@@ -125,9 +113,7 @@ def foreseen(predictions: pd.DataFrame, scores: pd.DataFrame) -> Figure:
     """Measured ranks of the declared half against the ranks predicted by the fitted and the physical rules."""
     outcomes = [outcome for outcome in OUTCOMES if (predictions["outcome"] == outcome).any()]
     rows = math.ceil(len(outcomes) / 4)
-    figure, axes = canvas(
-        WIDE, rows, 4, 1.55, left=0.45, foot=0.5, head=0.35, gap=0.35, title=0.42, below=0.3
-    )  # fmt: skip
+    figure, axes = canvas(WIDE, rows, 4, 1.55, left=0.45, foot=0.5, head=0.35, gap=0.35, title=0.42, below=0.3)
     for axis, outcome in zip(axes, outcomes, strict=False):
         correlations = []
         for contender, marker, hue in (("fitted", "o", color("ftfl")), ("physics", "D", color("norm-only"))):
