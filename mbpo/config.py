@@ -48,17 +48,17 @@ EARLY_STOPPING_VERSION = 2
 """The version of runs whose model stops early, unless that of their kind is higher. Raise it with fits and probes."""
 
 
-MOST_EXPONENT = 88.0
+MAX_EXPONENT = 88.0
 """In nats. e^88 is the largest whole power of e that float32 holds."""
 
 
 def _check_exponents(**bounds: float) -> None:
     """Raise `ValueError` for a bound of a logarithm if exp of it or of its negative overflows float32."""
     for name, bound in bounds.items():
-        if abs(bound) > MOST_EXPONENT:
+        if abs(bound) > MAX_EXPONENT:
             raise ValueError(
                 f"{name} = {bound}: float32, which trains, cannot hold exp of it and of its negative; "
-                f"give a bound within +-{MOST_EXPONENT:g}"
+                f"give a bound within +-{MAX_EXPONENT:g}"
             )
 
 

@@ -32,8 +32,8 @@ SWITCH = "MBPO_KERNELS"
 _CHOICES = ("native", "torch")
 ACTS: dict[object, int] = {relu: 1, silu: 2}
 """The library's numbers of activations."""
-_MOST_LAYERS = 16
-_MOST_EXPONENT = 87.0
+_MAX_LAYERS = 16
+_MAX_EXPONENT = 87.0
 """``native/vectors.h`` clips exponents to +- this."""
 _NO_EXPONENT = 17.0
 """1 + exp of minus this, 4e-8, is 1 in single precision."""
@@ -47,7 +47,7 @@ def serve(x: Tensor, weights: Sequence[Tensor], activation: object) -> bool:
         x.dtype == weights[0].dtype == torch.float32
         and x.device.type == "cpu"
         and activation in ACTS
-        and len(weights) <= _MOST_LAYERS
+        and len(weights) <= _MAX_LAYERS
         and all(weight.is_contiguous() for weight in weights)
         and not torch.is_autocast_enabled("cpu")
         and library() is not None
@@ -56,7 +56,7 @@ def serve(x: Tensor, weights: Sequence[Tensor], activation: object) -> bool:
 
 def exact_std(high: float) -> bool:
     """Whether stds up to ``exp(high)`` are exact; one so small that it is clipped vanishes beside any mean."""
-    return high <= _MOST_EXPONENT
+    return high <= _MAX_EXPONENT
 
 
 def exact_gaussian(low: float, high: float) -> bool:
@@ -64,7 +64,7 @@ def exact_gaussian(low: float, high: float) -> bool:
 
     Both bounds and their distance are exponents; with the margin `_NO_EXPONENT` clipping changes nothing but rounding.
     """
-    return max(-low, high, high - low + _NO_EXPONENT) <= _MOST_EXPONENT
+    return max(-low, high, high - low + _NO_EXPONENT) <= _MAX_EXPONENT
 
 
 def forward(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], activation: object) -> Tensor:

@@ -136,14 +136,9 @@ def variances(frame: pd.DataFrame) -> Figure:
                 hollow = source != sources[0]
                 marked(axis, value, least, most, tasks.index(task) + shift, _pair_color(level), "os"[hollow], hollow)
         zeroed(axis, limits, f"{title}: log-variance, delta less next_obs")
-    handles = [
-        Line2D([], [], linestyle="", marker="os"[s != sources[0]], color=_pair_color(level), markersize=5,
-               markerfacecolor="white" if s != sources[0] else _pair_color(level))
-        for s, level in series
-    ]  # fmt: skip
+    handles = [_dot("os"[s != sources[0]], _pair_color(level), s != sources[0]) for s, level in series]
     names = [f"{'raw' if level == 'none' else 'normalized'} targets, {source_title(s)}" for s, level in series]
-    figure.legend(handles, names, loc="upper left", bbox_to_anchor=(0, 1), ncol=2, frameon=False, handlelength=1.1,
-                  columnspacing=1.4, borderaxespad=0.2)  # fmt: skip
+    _dots_legend(figure, handles, names, 2)
     figure.set_label(
         "How much less variance the model predicts with next_obs as its target than with delta: right of 0, direct "
         f"prediction lowers it. For raw targets the two units are the same. {INTERVALS}"
@@ -176,7 +171,8 @@ def rivals_figure(frame: pd.DataFrame) -> Figure:
             marked(axis, value, least, most, y, color(arm), ARM_MARKERS.get(arm, "o"), hollow=arm.startswith("mbpo"))
         zeroed(axis, limits, "1 \N{MINUS SIGN} R\u00b2 of mbpo over that of the arm")
         powers(axis, limits)
-    _arm_legend(figure, arms)
+    handles = [_dot(ARM_MARKERS.get(arm, "o"), color(arm), arm.startswith("mbpo")) for arm in arms]
+    _dots_legend(figure, handles, arms, 4)
     figure.set_label(
         "What cures the reward: how many times less of the reward's variance an arm leaves unexplained than mbpo on "
         f"the same rows. Filled arms normalize targets, hollow ones are the rival explanations. {INTERVALS}"
@@ -184,14 +180,14 @@ def rivals_figure(frame: pd.DataFrame) -> Figure:
     return figure
 
 
-def _arm_legend(figure: Figure, arms: Sequence[str]) -> None:
-    handles = [
-        Line2D([], [], linestyle="", marker=ARM_MARKERS.get(a, "o"), color=color(a), markersize=5,
-               markerfacecolor="white" if a.startswith("mbpo") else color(a))
-        for a in arms
-    ]  # fmt: skip
-    figure.legend(handles, arms, loc="upper left", bbox_to_anchor=(0, 1), ncol=4, frameon=False, handlelength=1.1,
-                  columnspacing=1.4, borderaxespad=0.2)  # fmt: skip
+def _dot(marker: str, hue: str, hollow: bool) -> Line2D:
+    face = "white" if hollow else hue
+    return Line2D([], [], linestyle="", marker=marker, color=hue, markersize=5, markerfacecolor=face)
+
+
+def _dots_legend(figure: Figure, handles: Sequence[Line2D], names: Sequence[str], columns: int) -> None:
+    figure.legend(handles, names, loc="upper left", bbox_to_anchor=(0, 1), ncol=columns, frameon=False,
+                  handlelength=1.1, columnspacing=1.4, borderaxespad=0.2)  # fmt: skip
 
 
 @styled
