@@ -1,4 +1,4 @@
-"""What the commands share: options, how they print, and names that are checked before anything starts."""
+"""Options, output and name checks that the commands share."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from mbpo.config import InputError, nearest
 RESULTS, CACHE = Path("results"), Path(".cache")
 
 
-def _count(given: str | int) -> int:
-    text = str(given)  # a default comes as the number that it is
+def _count(value: str | int) -> int:
+    text = str(value)  # a default is an int already
     if not text.isdecimal() or int(text) < 1:
         raise ValueError(f"{text!r} is not a whole number of at least 1")
     return int(text)
@@ -32,8 +32,8 @@ def Seed(help: str) -> Any:
     return typer.Option(parser=_seed, metavar="SEED", help=help)
 
 
-def _seed(given: str | int) -> int:
-    text = str(given)
+def _seed(value: str | int) -> int:
+    text = str(value)
     if not text.isdecimal() or int(text) >= 2**31:
         raise ValueError(f"{text!r} is not a whole number from 0 to {2**31 - 1}")
     return int(text)
@@ -46,17 +46,17 @@ ProtocolName = Annotated[str, typer.Option(help="smoke, quick, reduced or paper"
 
 
 def precision_named(name: str) -> Precision:
-    """Raises `InputError` that names the nearest precision."""
+    """`name` as a precision. Raises `InputError` that names the nearest one."""
     if name not in get_args(Precision):
         raise InputError(f"unknown precision {name!r}; {nearest(name, get_args(Precision))}")
     return cast(Precision, name)
 
 
 def say(line: str) -> None:
-    """A line on standard error."""
+    """Print a line on standard error."""
     print(line, file=sys.stderr, flush=True)
 
 
 def print_json(data: Any) -> None:
-    """`data` on standard output."""
+    """Print `data` as JSON on standard output."""
     print(json.dumps(data, indent=1))

@@ -1,4 +1,4 @@
-"""Gymnasium tasks with known optima and one knob for each thing that is said to break a learned model.
+"""Gymnasium tasks with known optima and a knob for each suspected cause of a bad model.
 
 Point masses on springs, pushed by bounded forces under a quadratic cost. The Riccati equation gives the optimum in
 closed form, whatever scale the learner is shown. Importing the module registers the ids, so a task is named
@@ -35,9 +35,9 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "ContactLQR-v0": {"wall": 0.25},
     }
 )
-"""Registered ids and their knobs. SmallRewardLQR turns the same knob as TinyRewardLQR, no further than an agent that is
-paid exactly still learns. SmoothLQR is the stress test of direct prediction: steps of a fiftieth of a second, a
-reward per second twenty times the cost."""
+"""Registered ids and their knobs. SmallRewardLQR turns the knob of TinyRewardLQR only so far that an agent with exact
+rewards still learns. SmoothLQR is the stress test of direct prediction: steps of a fiftieth of a second, and a reward
+per second of twenty times the cost."""
 
 
 class Lqr(gymnasium.Env[np.ndarray, np.ndarray]):
@@ -47,10 +47,13 @@ class Lqr(gymnasium.Env[np.ndarray, np.ndarray]):
         obs_scale: factor of the observed state. The reward does not see it.
         reward_scale: factor of the reward.
         dt: seconds per step. Small steps make increments small beside the state.
-        noise_dims: further observations of white noise, in the group `noise`, which nothing depends on.
+        noise_dims: further observations of white noise, in the group `noise`; nothing depends on them.
         noise_scale: their standard deviation.
-        wall: distance at which a mass bounces and loses half of its speed; None for none. It takes the formula for the
-            optimum away.
+        wall: distance at which a mass bounces and loses half of its speed; None for none. With a wall there is no
+            formula for the optimum.
+
+    Raises:
+        InputError: a knob out of its range.
     """
 
     def __init__(
@@ -93,10 +96,10 @@ class Lqr(gymnasium.Env[np.ndarray, np.ndarray]):
         cost = self.dt * (self.state @ self.state + EFFORT * force @ force)
         self.state = self.A @ self.state + self.B @ force
         if self.wall is not None:
-            place, speed = self.state[:MASSES], self.state[MASSES:]
-            hit = np.abs(place) > self.wall
-            place[hit] = np.sign(place[hit]) * self.wall
-            speed[hit] *= -0.5
+            position, velocity = self.state[:MASSES], self.state[MASSES:]
+            outside = np.abs(position) > self.wall
+            position[outside] = np.sign(position[outside]) * self.wall
+            velocity[outside] *= -0.5
         return self._observe(), -self.reward_scale * float(cost), False, False, {}
 
     def _observe(self) -> np.ndarray:

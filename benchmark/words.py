@@ -1,4 +1,4 @@
-"""How numbers, counts, spans of time and tasks are said, in tables and in sentences alike."""
+"""Text of numbers, counts, durations and task names, the same in tables and in sentences."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def minus(text: str) -> str:
-    """The text with true minus signs."""
+    """`text` with true minus signs."""
     return text.replace("-", "\N{MINUS SIGN}")
 
 
@@ -22,7 +22,7 @@ DASH, TIMES = "\N{EN DASH}", "\N{MULTIPLICATION SIGN}"
 
 
 def number(value: float | None) -> str:
-    """Three significant digits (two below 0.1), thousands apart, a true minus; a dash for what does not exist."""
+    """Three significant digits (two below 0.1), commas between thousands, a true minus; a dash for None and NaN."""
     if value is None or not math.isfinite(value):
         return DASH
     size = abs(value)
@@ -36,12 +36,12 @@ def number(value: float | None) -> str:
 
 
 def interval(bounds: Sequence[float | None] | None) -> str:
-    """``[low, high]`` in the same manner."""
+    """``[low, high]``, each by `number`; a dash for None."""
     return DASH if bounds is None else f"[{number(bounds[0])}, {number(bounds[1])}]"
 
 
 def plain(value: Any) -> str:
-    """A constant as a reader would type it."""
+    """A constant as a reader would write it."""
     if value is None:
         return "none"
     if isinstance(value, bool):
@@ -71,5 +71,5 @@ def duration(seconds: float) -> str:
 
 
 def in_hours(hours: float) -> str:
-    """'0.3 h', '530 h': one unit throughout, so that a column of estimates can be compared at a glance."""
+    """'0.3 h', '530 h': always in hours, so that a column of estimates is easy to compare."""
     return f"{hours:.2g} h" if hours < 100 else f"{hours:.0f} h"

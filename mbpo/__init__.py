@@ -17,15 +17,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from mbpo._versions import check_versions
-from mbpo.config import (
-    Budget,
-    InputError,
-    Method,
-    ModelConfig,
-    RolloutConfig,
-    SacConfig,
-    Target,
-)
+from mbpo.config import Budget, InputError, Method, ModelConfig, RolloutConfig, SacConfig, Target
 
 if TYPE_CHECKING:
     from mbpo.loop import Row, Run, train

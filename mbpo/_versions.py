@@ -1,7 +1,7 @@
-"""The combinations of packages that are known to break, refused at import in one sentence.
+"""Refuses combinations of packages that are known to break, at import and in one sentence.
 
-Reads package metadata only and imports none of the packages it judges. `RULES` is the table of what is
-checked: requirement, reason, mend, and whether the core needs the package at all. `pyproject.toml` states
+It reads package metadata and imports none of the packages. `RULES` is the table of what is checked:
+requirement, reason, mend, and whether the core needs the package at all. `pyproject.toml` states
 the same requirements to pip; this check is for environments that pip was not asked to keep whole.
 """
 
@@ -37,7 +37,7 @@ _UNKNOWN = "is not the release that this project's numbers come from"
 RULES = (
     Rule("torch", ">=2.13,<2.14", _UNKNOWN, "torch==2.13.0"),
     Rule("dm_control", "==1.0.50", _UNKNOWN, "dm_control==1.0.50 mujoco==3.17.0"),
-    # Both were seen: 4.0.0 has lost a field that dm_control reads, 3.16.0 does not have one yet.
+    # Both were tried: 4.0.0 has lost a field that dm_control reads, 3.16.0 does not have one yet.
     Rule("mujoco", "<3.18", "breaks dm_control 1.0.50 (suite.load fails with flex_vertedge)", "mujoco==3.17.0"),
     Rule("mujoco", ">=3.17", "is too old for dm_control 1.0.50 (suite.load fails)", "mujoco==3.17.0"),
     Rule("gymnasium", ">=1.4,<1.5", _UNKNOWN, "gymnasium[mujoco]==1.4.0 mujoco==3.17.0"),
@@ -47,7 +47,7 @@ RULES = (
 )
 
 PYTHON = (3, 11)
-"""The oldest Python that is taken."""
+"""The oldest supported Python."""
 
 OVERRIDE = "MBPO_ANY_VERSIONS"
 """Set to 1, this environment variable turns the error into a warning: for a machine that has its own torch."""
@@ -84,9 +84,9 @@ def find_conflict(versions: Mapping[str, str]) -> str | None:
 
 
 def installed() -> dict[str, str]:
-    """Versions of Python and of the packages in `RULES` that this interpreter finds."""
-    found = {package: _installed(package) for package in dict.fromkeys(rule.package for rule in RULES)}
-    return {"python": platform.python_version()} | {name: version for name, version in found.items() if version}
+    """Installed versions of Python and of the packages in `RULES`, by name."""
+    versions = {package: _installed(package) for package in dict.fromkeys(rule.package for rule in RULES)}
+    return {"python": platform.python_version()} | {name: version for name, version in versions.items() if version}
 
 
 @functools.cache
@@ -115,5 +115,5 @@ def _installed(package: str) -> str | None:
         header = metadata.distribution(package).read_text("METADATA") or ""
     except metadata.PackageNotFoundError:
         return None
-    found = re.search(r"^Version: *(\S+)", header, re.MULTILINE)  # a full parse of every header takes ten times as long
-    return found.group(1) if found else None
+    line = re.search(r"^Version: *(\S+)", header, re.MULTILINE)  # a full parse of every header takes ten times as long
+    return line.group(1) if line else None

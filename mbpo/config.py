@@ -35,30 +35,30 @@ _NEVER = 2**62
 
 RunKind = Literal["train", "fit", "probe"]
 NUMERICS_VERSIONS: dict[RunKind, int] = {"train": 2, "fit": 1, "probe": 1}
-"""What this code makes of each kind of run; part of the run's key, so that old and new numbers never meet.
+"""The version of the numbers of each kind of run. It is part of a run's key, so old and new numbers never mix.
 
-Raise a kind's version when the same constants and seed give its runs other numbers, and only then: a kind that did not
-move keeps its records. `train` is online training, `fit` a model on a fixed data set, `probe` critics and policies from
-a fixed policy. The history, a line for each raise:
+Raise a kind's version if the same constants and seed give its runs other numbers, and only then: a kind that did not
+change keeps its records. `train` is online training, `fit` a model on a fixed data set, `probe` critics and policies
+from a fixed policy. The history, a line for each raise:
 
 * train 2: other initial weights of the actor; a row that was held out once stays held out in later fits.
 * fits and probes of a model that stops early, 2 (`EARLY_STOPPING_VERSION`): the last, partial batch of an epoch counts.
 """
 EARLY_STOPPING_VERSION = 2
-"""The version of fits and probes whose model stops early. It is raised with theirs, and never falls below it."""
+"""The version of runs whose model stops early, unless that of their kind is higher. Raise it with fits and probes."""
 
 
-MOST_EXPONENT = 88.0
-"""In nats: e^88 is the last whole power of e that float32 holds."""
+MAX_EXPONENT = 88.0
+"""In nats. e^88 is the largest whole power of e that float32 holds."""
 
 
 def _check_exponents(**bounds: float) -> None:
-    """Refuse bounds of logarithms whose exp, or whose negative's, overflows float32."""
+    """Raise `ValueError` for a bound of a logarithm if exp of it or of its negative overflows float32."""
     for name, bound in bounds.items():
-        if abs(bound) > MOST_EXPONENT:
+        if abs(bound) > MAX_EXPONENT:
             raise ValueError(
                 f"{name} = {bound}: float32, which trains, cannot hold exp of it and of its negative; "
-                f"give a bound within +-{MOST_EXPONENT:g}"
+                f"give a bound within +-{MAX_EXPONENT:g}"
             )
 
 
@@ -134,7 +134,7 @@ class ModelConfig(Config):
         le=10_000_000,
     )
     patience: int = constant(
-        5, "epochs without an improving member that are borne", unit="epochs", source="[C] jannerm", ge=0
+        5, "most epochs without an improving member; one more ends the fit", unit="epochs", source="[C] jannerm", ge=0
     )
     improvement: float = constant(0.01, "relative fall of holdout error that counts", source="[C] jannerm", gt=0, lt=1)
     max_epochs: int = constant(
@@ -370,17 +370,17 @@ class Method(Config):
 
     @property
     def obs_fit_every(self) -> int:
-        """Env steps after the random phase between two fits of what the learner's observations are z-scored by."""
+        """Env steps between two fits of the mean and std that z-score the learner's observations, after the first."""
         every = ModelConfig().fit_every if self.model is None else self.model.fit_every
         return every if self.sac.obs_norm == "running" else _NEVER
 
     def shared(self) -> Method:
-        """This method less its target: what all runs of one lockstep job have in common."""
+        """This method with the default target: what all runs of one lockstep job share."""
         return self.model_copy(update={"target": Target()})
 
 
 class Budget(Config):
-    """How long to train and how to look."""
+    """Length of training and cadence of evaluation."""
 
     env_steps: int = constant(
         500_000, "length of training", unit="env steps", source="[C] STFL: DMC 500k, Gym 300k", ge=1, le=1_000_000_000

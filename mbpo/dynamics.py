@@ -47,20 +47,20 @@ class GaussianEnsemble:
 
     @property
     def parameters(self) -> list[Tensor]:
-        """All that Adam moves: the networks and, if learned, the bounds."""
+        """What Adam trains: the networks and, if learned, the bounds."""
         return [*self.net.parameters, *self.bounds]
 
     def __call__(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log-variance in target space, ``(R, E, B, D)`` each.
 
-        ``inputs`` are raw ``(obs, action)``: ``(R, B, O + A)``, or ``(R, E, B, O + A)`` with rows of
-        each member's own.
+        ``inputs`` are raw ``(obs, action)``: ``(R, B, O + A)``, or ``(R, E, B, O + A)`` if each member has
+        rows of its own.
         """
         return self._bounded(self.net(self.scaled(inputs)), self.min_logvar, self.max_logvar)
 
     @staticmethod
     def _bounded(out: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and log-variance ``(..., D)`` of what a network gives, ``(..., 2 D)``."""
+        """Mean and bounded log-variance ``(..., D)`` from network outputs ``(..., 2 D)``."""
         mean, raw = out.chunk(2, dim=-1)
         logvar = high - softplus(high - raw)
         return mean, low + softplus(logvar - low)
@@ -71,16 +71,16 @@ class GaussianEnsemble:
         return (inputs - self.input_mean[:, None]) / self.input_std[:, None]
 
     def sample(self, obs: Tensor, action: Tensor, member: Tensor, noise: Tensor) -> Tensor:
-        """One raw ``(next_obs, reward)`` a row, from one elite a row: ``(R, B, D)``.
+        """A sample of raw ``(next_obs, reward)`` for each row, from one elite per row: ``(R, B, D)``.
 
         Args:
             obs: ``(R, B, O)``.
             action: ``(R, B, A)``.
-            member: ``(R, B)`` uniform on [0, 1), picks the elite (jannerm fake_env: i.i.d. a row).
+            member: ``(R, B)`` uniform on [0, 1), picks the elite (jannerm fake_env: i.i.d. per row).
             noise: ``(R, B, D)`` standard normal.
         """
-        place = (member * self.elites.shape[1]).long().clamp(max=self.elites.shape[1] - 1)
-        out = self.net.chosen(self.scaled(torch.cat([obs, action], dim=-1)), self.elites.gather(1, place))
+        rank = (member * self.elites.shape[1]).long().clamp(max=self.elites.shape[1] - 1)
+        out = self.net.forward_members(self.scaled(torch.cat([obs, action], dim=-1)), self.elites.gather(1, rank))
         mean, logvar = self._bounded(out, self.min_logvar[:, 0], self.max_logvar[:, 0])
         y = mean + (0.5 * logvar).exp() * noise
         return self.map.decode(obs, y)
@@ -110,17 +110,17 @@ class GaussianEnsemble:
 def _network(config: ModelConfig, inputs: int, outputs: int, streams: Streams) -> StackedMLP | TwoHeads:
     """The untrained network from `inputs` to mean and raw log-variance of `outputs` targets."""
 
-    def made(stream: str, targets_: int) -> StackedMLP:
-        sizes, generators = (inputs, *config.hidden_dims, 2 * targets_), streams.generators(stream, "cpu")
+    def mlp(stream: str, num_targets: int) -> StackedMLP:
+        sizes, generators = (inputs, *config.hidden_dims, 2 * num_targets), streams.generators(stream, "cpu")
         return stacked_mlp(sizes, config.ensemble_size, config.init, silu, generators, streams.device, streams.dtype)
 
     if config.reward_head == "shared":
-        return made("init-dynamics", outputs)
-    return TwoHeads(made("init-dynamics", outputs - 1), made("init-dynamics-reward", 1))
+        return mlp("init-dynamics", outputs)
+    return TwoHeads(mlp("init-dynamics", outputs - 1), mlp("init-dynamics-reward", 1))
 
 
 def nll(ensemble: GaussianEnsemble, inputs: Tensor, y: Tensor) -> Tensor:
-    """The training loss less its decay (which Adam adds to the gradient): a scalar.
+    """The training loss as a scalar, without weight decay, which Adam adds to the gradient.
 
     Args:
         ensemble: the networks.
@@ -136,26 +136,28 @@ def nll(ensemble: GaussianEnsemble, inputs: Tensor, y: Tensor) -> Tensor:
 
 
 def update(ensemble: GaussianEnsemble, rows: Tensor, active: Sequence[int] | None = None) -> dict[str, Tensor]:
-    """One Adam step on ``rows (R, B, W)``, or ``(R, E, B, W)`` with a batch for each member; nothing to report."""
+    """One Adam step on ``rows (R, B, W)``, or ``(R, E, B, W)`` with a batch per member. Returns an empty dict."""
     ensemble.adam.step(nll_gradients(ensemble, ensemble.layout.inputs(rows), ensemble.encode(rows)), active)
     return {}
 
 
 def nll_gradients(ensemble: GaussianEnsemble, inputs: Tensor, y: Tensor) -> list[Tensor]:
-    """Gradients of `nll` for `ensemble.parameters`."""
-    carried = kernels.carry_gaussian(ensemble.config.min_logvar, ensemble.config.max_logvar)
-    if isinstance(ensemble.net, StackedMLP) and carried and not ensemble.bounds:
-        each = y[:, None] if y.dim() == 3 else y
-        found = ensemble.net.gaussian_gradients(ensemble.scaled(inputs), each, ensemble.min_logvar, ensemble.max_logvar)
-        if found is not None:
-            return found
+    """Gradients of `nll` for `ensemble.parameters`; the arguments are those of `nll`."""
+    exact = kernels.exact_gaussian(ensemble.config.min_logvar, ensemble.config.max_logvar)
+    if isinstance(ensemble.net, StackedMLP) and exact and not ensemble.bounds:
+        member_y = y[:, None] if y.dim() == 3 else y
+        grads = ensemble.net.gaussian_gradients(
+            ensemble.scaled(inputs), member_y, ensemble.min_logvar, ensemble.max_logvar
+        )
+        if grads is not None:
+            return grads
     return gradients(nll(ensemble, inputs, y), ensemble.parameters)
 
 
 def updates(step: Callable[[Tensor], object], batches: Tensor) -> dict[str, Tensor]:
-    """K updates, one after the other, on ``batches (K, R, B, W)`` or ``(K, R, E, B, W)``.
+    """K updates in sequence on ``batches (K, R, B, W)`` or ``(K, R, E, B, W)``; `step` is `update` of one ensemble.
 
-    `step` is `update` of one ensemble.
+    Returns an empty dict.
     """
     for rows in batches:
         step(rows)

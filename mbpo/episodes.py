@@ -17,7 +17,7 @@ Actor = Callable[[Tensor], tuple[Tensor, Tensor | None]]
 
 @dataclass
 class Trace:
-    """What one episode went through, step by step."""
+    """One episode, step by step."""
 
     obs: list[np.ndarray] = field(default_factory=list)  # (O,)
     action: list[np.ndarray] = field(default_factory=list)  # (A,)
@@ -38,7 +38,7 @@ class Episodes:
 def play(
     envs: EnvBatch, actor: Actor, seeds: Tensor, device: torch.device, dtype: torch.dtype, record: bool = False
 ) -> Episodes:
-    """One episode per environment, from ``seeds (R, n)``; `envs` holds R * n environments, run by run.
+    """Play one episode per environment from ``seeds (R, n)``; `envs` holds R * n environments, run by run.
 
     An episode ends where its environment terminates or truncates it. Actions that are not finite (a
     diverged policy) are taken as zero.
@@ -50,16 +50,16 @@ def play(
     active = np.arange(runs * n)
     while len(active):
         action, log_prob = actor(torch.as_tensor(obs, device=device, dtype=dtype).view(runs, n, -1))
-        chosen = np.nan_to_num(action.reshape(runs * n, -1).cpu().numpy(), nan=0.0, posinf=0.0, neginf=0.0)
-        density = None if log_prob is None else log_prob.flatten().cpu().numpy()
-        next_obs, reward, terminated, truncated = envs.step(chosen[active], which=active.tolist())
-        for place, i in enumerate(active if record else ()):
+        actions = np.nan_to_num(action.reshape(runs * n, -1).cpu().numpy(), nan=0.0, posinf=0.0, neginf=0.0)
+        log_probs = None if log_prob is None else log_prob.flatten().cpu().numpy()
+        next_obs, reward, terminated, truncated = envs.step(actions[active], which=active.tolist())
+        for row, i in enumerate(active if record else ()):
             trace = traces[i]
             trace.obs.append(obs[i].copy())
-            trace.action.append(chosen[i])
-            trace.reward.append(float(reward[place]))
-            trace.log_prob.append(0.0 if density is None else float(density[i]))
-            trace.terminated = bool(terminated[place])
+            trace.action.append(actions[i])
+            trace.reward.append(float(reward[row]))
+            trace.log_prob.append(0.0 if log_probs is None else float(log_probs[i]))
+            trace.terminated = bool(terminated[row])
         returns[active] += reward
         lengths[active] += 1
         obs[active] = next_obs

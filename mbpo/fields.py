@@ -10,13 +10,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 
 class InputError(ValueError):
-    """What a caller gave cannot be used. The message is one sentence that says what and the mend."""
+    """Unusable input. The message is one sentence: what is wrong and how to mend it."""
 
 
-def nearest(given: str, known: Iterable[str]) -> str:
+def nearest(name: str, known: Iterable[str]) -> str:
     """'did you mean X?' for the closest known name, else the list of known names."""
     known = sorted(known)
-    close = difflib.get_close_matches(given, known, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f"did you mean {close[0]!r}?" if close else "known: " + ", ".join(known)
 
 
@@ -35,10 +35,10 @@ C = TypeVar("C", bound=Config)
 
 
 def build(cls: type[C], data: Mapping[str, Any], where: str = "") -> C:
-    """Validate `data` into `cls`; `where` names its place (a file, a method) in the error.
+    """Validate `data` into `cls`; `where` is the file or method that an error names.
 
-    Raises `InputError` with one sentence for the first fault: the field, the value, the nearest
-    valid choice.
+    Raises:
+        InputError: one sentence for the first fault: the field, the value, the nearest valid choice.
     """
     try:
         return cls.model_validate(data)
@@ -63,7 +63,7 @@ def _sentence(cls: type[Config], error: ValidationError, where: str) -> str:
 
 
 def _fields(cls: Any, path: tuple[int | str, ...]) -> list[str]:
-    """Names of the fields of the model reached from `cls` by `path`."""
+    """Field names of the model that `path` leads to from `cls`."""
     for step in path:
         annotation = cls.model_fields[step].annotation if step in getattr(cls, "model_fields", {}) else None
         options = [annotation, *getattr(annotation, "__args__", ())]

@@ -31,7 +31,7 @@ class Split:
 
     @property
     def size(self) -> int:
-        """Rows of either side."""
+        """Number of rows on both sides."""
         return self.train.shape[1] + self.holdout.shape[1]
 
 
@@ -45,24 +45,24 @@ def fit(
     watch: Watch | None = None,
     watch_every: int = 0,
     block: Callable[[Tensor], object] | None = None,
-    kept: Split | None = None,
+    previous: Split | None = None,
 ) -> Split:
     """Fit statistics, then weights, warm-started, on ``rows (R, N, W)``; then choose the elites.
 
-    The split is returned; a refit is given it as `kept`, so that no row is ever trained on and held out in turn.
-    ``watch(updates)`` is called every `watch_every` updates. `block` stands in for `updates` of this ensemble, in a fit
-    that neither stops early nor is watched.
+    The returned split is the `previous` of the next fit, so that a row never changes sides. ``watch(updates)`` is
+    called every `watch_every` updates. `block` replaces `dynamics.updates` of this ensemble in fits with a fixed number
+    of updates that are not watched.
 
     Raises:
-        ValueError: fewer than two rows, of which none could be held out.
+        ValueError: fewer than two rows: none could be held out.
     """
     streams = streams.fork("fit")
-    split = make_split(ensemble.config, rows.shape[1], streams, kept)
+    split = make_split(ensemble.config, rows.shape[1], streams, previous)
     scored = scored_rows(ensemble.config, split.holdout, streams)
     before = ensemble.map.scale.clone()
     _fit_statistics(ensemble, rows, split)
     # Before the first fit there was no scale that could have moved.
-    ensemble.scale_before.copy_(ensemble.map.scale if kept is None else before)
+    ensemble.scale_before.copy_(ensemble.map.scale if previous is None else before)
     watch = watch if watch_every else None
     if ensemble.config.stopping == "early":
         _fit_early(ensemble, rows, Split(split.train, scored), streams, watch, watch_every)
@@ -75,34 +75,36 @@ def fit(
     return split
 
 
-def make_split(config: ModelConfig, n: int, streams: Streams, kept: Split | None = None) -> Split:
-    """A random split of n rows that goes on from `kept`: rows that it has keep their side, later ones are drawn.
+def make_split(config: ModelConfig, n: int, streams: Streams, previous: Split | None = None) -> Split:
+    """A random split of n rows: those of `previous` keep their side, the later ones are drawn.
 
-    Held out are ``n * holdout_ratio`` of all rows, rounded down, as if they had been split at once.
+    In all ``n * holdout_ratio`` rows, rounded down, are held out, as if all had been split at once.
+
+    Raises:
+        ValueError: fewer than two rows, or fewer than `previous` has.
     """
-    # A side belongs to a slot of the buffer. In a full one a new row takes the side of the row that it overwrites:
-    # that does not depend on what the row holds, the counts of all runs stay equal, and a row keeps its side for
-    # as long as it is held.
-    old, old_held = (0, 0) if kept is None else (kept.size, kept.holdout.shape[1])
-    held = max(1, int(n * config.holdout_ratio))
-    held = held if config.holdout_cap is None else min(held, config.holdout_cap)
-    if n - held < 1:
+    # A side belongs to a slot of the buffer: in a full buffer a new row takes the side of the row that it overwrites.
+    # So the side does not depend on the contents of a row, all runs have equal counts, and no row changes sides.
+    old, old_held = (0, 0) if previous is None else (previous.size, previous.holdout.shape[1])
+    num_held = max(1, int(n * config.holdout_ratio))
+    num_held = num_held if config.holdout_cap is None else min(num_held, config.holdout_cap)
+    if n - num_held < 1:
         raise ValueError(f"{n} rows cannot be split into training and holdout; collect at least 2")
-    if kept is not None and n == old:
-        return kept
+    if previous is not None and n == old:
+        return previous
     if n < old:
         raise ValueError(f"a split of {old} rows cannot go on to {n} rows")
-    order, drawn = old + streams.permutation("split", n - old), min(max(held - old_held, 0), n - old)
-    fresh = Split(train=order[:, drawn:], holdout=order[:, :drawn])
-    if kept is None:
-        return fresh
-    return Split(torch.cat([kept.train, fresh.train], 1), torch.cat([kept.holdout, fresh.holdout], 1))
+    order, new_held = old + streams.permutation("split", n - old), min(max(num_held - old_held, 0), n - old)
+    new = Split(train=order[:, new_held:], holdout=order[:, :new_held])
+    if previous is None:
+        return new
+    return Split(torch.cat([previous.train, new.train], 1), torch.cat([previous.holdout, new.holdout], 1))
 
 
 def scored_rows(config: ModelConfig, holdout: Tensor, streams: Streams) -> Tensor:
     """The rows of ``holdout (R, m)`` that members are scored on: all, or `max_holdout` at random ``(R, max_holdout)``.
 
-    STFL draws as many with replacement; without it each row tells something of its own.
+    STFL draws as many with replacement. Here each row is scored once.
     """
     if holdout.shape[1] <= config.max_holdout:
         return holdout
@@ -113,7 +115,7 @@ def scored_rows(config: ModelConfig, holdout: Tensor, streams: Streams) -> Tenso
 def _fit_statistics(ensemble: GaussianEnsemble, rows: Tensor, split: Split) -> None:
     layout = ensemble.layout
     keep = torch.zeros(rows.shape[:2], device=rows.device, dtype=torch.bool).scatter_(1, split.train, True)
-    # In place, here and of the elites: what a captured update reads must not move.
+    # In place, as the elites are: a captured update reads this memory.
     ensemble.map.copy_(targets.fit(ensemble.arms, layout.obs(rows), layout.targets(rows), keep))
     inputs = layout.inputs(rows)
     mean, std = moments.mean_and_std(lambda piece: inputs[:, piece], keep, inputs.dtype)
@@ -141,11 +143,11 @@ def _fit_fixed(
     shape = (config.batch_size,) if member_rows is None else (config.ensemble_size, config.batch_size)
     for first in range(0, config.updates, _BLOCK):
         block = min(_BLOCK, config.updates - first)
-        drawn = streams.below("model-batch", n, block, *shape)
+        picks = streams.below("model-batch", n, block, *shape)
         if member_rows is None:
-            index = split.train.gather(1, drawn.flatten(1)).view_as(drawn)
+            index = split.train.gather(1, picks.flatten(1)).view_as(picks)
         else:
-            index = torch.take_along_dim(member_rows[:, None], drawn, dim=-1)
+            index = torch.take_along_dim(member_rows[:, None], picks, dim=-1)
         batches = _batches(rows, index)
         if watch is None:
             run(batches)
@@ -161,29 +163,29 @@ def bootstrap(train: Tensor, config: ModelConfig, streams: Streams) -> Tensor | 
     if config.bootstrap == "shared":
         return None
     n = train.shape[1]
-    drawn = streams.below("bootstrap", n, config.ensemble_size, n)
-    return torch.take_along_dim(train[:, None], drawn, dim=-1)
+    picks = streams.below("bootstrap", n, config.ensemble_size, n)
+    return torch.take_along_dim(train[:, None], picks, dim=-1)
 
 
 def _fit_early(
     ensemble: GaussianEnsemble, rows: Tensor, split: Split, streams: Streams, watch: Watch | None, watch_every: int
 ) -> None:
-    """Epochs until no member of a run has improved for more than `patience` of them; best weights back.
+    """Train until no member of a run has improved for more than `patience` epochs, then restore the best weights.
 
-    A run that has stopped is left out of every further update, so its weights, moments and draws are
-    those of a solo fit. [C] jannerm bnn.py: improvement of 1 % of the holdout error, best per member;
-    learned log-variance bounds, which belong to no member, stay where they are. An epoch is all rows: its last batch
-    is what is left of them, and counts as much as a whole one.
+    A run that has stopped is left out of all further updates, so its weights, moments and draws are those of a solo
+    fit. [C] jannerm bnn.py: an improvement is 1 % of the holdout error, and the best weights are kept per member.
+    Learned log-variance bounds belong to no member and stay as they are. An epoch covers all rows: its last batch may
+    be smaller and counts as one update.
     """
     config, runs = ensemble.config, len(rows)
     member_rows = bootstrap(split.train, config, streams)
-    table = split.train[:, None] if member_rows is None else member_rows
+    epoch_rows = split.train[:, None] if member_rows is None else member_rows
     best = torch.full_like(ensemble.holdout_mse, torch.inf)
-    keep = [p.detach().clone() for p in ensemble.net.parameters]
+    best_parameters = [p.detach().clone() for p in ensemble.net.parameters]
     stale, active, updates = [0] * runs, list(range(runs)), 0
     for _ in range(config.max_epochs):
-        order = torch.argsort(streams.uniform("epoch", *table.shape[1:]), dim=-1)
-        shuffled = torch.take_along_dim(table, order, dim=-1)
+        order = torch.argsort(streams.uniform("epoch", *epoch_rows.shape[1:]), dim=-1)
+        shuffled = torch.take_along_dim(epoch_rows, order, dim=-1)
         for index in shuffled.split(config.batch_size, dim=-1):
             index = index[:, 0] if member_rows is None else index
             dynamics.update(ensemble, _batches(rows, index[:, None])[0], active)
@@ -195,16 +197,16 @@ def _fit_early(
         improved |= best.isinf() & error.isfinite()
         improved[[r for r in range(runs) if r not in active]] = False
         best = torch.where(improved, error, best)
-        for kept, current in zip(keep, ensemble.net.parameters, strict=True):
-            kept.copy_(torch.where(improved[:, :, None, None], current.detach(), kept))
+        for best_p, current in zip(best_parameters, ensemble.net.parameters, strict=True):
+            best_p.copy_(torch.where(improved[:, :, None, None], current.detach(), best_p))
         for r in active:
             stale[r] = 0 if bool(improved[r].any()) else stale[r] + 1
         active = [r for r in active if stale[r] <= config.patience]
         if not active:
             break
     with torch.no_grad():
-        for kept, current in zip(keep, ensemble.net.parameters, strict=True):
-            current.copy_(kept)
+        for best_p, current in zip(best_parameters, ensemble.net.parameters, strict=True):
+            current.copy_(best_p)
 
 
 @torch.no_grad()

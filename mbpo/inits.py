@@ -1,4 +1,4 @@
-"""How weights are drawn before training: one function ``((in, out), members of the stack, generator)`` a scheme."""
+"""Initial weights: one function ``((in, out), members of the stack, generator) -> (in, out)`` per scheme."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _glorot_uniform(shape: tuple[int, int], fan_stack: int, generator: Generator
 
 
 def _stacked_lecun(shape: tuple[int, int], fan_stack: int, generator: Generator) -> Tensor:
-    # 0.8796 is the std of a unit normal truncated at two: JAX divides by it, so that std is as named.
+    # 0.8796 is the std of a unit normal truncated at 2; JAX divides by it, so that the result has the std above.
     std = 1.0 / math.sqrt(fan_stack * shape[0]) / 0.87962566103423978
     return torch.nn.init.trunc_normal_(torch.empty(shape), std=std, a=-2 * std, b=2 * std, generator=generator)
 
@@ -40,19 +40,19 @@ INITS: dict[str, Init] = {
 }
 
 _OF_LOG_STD: dict[str, Init] = {**INITS, "orthogonal": partial(_orthogonal, gain=1.0)}
-"""A layer that gives log stds: in jaxrl it has gain 1 where all others have sqrt 2."""
+"""Schemes of a layer that outputs log stds: orthogonal has gain 1 in jaxrl, and sqrt 2 in all other layers."""
 
 
 def _own_log_std(init: str) -> Init:
-    """A layer ``(in, 2 A)`` of which either half is drawn as a layer of its own, the means' first."""
+    """Draw a layer ``(in, 2 A)`` as two layers of their own, that of the means first."""
 
-    def drawn(shape: tuple[int, int], fan_stack: int, generator: Generator) -> Tensor:
+    def draw(shape: tuple[int, int], fan_stack: int, generator: Generator) -> Tensor:
         half = shape[0], shape[1] // 2
         mean = INITS[init](half, fan_stack, generator)
         return torch.cat([mean, _OF_LOG_STD[init](half, fan_stack, generator)], dim=1)
 
-    return drawn
+    return draw
 
 
 HEADS: dict[str, Callable[[str], Init]] = {"own": _own_log_std, "joint": INITS.__getitem__}
-"""How the last layer ``(in, 2 A)`` of an actor is drawn, by `SacConfig.log_std_head`, given the scheme's name."""
+"""`SacConfig.log_std_head` -> scheme's name -> initializer of the actor's last layer ``(in, 2 A)``."""

@@ -61,7 +61,7 @@ def _policy(state: TrainState) -> dict[str, Tensor]:
     names = [f"{entropy}/policy/{state.env_steps}" for entropy in state.streams.entropies]
     noise = Streams(names, state.engine.device, state.engine.dtype)
     action_noise = noise.normal("act", obs.shape[1], state.layout.action_dim)
-    seen = state.sac.seen(obs)
+    seen = state.sac.scaled(obs)
     mean, log_std = sac.policy(state.sac, seen)
     return diagnostics.policy_summary(mean, log_std, sac.sample_action(state.sac, seen, action_noise)[1])
 
@@ -109,7 +109,7 @@ def _bias(state: TrainState) -> dict[str, Tensor]:
     def stochastic(obs: Tensor) -> tuple[Tensor, Tensor]:
         with torch.no_grad():
             return sac.sample_action(
-                state.sac, state.sac.seen(obs), noise.normal("act", obs.shape[1], state.layout.action_dim)
+                state.sac, state.sac.scaled(obs), noise.normal("act", obs.shape[1], state.layout.action_dim)
             )
 
     seeds = _eval_seeds(state, "bias", episodes)
@@ -128,6 +128,6 @@ def _bias(state: TrainState) -> dict[str, Tensor]:
 def _q_of_run(state: TrainState, run: int, obs: np.ndarray, action: np.ndarray) -> list[float]:
     """Mean of the twin critics of one run on ``obs (T, O), action (T, A)``."""
     runs = len(state.runs)
-    seen = state.sac.seen(state.tensor(obs).expand(runs, -1, -1))
+    seen = state.sac.scaled(state.tensor(obs).expand(runs, -1, -1))
     q = sac.q_values(state.sac.critic, seen, state.tensor(action).expand(runs, -1, -1))
     return [float(x) for x in q[run].mean(0)]

@@ -150,7 +150,7 @@ def fit_model(state: TrainState) -> None:
     rows = state.real.filled()
     if state.method.rollout.clip == "data-range":
         state.fit_range(rows)
-    state.split = fitting.fit(state.dynamics, rows, state.streams, block=state.model_block, kept=state.split)
+    state.split = fitting.fit(state.dynamics, rows, state.streams, block=state.model_block, previous=state.split)
 
 
 def branch_rollouts(state: TrainState) -> None:

@@ -11,7 +11,7 @@ _CHUNK = 65_536
 
 
 def average(term: Callable[[slice], Tensor], keep: Tensor) -> Tensor:
-    """Mean over the rows that `keep (R, N)` marks of ``term(rows) (R, rows, C)``, in float64: ``(R, C)``."""
+    """Mean of ``term(rows) (R, rows, C)`` over the rows marked by `keep (R, N)`, in float64: ``(R, C)``."""
     count = keep.sum(1, dtype=torch.float64)[:, None]
     pieces = [slice(i, i + _CHUNK) for i in range(0, keep.shape[1], _CHUNK)]
     return torch.stack([(term(rows).double() * keep[:, rows, None]).sum(1) for rows in pieces]).sum(0) / count
@@ -20,8 +20,8 @@ def average(term: Callable[[slice], Tensor], keep: Tensor) -> Tensor:
 def mean_and_std(column: Callable[[slice], Tensor], keep: Tensor, stored: torch.dtype) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation ``(R, C)`` of the kept rows; a column that does not vary has std 1.
 
-    Two passes in float64: a variance taken as a difference of squares would lose a small reward
-    beside a large offset. A column varies if it does so beyond what the format `stored` resolves.
+    Two passes in float64: a variance as a difference of squares would lose a small reward beside a
+    large offset. A column varies if its std exceeds the resolution of the format `stored`.
     """
     resolution = max(8.0 * torch.finfo(stored).eps, 1e-12)
     mean = average(column, keep)
@@ -30,7 +30,7 @@ def mean_and_std(column: Callable[[slice], Tensor], keep: Tensor, stored: torch.
 
 
 def slope(obs: Tensor, target: Tensor, keep: Tensor) -> Tensor:
-    """Regression slope ``(R, D)`` of each target column on its own obs column; 0 for the reward."""
+    """Regression slope ``(R, D)`` of ``target (R, N, D)`` on the same column of ``obs (R, N, O)``; 0 for the reward."""
 
     def padded(rows: slice) -> Tensor:
         return torch.nn.functional.pad(obs[:, rows].double(), (0, 1))

@@ -30,45 +30,45 @@ def stacked_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     ``x`` may have size 1 on a stack axis: that axis then shares its rows.
     """
     stack = weight.shape[:-2]
-    rows, matrices, added = x.expand(*stack, *x.shape[-2:]).flatten(0, -3), weight.flatten(0, -3), bias.flatten(0, -3)
+    rows, matrices, offsets = (t.flatten(0, -3) for t in (x.expand(*stack, *x.shape[-2:]), weight, bias))
     if torch.is_autocast_enabled(x.device.type) and rounds_bf16(x.device):
-        out = _RoundedProduct.apply(rows, matrices, added)
+        out = _RoundedProduct.apply(rows, matrices, offsets)
     elif x.is_cuda:
-        # Its library would first copy the bias to every row; on its own the sum joins the activation.
-        out = torch.bmm(rows, matrices) + added
+        # baddbmm would first copy the bias to every row; a separate sum is fused with the activation.
+        out = torch.bmm(rows, matrices) + offsets
     else:
-        out = torch.baddbmm(added, rows, matrices)
+        out = torch.baddbmm(offsets, rows, matrices)
     return out.view(*stack, *out.shape[1:])
 
 
 @cache
 def rounds_bf16(device: torch.device) -> bool:
-    """Whether bf16 products have to be made of fp32 ones: on a CPU that lacks the instructions, torch is far slower."""
+    """Whether bf16 products are computed in fp32: on a CPU without the instructions torch's own are far slower."""
     return device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 class _RoundedProduct(torch.autograd.Function):
-    """What bf16 instructions give: products of rounded numbers are exact in fp32, in which they also add up."""
+    """A product as bf16 instructions compute it: of rounded numbers, exact and summed in fp32."""
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, matrices: Tensor, added: Tensor) -> Tensor:
+    def forward(ctx: Any, rows: Tensor, matrices: Tensor, offsets: Tensor) -> Tensor:
         with torch.autocast(rows.device.type, enabled=False):
-            added, rows, matrices = (x.to(torch.bfloat16).to(torch.float32) for x in (added, rows, matrices))
+            offsets, rows, matrices = (x.to(torch.bfloat16).to(torch.float32) for x in (offsets, rows, matrices))
             ctx.save_for_backward(rows, matrices)
-            return torch.baddbmm(added, rows, matrices).to(torch.bfloat16)
+            return torch.baddbmm(offsets, rows, matrices).to(torch.bfloat16)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         rows, matrices = ctx.saved_tensors
         with torch.autocast(rows.device.type, enabled=False):
             grad = grad.to(torch.float32)
-            found = (grad @ matrices.mT, rows.mT @ grad, grad.sum(1, keepdim=True))
-            of_rows, of_matrices, of_added = (x.to(torch.bfloat16).to(torch.float32) for x in found)
-            return of_rows, of_matrices, of_added
+            grads = (grad @ matrices.mT, rows.mT @ grad, grad.sum(1, keepdim=True))
+            d_rows, d_matrices, d_offsets = (x.to(torch.bfloat16).to(torch.float32) for x in grads)
+            return d_rows, d_matrices, d_offsets
 
 
 class StackedMLP:
-    """A stack of multilayer perceptrons; `weights` and `biases` are leaf tensors, one pair a layer."""
+    """A stack of multilayer perceptrons; `weights` and `biases` are leaf tensors, one pair per layer."""
 
     def __init__(self, weights: Sequence[Tensor], biases: Sequence[Tensor], activation: Activation) -> None:
         self.weights = list(weights)
@@ -81,13 +81,13 @@ class StackedMLP:
             return kernels.forward(x, self.weights, self.biases, self.activation)
         for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
             z = stacked_linear(x, weight, bias)
-            # Where no gradient follows, the activation may take the place of what it is computed from.
+            # Without gradients the activation may overwrite its input.
             x = self.activation(z) if torch.is_grad_enabled() else _IN_PLACE.get(self.activation, self.activation)(z)
-        # Under a reduced product precision losses still see the parameters' own.
+        # Losses are computed in the parameters' dtype, also where products are of lower precision.
         return stacked_linear(x, self.weights[-1], self.biases[-1]).to(self.weights[-1].dtype)
 
     def gaussian_gradients(self, x: Tensor, y: Tensor, low: Tensor, high: Tensor) -> list[Tensor] | None:
-        """Gradients of a Gaussian likelihood for `parameters` in one go, where there is a kernel for it.
+        """Gradients of a Gaussian likelihood for `parameters` from one kernel; None where there is none.
 
         The likelihood is `mbpo.dynamics.nll` with constant bounds ``low, high (*S, 1, D)`` of the log-variance, on
         inputs ``x (*S, B, in)`` and targets ``y (*S, B, D)``; each may be size 1 on a stack axis.
@@ -96,11 +96,11 @@ class StackedMLP:
             return kernels.gaussian_gradients(x, y, self.weights, self.biases, low, high)
         return None
 
-    def chosen(self, x: Tensor, member: Tensor) -> Tensor:
-        """Row b of run r through network ``member[r, b]`` of its E alone: ``x (R, 1 or E, B, in) -> (R, B, out)``."""
+    def forward_members(self, x: Tensor, member: Tensor) -> Tensor:
+        """``x (R, 1 or E, B, in) -> (R, B, out)``: row b of run r goes through network ``member[r, b]``, one of E."""
         if not torch.is_grad_enabled() and kernels.serve(x, self.weights, self.activation):
-            return kernels.chosen(x, self.weights, self.biases, self.activation, member)
-        return _of_member(self(x), member)
+            return kernels.forward_members(x, self.weights, self.biases, self.activation, member)
+        return _select_member(self(x), member)
 
     @property
     def parameters(self) -> list[Tensor]:
@@ -108,7 +108,7 @@ class StackedMLP:
         return [*self.weights, *self.biases]
 
     def frozen(self) -> StackedMLP:
-        """The same network as a constant: gradients pass through it to its input, not into it."""
+        """The same network as a constant: its input has gradients, its parameters have none."""
         return StackedMLP([w.detach() for w in self.weights], [b.detach() for b in self.biases], self.activation)
 
     def clone(self) -> StackedMLP:
@@ -123,7 +123,7 @@ class StackedMLP:
             torch._foreach_lerp_(self.parameters, other.parameters, share)
 
 
-def _of_member(out: Tensor, member: Tensor) -> Tensor:
+def _select_member(out: Tensor, member: Tensor) -> Tensor:
     """``out (R, E, B, D), member (R, B) -> (R, B, D)``."""
     return out.gather(1, member[:, None, :, None].expand(-1, 1, -1, out.shape[-1]))[:, 0]
 
@@ -141,9 +141,9 @@ class TwoHeads:
         (obs_mean, obs_raw), (mean, raw) = (part(x).chunk(2, dim=-1) for part in self._parts)
         return torch.cat([obs_mean, mean, obs_raw, raw], dim=-1)
 
-    def chosen(self, x: Tensor, member: Tensor) -> Tensor:
-        """As of `StackedMLP`."""
-        return _of_member(self(x), member)
+    def forward_members(self, x: Tensor, member: Tensor) -> Tensor:
+        """As `StackedMLP.forward_members`."""
+        return _select_member(self(x), member)
 
     @property
     def parameters(self) -> list[Tensor]:
@@ -163,8 +163,8 @@ def stacked_mlp(
 ) -> StackedMLP:
     """A new stack ``(R, members)``, or ``(R,)`` for `members` None; zero biases.
 
-    Run r draws all of its weights from ``generators[r]``, so they do not depend on its companions. `last` draws the
-    last layer, if not `init`.
+    Run r draws all of its weights from ``generators[r]``, so they do not depend on the other runs. `last` draws the
+    last layer, `init` by default.
     """
     inner = () if members is None else (members,)
     weights, biases = [], []
@@ -187,8 +187,8 @@ def stacked_mlp(
 class Adam:
     """Adam on stacked parameters ``(R, ...)``, elementwise, hence independent between runs.
 
-    With `per_run` every run has its own step count and can be left out of a step: early stopping
-    ends at another epoch in each run. Defaults and the coupled weight decay are those of
+    With `per_run` every run has its own step count and can be left out of a step, as early stopping
+    ends at a different epoch in each run. Defaults and the coupled weight decay are those of
     ``torch.optim.Adam``, whose fused kernel does the work.
     """
 
@@ -213,11 +213,11 @@ class Adam:
     @torch.no_grad()
     def step(self, grads: Sequence[Tensor], active: Sequence[int] | None = None) -> None:
         """One update of all runs, or of the runs `active` (only with `per_run`)."""
-        whole = [self.parameters, grads, self.first, self.second]
+        tensors = [self.parameters, grads, self.first, self.second]
         if self.per_run:
             runs = list(range(len(self.steps)) if active is None else active)
             for decay, which in self._groups:
-                columns = [[column[i][r] for i in which for r in runs] for column in whole]
+                columns = [[column[i][r] for i in which for r in runs] for column in tensors]
                 steps = [self.steps[r, i] for i in which for r in runs]
                 if steps:
                     torch._foreach_add_(steps, 1.0)
@@ -225,10 +225,10 @@ class Adam:
             return
         counts = self.steps.add_(1.0)[0].unbind()
         for decay, which in self._groups:
-            self._apply([[column[i] for i in which] for column in (*whole, counts)], decay)
+            self._apply([[column[i] for i in which] for column in (*tensors, counts)], decay)
 
     def _apply(self, columns: list[list[Tensor]], decay: float) -> None:
-        """The kernel of ``torch.optim.Adam``; counts and moments stay on the device, so it can be captured."""
+        """Call the kernel of ``torch.optim.Adam``; counts and moments stay on the device, so it can be captured."""
         parameters, grads, first, second, steps = columns
         torch._fused_adam_(
             parameters,
@@ -252,5 +252,5 @@ class Adam:
 
 
 def gradients(loss: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
-    """Contiguous gradients of a scalar `loss`, one a parameter."""
+    """Contiguous gradients of a scalar `loss`, one per parameter."""
     return [g.contiguous() for g in torch.autograd.grad(loss, list(parameters))]

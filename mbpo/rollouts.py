@@ -21,14 +21,13 @@ Policy = Callable[[Tensor, Tensor], Tensor]
 Termination = Callable[[Tensor], Tensor]
 """next_obs (..., O) -> bool (...)."""
 
-
 Reward = Callable[[Tensor, Tensor], Tensor]
 """A task's own reward: (action (..., A), next_obs (..., O)) -> (...)."""
 
 
 @dataclass(frozen=True)
 class BranchNoise:
-    """All randomness of one call of `branch`: H steps of N rollouts in R runs."""
+    """The random numbers of one call of `branch`: H steps of N rollouts in R runs."""
 
     action: Tensor  # (R, H, N, A) standard normal
     member: Tensor  # (R, H, N) uniform on [0, 1)
@@ -36,7 +35,7 @@ class BranchNoise:
 
 
 def draw_noise(streams: Streams, length: int, n: int, layout: Layout) -> BranchNoise:
-    """The noise of one branching, from the streams of rollouts alone."""
+    """Noise for `length` steps of `n` rollouts, from the streams of rollouts alone."""
     return BranchNoise(
         action=streams.normal("rollout-action", length, n, layout.action_dim),
         member=streams.uniform("rollout-member", length, n),
@@ -45,13 +44,13 @@ def draw_noise(streams: Streams, length: int, n: int, layout: Layout) -> BranchN
 
 
 def revised(model: Model, config: RolloutConfig, low: Tensor, high: Tensor, reward: Reward | None) -> Model:
-    """`model` as `config` has it: with or without its noise, within the range of the data, with the task's own reward.
+    """`model` with the options of `config`: without noise, clipped to the range of the data, with the task's reward.
 
     Args:
-        model: what is revised.
+        model: the ensemble's or an oracle's transition.
         config: fields `noise`, `clip` and `reward`.
-        low: ``(R, 1, D)`` least real next_obs and reward.
-        high: the largest.
+        low: ``(R, 1, D)`` minimum of real next_obs and reward.
+        high: ``(R, 1, D)`` their maximum.
         reward: the task's own reward, if `config` asks for it.
     """
 
@@ -73,16 +72,16 @@ def branch(
     """Roll the model out from real states under the stochastic policy.
 
     Args:
-        model: one raw transition a row (`GaussianEnsemble.sample`, or an oracle).
+        model: one raw transition per row (`GaussianEnsemble.sample`, or an oracle).
         policy: the current stochastic policy.
         terminated: the task's termination function.
         start: ``(R, N, O)`` real states.
-        noise: for H steps.
+        noise: for H steps of N rollouts.
         layout: of the packed rows.
 
     Returns:
-        Packed rows ``(R, H * N, W)``, step by step, and ``valid (R, H * N)``: a rollout's last valid
-        row is the one that terminates it.
+        Packed rows ``(R, H * N, W)``, step by step, and ``valid (R, H * N)`` bool: false for the rows after the one
+        that terminates a rollout.
     """
     obs, alive = start, torch.ones(start.shape[:2], device=start.device, dtype=torch.bool)
     rows, valid = [], []

@@ -8,8 +8,8 @@
 in the order critic, target, actor, temperature (STFL, after jaxrl). Losses are means over B and sums
 over R: the gradient of a run is its own.
 
-Actor and critics may read z-scored observations (`SacConfig.obs_norm`). Functions with an argument `seen` take
-observations as the networks read them, ``sac.seen(obs)``; those with `obs` or `rows` take raw ones.
+Actor and critics may read z-scored observations (`SacConfig.obs_norm`). Functions with an argument
+`scaled_obs` take observations as the networks read them, ``sac.scaled(obs)``; `obs` and `rows` are raw.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Info = dict[str, Tensor]
 
 
 def normed_relu(x: Tensor) -> Tensor:
-    """Relu of what layer normalization without weights makes of ``x (..., B, width)``."""
+    """Layer normalization without weights, then relu, of ``x (..., B, width)``."""
     return relu(layer_norm(x, x.shape[-1:]))
 
 
@@ -94,36 +94,36 @@ class Sac:
             "obs": {"shift": self.obs_shift, "scale": self.obs_scale},
         }
 
-    def seen(self, obs: Tensor) -> Tensor:
+    def scaled(self, obs: Tensor) -> Tensor:
         """Raw ``obs (R, B, O)`` as actor and critics read them."""
         return obs if self.config.obs_norm == "none" else (obs - self.obs_shift) / self.obs_scale
 
-    def seen_rows(self, rows: Tensor) -> Tensor:
+    def scaled_rows(self, rows: Tensor) -> Tensor:
         """Packed ``rows (R, B, W)`` with obs and next_obs as actor and critics read them."""
         if self.config.obs_norm == "none":
             return rows
         layout = self.layout
         return layout.pack(
-            self.seen(layout.obs(rows)),
+            self.scaled(layout.obs(rows)),
             layout.action(rows),
-            self.seen(layout.next_obs(rows)),
+            self.scaled(layout.next_obs(rows)),
             layout.reward(rows),
             layout.mask(rows),
         )
 
     def fit_obs(self, obs: Tensor) -> None:
-        """Take mean and standard deviation of ``obs (R, N, O)`` for `seen`; a dimension that does not vary keeps 1."""
-        every = torch.ones(obs.shape[:2], device=obs.device, dtype=torch.bool)
-        mean, std = mean_and_std(lambda rows: obs[:, rows], every, obs.dtype)
-        # In place: what a captured update reads must not move.
+        """Take mean and standard deviation of ``obs (R, N, O)`` for `scaled`; a constant dimension keeps std 1."""
+        all_rows = torch.ones(obs.shape[:2], device=obs.device, dtype=torch.bool)
+        mean, std = mean_and_std(lambda rows: obs[:, rows], all_rows, obs.dtype)
+        # In place: a captured update reads this memory.
         self.obs_shift.copy_(mean[:, None])
         self.obs_scale.copy_(std[:, None])
 
 
-def policy(sac: Sac, seen: Tensor, actor: StackedMLP | None = None) -> tuple[Tensor, Tensor]:
-    """Mean and log std of the Gaussian before tanh: ``seen (R, B, O) -> (R, B, A)`` each."""
+def policy(sac: Sac, scaled_obs: Tensor, actor: StackedMLP | None = None) -> tuple[Tensor, Tensor]:
+    """Mean and log std of the Gaussian before tanh: ``scaled_obs (R, B, O) -> (R, B, A)`` each."""
     config = sac.config
-    mean, raw = (actor or sac.actor)(seen).chunk(2, dim=-1)
+    mean, raw = (actor or sac.actor)(scaled_obs).chunk(2, dim=-1)
     if config.mean_bound is not None:
         mean = config.mean_bound * (mean / config.mean_bound).tanh()
     if config.log_std == "clip":
@@ -135,13 +135,13 @@ def policy(sac: Sac, seen: Tensor, actor: StackedMLP | None = None) -> tuple[Ten
 def act(sac: Sac, obs: Tensor, noise: Tensor | None) -> Tensor:
     """Actions in [-1, 1] for ``obs (R, B, O)``: sampled with ``noise (R, B, A)``, else the mean's tanh."""
     with torch.no_grad():
-        mean, log_std = policy(sac, sac.seen(obs))
+        mean, log_std = policy(sac, sac.scaled(obs))
         return torch.tanh(mean if noise is None else mean + log_std.exp() * noise)
 
 
-def sample_action(sac: Sac, seen: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-    """A reparameterized action ``(R, B, A)`` and its log density ``(R, B)``, tanh's volume included."""
-    return _squashed(*policy(sac, seen), noise)
+def sample_action(sac: Sac, scaled_obs: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    """Reparameterized action ``(R, B, A)`` and log density ``(R, B)`` of ``scaled_obs (R, B, O), noise (R, B, A)``."""
+    return _squashed(*policy(sac, scaled_obs), noise)
 
 
 def _squashed(mean: Tensor, log_std: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
@@ -152,13 +152,13 @@ def _squashed(mean: Tensor, log_std: Tensor, noise: Tensor) -> tuple[Tensor, Ten
     return torch.tanh(u), (gaussian - volume).sum(-1)
 
 
-def q_values(critic: StackedMLP, seen: Tensor, action: Tensor) -> Tensor:
-    """Both critics: ``seen (R, B, O), action (R, B, A) -> (R, 2, B)``."""
-    return critic(torch.cat([seen, action], dim=-1)[:, None])[..., 0]
+def q_values(critic: StackedMLP, scaled_obs: Tensor, action: Tensor) -> Tensor:
+    """Both critics: ``scaled_obs (R, B, O), action (R, B, A) -> (R, 2, B)``."""
+    return critic(torch.cat([scaled_obs, action], dim=-1)[:, None])[..., 0]
 
 
 def td_target(sac: Sac, rows: Tensor, noise: Tensor) -> Tensor:
-    """Regression target of the critics ``(R, B)`` for packed ``rows (R, B, W)`` of ``sac.seen_rows``."""
+    """Regression target of the critics ``(R, B)`` for packed ``rows (R, B, W)`` of ``sac.scaled_rows``."""
     layout = sac.layout
     with torch.no_grad():
         next_obs = layout.next_obs(rows)
@@ -171,14 +171,14 @@ def update(sac: Sac, rows: Tensor, noise: Tensor) -> Info:
     """One update of critics, targets, actor and temperature.
 
     Args:
-        sac: the learner; its parameters move in place.
+        sac: the learner; its parameters change in place.
         rows: ``(R, B, W)`` packed transitions, real and synthetic mixed.
         noise: ``(R, 2, B, A)`` standard normal, for next action and action.
 
     Returns:
         Losses, mean Q, entropy and temperature, ``(R,)`` each, detached.
     """
-    rows = sac.seen_rows(rows)
+    rows = sac.scaled_rows(rows)
     info = _update_critic(sac, rows, noise[:, 0])
     info |= _update_actor(sac, rows, noise[:, 1])
     _update_temperature(sac, info["entropy"])
@@ -186,7 +186,7 @@ def update(sac: Sac, rows: Tensor, noise: Tensor) -> Info:
 
 
 def updates(step: Callable[[Tensor, Tensor], Info], batches: Tensor, noise: Tensor) -> Info:
-    """K updates, one after the other: ``batches (R, K, B, W)``, ``noise (R, K, 2, B, A)``; the info of the last.
+    """K updates in sequence on ``batches (R, K, B, W)`` with ``noise (R, K, 2, B, A)``; returns the last one's info.
 
     `step` is `update` of one learner.
     """
@@ -197,17 +197,17 @@ def updates(step: Callable[[Tensor, Tensor], Info], batches: Tensor, noise: Tens
 
 
 def update_critic(sac: Sac, rows: Tensor, noise: Tensor) -> Info:
-    """One update of critics and targets alone: evaluation of the policy as it stands.
+    """One update of critics and targets alone: evaluation of the current policy.
 
     Args:
-        sac: the learner; its critics and their targets move in place.
+        sac: the learner; its critics and their targets change in place.
         rows: ``(R, B, W)`` packed transitions.
         noise: ``(R, B, A)`` standard normal, for the next action.
 
     Returns:
         Loss and mean Q, ``(R,)`` each, detached.
     """
-    return _update_critic(sac, sac.seen_rows(rows), noise)
+    return _update_critic(sac, sac.scaled_rows(rows), noise)
 
 
 def _update_critic(sac: Sac, rows: Tensor, noise: Tensor) -> Info:
@@ -217,7 +217,7 @@ def _update_critic(sac: Sac, rows: Tensor, noise: Tensor) -> Info:
     return {"critic_loss": loss, "q_mean": mean}
 
 
-def _critic_gradients(sac: Sac, rows: Tensor, noise: Tensor) -> sac_kernels.Found:
+def _critic_gradients(sac: Sac, rows: Tensor, noise: Tensor) -> sac_kernels.LossGradients:
     y = td_target(sac, rows, noise)
     q = sac.critic(sac.layout.inputs(rows)[:, None])[..., 0]
     per_run = sac.config.critic_loss_scale * (q - y[:, None]).square().mean(-1).sum(-1)
@@ -230,11 +230,11 @@ def _update_actor(sac: Sac, rows: Tensor, noise: Tensor) -> Info:
     return {"actor_loss": loss, "entropy": entropy}
 
 
-def _actor_gradients(sac: Sac, rows: Tensor, noise: Tensor) -> sac_kernels.Found:
-    seen = sac.layout.obs(rows)
-    mean, log_std = policy(sac, seen)
+def _actor_gradients(sac: Sac, rows: Tensor, noise: Tensor) -> sac_kernels.LossGradients:
+    scaled_obs = sac.layout.obs(rows)
+    mean, log_std = policy(sac, scaled_obs)
     action, log_prob = _squashed(mean, log_std, noise)
-    q = q_values(sac.critic.frozen(), seen, action).amin(1)
+    q = q_values(sac.critic.frozen(), scaled_obs, action).amin(1)
     per_run = (sac.alpha[:, None] * log_prob - q).mean(-1)
     if sac.config.mean_penalty:
         per_run = per_run + sac.config.mean_penalty * mean.square().mean((1, 2))
@@ -242,7 +242,7 @@ def _actor_gradients(sac: Sac, rows: Tensor, noise: Tensor) -> sac_kernels.Found
 
 
 def _update_temperature(sac: Sac, entropy: Tensor) -> None:
-    """The loss is linear in the entropy gap, so its gradient is written out: no graph is needed."""
+    """One step of the temperature; its loss is linear in the entropy gap, so the gradient is written out."""
     if sac.config.temperature == "fixed":
         return
     gap = entropy - sac.target_entropy

@@ -26,14 +26,14 @@ from mbpo.moments import mean_and_std, slope
 
 @dataclass(frozen=True)
 class TargetMap:
-    """One affine map a run: carry, shift, scale, each ``(R, D)``."""
+    """One affine map per run: carry, shift, scale, each ``(R, D)``."""
 
     carry: Tensor
     shift: Tensor
     scale: Tensor
 
     def copy_(self, other: TargetMap) -> None:
-        """Take over the numbers of `other`, in place."""
+        """Overwrite this map with the numbers of `other`, in place."""
         for mine, new in zip(vars(self).values(), vars(other).values(), strict=True):
             mine.copy_(new)
 
@@ -50,10 +50,6 @@ class TargetMap:
     def decode(self, obs: Tensor, y: Tensor) -> Tensor:
         """Target space to raw ``(R, ..., D)``: next_obs and, last, the reward."""
         return torch.addcmul(self.base(obs), self._scale(y), y)
-
-    def raw_std(self, std: Tensor) -> Tensor:
-        """A standard deviation in target space ``(R, ..., D)`` in raw units."""
-        return std * self._scale(std)
 
     def _scale(self, like: Tensor) -> Tensor:
         return self.scale.view((len(self.scale),) + (1,) * (like.dim() - 2) + (-1,))
@@ -88,11 +84,12 @@ def fit(arms: Sequence[Target], obs: Tensor, target: Tensor, keep: Tensor | None
         return target[:, rows].double() - carry[:, None] * padded
 
     mean, std = mean_and_std(residual, keep, target.dtype)
-    chosen = torch.tensor([_normalized(arm, obs.shape[-1]) for arm in arms], device=obs.device)
-    shift = torch.where(chosen, mean, torch.zeros_like(mean))
-    scale = torch.where(chosen, std, torch.ones_like(std))
+    normalized = torch.tensor([_normalized(arm, obs.shape[-1]) for arm in arms], device=obs.device)
+    shift = torch.where(normalized, mean, torch.zeros_like(mean))
+    scale = torch.where(normalized, std, torch.ones_like(std))
     return TargetMap(carry.to(obs.dtype), shift.to(obs.dtype), scale.to(obs.dtype))
 
 
 def _normalized(arm: Target, obs_dim: int) -> list[bool]:
+    """Which of the D target columns are normalized."""
     return [arm.normalize in ("obs", "both")] * obs_dim + [arm.normalize in ("reward", "both")]

@@ -71,19 +71,19 @@ def step(net: StackedMLP, adam: Adam, x: Tensor) -> None:
 
 def formats_inside(precision: str) -> set[torch.dtype]:
     """The formats of what the hidden layer's product gives."""
-    seen: set[torch.dtype] = set()
-    made = engine("cpu", precision)
-    net = network(2, made.dtype)
+    dtypes: set[torch.dtype] = set()
+    cpu = engine("cpu", precision)
+    net = network(2, cpu.dtype)
 
     def spy(x: Tensor) -> Tensor:
-        seen.add(x.dtype)
+        dtypes.add(x.dtype)
         return torch.tanh(x)
 
     net.activation = spy
-    with made.products():
-        step(net, Adam(net.parameters, 1e-3), batch(2, 0, made.dtype))
-    assert {p.dtype for p in net.parameters} == {made.dtype}
-    return seen
+    with cpu.products():
+        step(net, Adam(net.parameters, 1e-3), batch(2, 0, cpu.dtype))
+    assert {p.dtype for p in net.parameters} == {cpu.dtype}
+    return dtypes
 
 
 @pytest.mark.parametrize(
@@ -115,14 +115,14 @@ def test_bf16_is_near_fp32_and_not_the_same() -> None:
 @pytest.mark.parametrize("members", [None, 2])
 def test_bf16_by_rounding_is_torchs_bf16(members: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a CPU without the instructions computes faster than torch does, forward and backward."""
-    found = []
+    products = []
     for rounds in (True, False):
         monkeypatch.setattr(nn, "rounds_bf16", lambda _, rounds=rounds: rounds)
         net, x = network(members), batch(members, 0).requires_grad_()
         with engine("cpu", "bf16").products():
             out = net(x)
-            found.append([out.detach(), *gradients((out - 1.0).square().mean(), [x, *net.parameters])])
-    for rounded, torchs in zip(*found, strict=True):
+            products.append([out.detach(), *gradients((out - 1.0).square().mean(), [x, *net.parameters])])
+    for rounded, torchs in zip(*products, strict=True):
         torch.testing.assert_close(rounded, torchs, rtol=2**-7, atol=2**-7 * float(torchs.abs().max()))
         # Sums in another order may round to the neighbouring bf16, seldom.
         assert float((rounded == torchs).double().mean()) > 0.9
@@ -131,26 +131,26 @@ def test_bf16_by_rounding_is_torchs_bf16(members: int | None, monkeypatch: pytes
 @pytest.mark.parametrize("members", [None, 2])
 def test_bf16_products_see_every_update_within_one_block(members: int | None) -> None:
     """Autocast may keep its copy of a weight for a whole block: updates in it would then go unseen."""
-    blocks, whole = network(members), network(members)
-    made = engine("cpu", "bf16")
-    adams = [Adam(net.parameters, 1e-2) for net in (blocks, whole)]
+    blocks, single = network(members), network(members)
+    bf16 = engine("cpu", "bf16")
+    adams = [Adam(net.parameters, 1e-2) for net in (blocks, single)]
     for k in range(5):
-        with made.products():
+        with bf16.products():
             step(blocks, adams[0], batch(members, k))
-    with made.products():
+    with bf16.products():
         for k in range(5):
-            step(whole, adams[1], batch(members, k))
-    assert all(torch.equal(a, b) for a, b in zip(blocks.parameters, whole.parameters, strict=True))
+            step(single, adams[1], batch(members, k))
+    assert all(torch.equal(a, b) for a, b in zip(blocks.parameters, single.parameters, strict=True))
 
 
 @pytest.mark.parametrize("precision", ["fp32", "tf32"])
 def test_tf32_is_set_inside_a_block_alone(precision: str) -> None:
     """The switch is a global of torch, present without a GPU too."""
-    made = Engine(torch.device("cuda"), torch.float32, precision)
+    gpu = Engine(torch.device("cuda"), torch.float32, precision)
     for before in (False, True):
         torch.backends.cuda.matmul.allow_tf32 = before
         try:
-            with pytest.raises(ZeroDivisionError), made.products():
+            with pytest.raises(ZeroDivisionError), gpu.products():
                 assert torch.backends.cuda.matmul.allow_tf32 == (precision == "tf32")
                 raise ZeroDivisionError
             assert torch.backends.cuda.matmul.allow_tf32 == before

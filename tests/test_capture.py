@@ -69,26 +69,26 @@ def test_training_on_tape_is_training_to_the_bit(
 
 def test_a_tape_plays_what_was_recorded_and_not_what_python_says_later() -> None:
     """Else training on tape would prove nothing."""
-    held = {"weight": torch.ones(2), "moved": torch.zeros(2)}
+    tensors = {"weight": torch.ones(2), "moved": torch.zeros(2)}
 
     def work(x: Tensor) -> dict[str, Tensor]:
-        held["moved"].add_(1.0)
-        return {"out": x * held["weight"] + float(len(held))}
+        tensors["moved"].add_(1.0)
+        return {"out": x * tensors["weight"] + float(len(tensors))}
 
     block, x = Block(work, Tape()), torch.arange(2.0)
     for k in range(1, 5):
-        assert block(x * k)["out"].tolist() == [2.0, 2.0 + k] and held["moved"].tolist() == [k, k]
-    held["weight"].fill_(3.0)
+        assert block(x * k)["out"].tolist() == [2.0, 2.0 + k] and tensors["moved"].tolist() == [k, k]
+    tensors["weight"].fill_(3.0)
     assert block(x)["out"].tolist() == [2.0, 5.0]
-    held["weight"] = torch.zeros(2)
-    held["more"] = x
+    tensors["weight"] = torch.zeros(2)
+    tensors["more"] = x
     assert block(x)["out"].tolist() == [2.0, 5.0]
 
 
 def test_results_and_inputs_belong_to_the_caller() -> None:
     block, x = Block(lambda x: {"out": x + 1.0}, Tape()), torch.zeros(3)
-    found = [block(torch.full((3,), float(k)))["out"] for k in range(4)]
-    assert [out.tolist() for out in found] == [[k + 1.0] * 3 for k in range(4)]
+    outputs = [block(torch.full((3,), float(k)))["out"] for k in range(4)]
+    assert [out.tolist() for out in outputs] == [[k + 1.0] * 3 for k in range(4)]
     block(x)["out"].fill_(7.0)
     assert x.tolist() == [0.0] * 3 and block(x)["out"].tolist() == [1.0] * 3
 
@@ -107,10 +107,10 @@ def test_each_set_of_shapes_has_a_recording_and_the_oldest_goes() -> None:
 
 
 def test_without_a_recorder_a_block_is_the_plain_call() -> None:
-    made = engine("cpu")
-    assert made.capture is False
-    given = torch.ones(2)
-    assert made.block(lambda x: {"same": x})(given)["same"] is given
+    plain = engine("cpu")
+    assert plain.capture is False
+    x = torch.ones(2)
+    assert plain.block(lambda x: {"same": x})(x)["same"] is x
 
 
 # What may not be captured
@@ -191,8 +191,8 @@ needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GP
 
 
 def on_gpu(monkeypatch: pytest.MonkeyPatch, precision: str, capture: bool) -> None:
-    made: Engine = replace(engine("cuda", precision), capture=capture)
-    monkeypatch.setattr(loop, "engine", lambda *_: made)
+    capturing: Engine = replace(engine("cuda", precision), capture=capture)
+    monkeypatch.setattr(loop, "engine", lambda *_: capturing)
 
 
 @needs_gpu

@@ -99,11 +99,11 @@ def test_a_value_out_of_range_is_refused_by_name(cls: Any, data: dict[str, Any],
     assert sentence(cls, data, "m").startswith(says)
 
 
-@pytest.mark.parametrize("place", [0, 4])
-def test_a_value_inside_a_list_is_named_by_its_index(place: int) -> None:
+@pytest.mark.parametrize("index", [0, 4])
+def test_a_value_inside_a_list_is_named_by_its_index(index: int) -> None:
     decay = [1e-5] * 5
-    decay[place] = math.nan
-    assert sentence(ModelConfig, {"weight_decay": decay}).startswith(f"weight_decay.{place} = nan")
+    decay[index] = math.nan
+    assert sentence(ModelConfig, {"weight_decay": decay}).startswith(f"weight_decay.{index} = nan")
 
 
 def test_num_elites_beyond_the_ensemble() -> None:

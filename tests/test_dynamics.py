@@ -63,10 +63,10 @@ def test_mean_and_variance_of_a_linear_gaussian_system_are_recovered() -> None:
     fit(ensemble, rows, streams)
     packed, mean, std = system(2_000, seed=1_000)
     with torch.no_grad():
-        found, logvar = ensemble(LAYOUT.inputs(packed).expand(len(arms), -1, -1))
+        predicted, logvar = ensemble(LAYOUT.inputs(packed).expand(len(arms), -1, -1))
     obs = LAYOUT.obs(packed).expand(len(arms), 3, -1, -1)
-    raw_mean = ensemble.map.decode(obs, found)
-    raw_std = ensemble.map.raw_std((0.5 * logvar).exp())
+    raw_mean = ensemble.map.decode(obs, predicted)
+    raw_std = (0.5 * logvar).exp() * ensemble.map.scale[:, None, None]
     off = ((raw_mean - mean) / std).square().mean((1, 2)).sqrt()
     ratio = (raw_std / std).log()
     assert float(off.max()) < 0.25, off
@@ -83,9 +83,9 @@ def test_the_sampled_transitions_have_the_true_spread() -> None:
     for i in range(4):
         one = packed[:, i : i + 1].expand(-1, 20_000, -1)
         member, noise = uniform(1, 20_000, seed=i), normal(1, 20_000, 3, seed=i)
-        drawn = ensemble.sample(LAYOUT.obs(one), LAYOUT.action(one), member, noise).detach()
-        assert float(((drawn.mean(1) - mean[:, i]) / std[:, i]).abs().max()) < 0.5
-        assert float((drawn.std(1) / std[:, i]).log().abs().max()) < 0.15
+        samples = ensemble.sample(LAYOUT.obs(one), LAYOUT.action(one), member, noise).detach()
+        assert float(((samples.mean(1) - mean[:, i]) / std[:, i]).abs().max()) < 0.5
+        assert float((samples.std(1) / std[:, i]).log().abs().max()) < 0.15
 
 
 # Sampling from members that label themselves
@@ -111,9 +111,9 @@ def draw_labels(ensemble: GaussianEnsemble, member: Tensor) -> Tensor:
 def test_only_elites_are_drawn_each_run_from_its_own() -> None:
     ensemble = labelled(runs=2)
     ensemble.elites = torch.tensor([[6, 1, 3, 0, 2], [4, 5, 0, 1, 6]])
-    drawn = draw_labels(ensemble, make_streams(["a", "b"]).uniform("member", 1_000))
-    assert sorted(set(drawn[0].tolist())) == [0, 1, 2, 3, 6]
-    assert sorted(set(drawn[1].tolist())) == [0, 1, 4, 5, 6]
+    labels = draw_labels(ensemble, make_streams(["a", "b"]).uniform("member", 1_000))
+    assert sorted(set(labels[0].tolist())) == [0, 1, 2, 3, 6]
+    assert sorted(set(labels[1].tolist())) == [0, 1, 4, 5, 6]
 
 
 def test_the_unit_interval_is_cut_into_equal_parts() -> None:
@@ -126,18 +126,18 @@ def test_the_unit_interval_is_cut_into_equal_parts() -> None:
 def test_elites_are_uniform_and_independent_from_row_to_row() -> None:
     """Five elites over 50,000 rows, singly and in neighbouring pairs; bounds of six standard errors."""
     n = 50_000
-    drawn = draw_labels(labelled(), make_streams(["a"]).uniform("member", n))[0]
-    singles = torch.bincount(drawn, minlength=7)
+    labels = draw_labels(labelled(), make_streams(["a"]).uniform("member", n))[0]
+    singles = torch.bincount(labels, minlength=7)
     assert singles[5:].tolist() == [0, 0]
     assert singles[:5].tolist() == pytest.approx([n / 5] * 5, abs=6 * math.sqrt(n * 4 / 25))
-    pairs = torch.bincount(5 * drawn[:-1] + drawn[1:], minlength=25)
+    pairs = torch.bincount(5 * labels[:-1] + labels[1:], minlength=25)
     assert pairs.tolist() == pytest.approx([n / 25] * 25, abs=6 * math.sqrt(n * 24 / 625))
 
 
 def test_shares_of_elites_vary_as_independent_draws_do() -> None:
     """A permutation would give every elite exactly B p rows of a batch; independent draws have variance B p (1 - p)."""
-    drawn = draw_labels(labelled(runs=400), make_streams([str(r) for r in range(400)]).uniform("member", 100))
-    counts = torch.stack([torch.bincount(row, minlength=5) for row in drawn]).double()
+    labels = draw_labels(labelled(runs=400), make_streams([str(r) for r in range(400)]).uniform("member", 100))
+    counts = torch.stack([torch.bincount(row, minlength=5) for row in labels]).double()
     assert float(counts.var(0).mean()) == pytest.approx(100 * 0.2 * 0.8, rel=0.25)
 
 
@@ -239,8 +239,8 @@ def test_gradient_of_learned_bounds_is_that_of_the_written_loss() -> None:
     logvar = high - softplus(high - out[..., 3:])
     logvar = low + softplus(logvar - low)
     likelihood = ((out[..., :3] - y[:, None]).square() * (-logvar).exp() + logvar).mean((-2, -1)).sum()
-    for found, bound, sign in zip(ours, (low, high), (-1.0, 1.0), strict=True):
-        close(found, torch.autograd.grad(likelihood, bound, retain_graph=True)[0] + sign * 0.01)
+    for gradient, bound, sign in zip(ours, (low, high), (-1.0, 1.0), strict=True):
+        close(gradient, torch.autograd.grad(likelihood, bound, retain_graph=True)[0] + sign * 0.01)
 
 
 def test_learned_bounds_move_and_constant_ones_do_not() -> None:
@@ -285,11 +285,11 @@ def test_an_update_leaves_runs_that_are_not_active() -> None:
 def test_holdout_error_by_hand_over_more_than_one_piece() -> None:
     ensemble, _ = make(SMALL, (MBPO, FTFL))
     rows, index = runs_of(5_000, 2), torch.stack([torch.arange(4_500), torch.arange(500, 5_000)])
-    found = holdout_mse(ensemble, rows, index)
+    error = holdout_mse(ensemble, rows, index)
     held = gather_rows(rows, index)
     mean, _ = ensemble(LAYOUT.inputs(held))
     expected = (mean - ensemble.map.encode(LAYOUT.obs(held), LAYOUT.targets(held))[:, None]).square().mean((-2, -1))
-    close(found, expected)
+    close(error, expected)
 
 
 def test_elites_have_the_lowest_holdout_error_and_are_never_lost_members() -> None:

@@ -56,20 +56,20 @@ def test_size_of_the_holdout(n: int, ratio: float, cap: int | None, held: int) -
 @pytest.mark.parametrize("cap", [None, 50])
 def test_a_row_keeps_its_side_and_counts_are_those_of_one_split(cap: int | None) -> None:
     config, names = ModelConfig(holdout_ratio=0.2, holdout_cap=cap), ["a", "b"]
-    kept: Split | None = None
+    previous: Split | None = None
     for fit_, n in enumerate((2, 3, 104, 105, 333, 333)):
-        split = make_split(config, n, make_streams([f"{name}/{fit_}" for name in names]), kept)
+        split = make_split(config, n, make_streams([f"{name}/{fit_}" for name in names]), previous)
         held = max(1, int(0.2 * n)) if cap is None else min(max(1, int(0.2 * n)), cap)
         assert (split.holdout.shape[1], split.train.shape[1]) == (held, n - held)
         for r in range(2):
             assert sorted(split.train[r].tolist() + split.holdout[r].tolist()) == list(range(n))
-            if kept is not None:
-                assert set(kept.train[r].tolist()) <= set(split.train[r].tolist())
-                assert set(kept.holdout[r].tolist()) <= set(split.holdout[r].tolist())
-        kept = split
+            if previous is not None:
+                assert set(previous.train[r].tolist()) <= set(split.train[r].tolist())
+                assert set(previous.holdout[r].tolist()) <= set(split.holdout[r].tolist())
+        previous = split
     assert set(split.holdout[0].tolist()) != set(split.holdout[1].tolist())
     with pytest.raises(ValueError, match="of 333 rows cannot go on to 332"):
-        make_split(config, 332, make_streams(names), kept)
+        make_split(config, 332, make_streams(names), previous)
 
 
 def test_the_first_split_is_the_permutation_of_all_rows() -> None:
@@ -114,11 +114,11 @@ def test_statistics_are_those_of_the_training_rows() -> None:
 def test_every_fit_fits_statistics_afresh_and_remembers_the_scale_before() -> None:
     ensemble, streams = make(SMALL, (FTFL, MBPO))
     rows = runs_of(200, 2)
-    kept, mean = fit(ensemble, rows[:, :100], streams), ensemble.input_mean.clone()
+    split, mean = fit(ensemble, rows[:, :100], streams), ensemble.input_mean.clone()
     first = ensemble.map.scale.clone()
     assert torch.equal(ensemble.scale_before, first)  # nothing has moved yet
     rows[:, 100:] *= 3.0
-    fit(ensemble, rows, streams, kept=kept)
+    fit(ensemble, rows, streams, previous=split)
     assert not torch.equal(mean, ensemble.input_mean)
     assert torch.equal(ensemble.scale_before, first)
     assert bool((ensemble.map.scale[0] > 1.2 * first[0]).all()) and torch.equal(ensemble.map.scale[1], first[1])
@@ -132,16 +132,16 @@ def test_the_reported_error_is_that_of_rows_never_trained_on(monkeypatch: pytest
     rows, fresh = named(300, 1), named(2000, 1)
     for i, data in enumerate((rows, fresh)):
         LAYOUT.targets(data).copy_(normal(1, data.shape[1], 3, seed=50 + i))
-    kept: Split | None = None
+    split: Split | None = None
     for n in (60, 120, 180, 240, 300):
-        kept = fit(ensemble, rows[:, :n], streams, kept=kept)
-    assert kept is not None
+        split = fit(ensemble, rows[:, :n], streams, previous=split)
+    assert split is not None
     trained = {int(i) for batch in batches for i in LAYOUT.mask(batch).flatten().tolist()}
     never = sorted(set(range(300)) - trained)
-    assert never == sorted(kept.holdout[0].tolist())
+    assert never == sorted(split.holdout[0].tolist())
     close(ensemble.holdout_mse, holdout_mse(ensemble, rows, torch.tensor([never])), atol=1e-9)
     honest = float(holdout_mse(ensemble, fresh, torch.arange(2000)[None]).mean())
-    memorized = float(holdout_mse(ensemble, rows, kept.train).mean())
+    memorized = float(holdout_mse(ensemble, rows, split.train).mean())
     assert memorized < 0.7 * honest
     assert float(ensemble.holdout_mse.mean()) == pytest.approx(honest, rel=0.2)
 
@@ -164,9 +164,9 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
 
 def named(rows: int, runs: int) -> Tensor:
     """Rows that carry their number, plus 10,000 a run, where the model does not look: in the mask."""
-    made = runs_of(rows, runs)
-    made[..., -1] = 10_000 * torch.arange(runs)[:, None] + torch.arange(rows)
-    return made
+    ensemble_runs = runs_of(rows, runs)
+    ensemble_runs[..., -1] = 10_000 * torch.arange(runs)[:, None] + torch.arange(rows)
+    return ensemble_runs
 
 
 @pytest.mark.parametrize(
@@ -183,15 +183,15 @@ def test_each_member_trains_on_its_own_bootstrap_and_never_on_the_holdout(
         train = {10_000 * r + i for i in split.train[r].tolist()}
         per_member = sampling == "per-member"
         names = torch.stack([LAYOUT.mask(b)[r] for b in batches], dim=-2)  # (E, K, B) or (K, B)
-        seen = [set(member.flatten().long().tolist()) for member in (names if per_member else names[None])]
-        assert set.union(*seen) <= train
+        rows_seen = [set(member.flatten().long().tolist()) for member in (names if per_member else names[None])]
+        assert set.union(*rows_seen) <= train
         if not per_member:
-            assert seen == [train]
+            assert rows_seen == [train]
             continue
-        assert len(seen) == 3
+        assert len(rows_seen) == 3
         # A bootstrap sample of n rows holds 1 - 1/e = 63 % of them, give or take 2.5 % at n = 160.
-        assert [len(s) / 160 for s in seen] == pytest.approx([0.632] * 3, abs=0.1)
-        for a, b in itertools.combinations(seen, 2):
+        assert [len(s) / 160 for s in rows_seen] == pytest.approx([0.632] * 3, abs=0.1)
+        for a, b in itertools.combinations(rows_seen, 2):
             assert len(a & b) / 160 == pytest.approx(0.632**2, abs=0.12)
 
 
@@ -224,12 +224,12 @@ def test_a_batch_larger_than_the_training_rows_takes_them_all(monkeypatch: pytes
 def test_bootstrap_draws_with_replacement_for_each_member_and_run() -> None:
     train = torch.stack([torch.arange(100, 400), torch.arange(500, 800)])
     config = ModelConfig(bootstrap="per-member")
-    drawn = bootstrap(train, config, make_streams(["a", "b"]))
-    assert drawn is not None and drawn.shape == (2, 7, 300)
+    sample = bootstrap(train, config, make_streams(["a", "b"]))
+    assert sample is not None and sample.shape == (2, 7, 300)
     for r, m in itertools.product(range(2), range(7)):
-        assert int(drawn[r, m].min()) >= int(train[r].min()) and int(drawn[r, m].max()) <= int(train[r].max())
-        assert len(drawn[r, m].unique()) / 300 == pytest.approx(0.632, abs=0.1)
-    flat = [tuple(row) for row in (drawn - train[:, :1, None]).flatten(0, 1).tolist()]
+        assert int(sample[r, m].min()) >= int(train[r].min()) and int(sample[r, m].max()) <= int(train[r].max())
+        assert len(sample[r, m].unique()) / 300 == pytest.approx(0.632, abs=0.1)
+    flat = [tuple(row) for row in (sample - train[:, :1, None]).flatten(0, 1).tolist()]
     assert len(set(flat)) == 14
     assert bootstrap(train, ModelConfig(bootstrap="shared"), make_streams(["a", "b"])) is None
 
@@ -362,9 +362,9 @@ def test_a_run_in_lockstep_equals_a_solo_run_in_two_fits(constants: dict[str, An
     owns: list[Split | None] = [None] * 3
     for n in (150, 190):
         rows = runs_of(n, 3)
-        split = fit(together, rows, streams, kept=split)
+        split = fit(together, rows, streams, previous=split)
         for r, (alone, own_streams) in enumerate(solos):
-            own = owns[r] = fit(alone, rows[r : r + 1], own_streams, kept=owns[r])
+            own = owns[r] = fit(alone, rows[r : r + 1], own_streams, previous=owns[r])
             assert torch.equal(split.train[r], own.train[0])
             for p, q in zip(together.parameters, alone.parameters, strict=True):
                 close(p[r], q[0], atol=1e-8)
@@ -397,11 +397,11 @@ def test_a_fit_repeats_and_watching_it_changes_nothing() -> None:
         fit(ensemble, system(100)[0], streams, watch, every)
         return weights(ensemble)
 
-    seen: list[int] = []
+    watched: list[int] = []
     plain = fitted(None, 0)
     assert equal(plain, fitted(None, 0))
-    assert equal(plain, fitted(seen.append, 50))
-    assert seen == [50, 100]
+    assert equal(plain, fitted(watched.append, 50))
+    assert watched == [50, 100]
 
 
 def test_a_second_fit_goes_on_from_the_first() -> None:

@@ -36,8 +36,8 @@ def as_it_is(graph: Callable[..., object], **_: object) -> Callable[..., object]
 
 
 def train(monkeypatch: pytest.MonkeyPatch, device: str, precision: str, fuse: bool):
-    made = replace(engine(device, precision), fuse_from=0 if fuse else float("inf"))
-    monkeypatch.setattr(loop, "engine", lambda *_: made)
+    fusing = replace(engine(device, precision), fuse_from=0 if fuse else float("inf"))
+    monkeypatch.setattr(loop, "engine", lambda *_: fusing)
     return drive(DRIFT, RUNS, BUDGET, device=device, precision=precision)
 
 
@@ -112,7 +112,7 @@ def test_adam_in_parts_is_the_kernel(monkeypatch: pytest.MonkeyPatch, decay: flo
 
 
 def test_short_jobs_are_not_compiled() -> None:
-    made = replace(engine("cpu"), fuse_from=1000)
+    fusing = replace(engine("cpu"), fuse_from=1000)
     plain = dict
-    assert made.step(plain, 999) is plain and isinstance(made.step(plain, 1000), Fused)
+    assert fusing.step(plain, 999) is plain and isinstance(fusing.step(plain, 1000), Fused)
     assert engine("cpu").step(plain, 10**9) is plain

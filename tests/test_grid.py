@@ -33,13 +33,13 @@ def record(spec, values):
 
 def world(measure, skip=(), seeds=5, methods=METHODS, task=TASK):
     """Records in which `measure(method, normalize, predict, seed)` gives the scalars."""
-    made = []
+    records = []
     for method, seed in product(methods, range(seeds)):
         spec = SPECS[method, seed].model_copy(update={"task": task})
         target = spec.constants.target
         if (method, seed) not in skip:
-            made.append(record(spec, measure(method, target.normalize, target.predict, seed)))
-    return made
+            records.append(record(spec, measure(method, target.normalize, target.predict, seed)))
+    return records
 
 
 def additive(method, normalize, predict, seed):
@@ -64,18 +64,18 @@ def test_every_arm_of_the_page_is_one_cell_or_a_rival():
 
 
 def test_planted_effects_are_recovered_exactly():
-    found = study.tables(world(additive))["contrasts"]
+    contrasts = study.tables(world(additive))["contrasts"]
     for contrast, effect, strata in (
         ("normalize reward", 2.0, 6),
         ("normalize obs", -0.5, 6),
         ("next_obs for delta", 0.25, 4),
     ):
-        here = row(found, contrast=contrast, stratum="average", measure="reward_r2")
-        np.testing.assert_allclose(here[["effect", "low", "high", "mean"]].astype(float), effect, rtol=1e-12)
-        assert (here["n"], here["strata"]) == (5, strata)
+        effect_row = row(contrasts, contrast=contrast, stratum="average", measure="reward_r2")
+        np.testing.assert_allclose(effect_row[["effect", "low", "high", "mean"]].astype(float), effect, rtol=1e-12)
+        assert (effect_row["n"], effect_row["strata"]) == (5, strata)
     for contrast, factor in (("normalize reward", 0.5), ("normalize obs", 0.8), ("next_obs for delta", 1.2)):
-        here = row(found, contrast=contrast, stratum="average", measure="error_over_delta")
-        assert math.exp(here["effect"]) == pytest.approx(factor) and here["scale"] == "log ratio"
+        effect_row = row(contrasts, contrast=contrast, stratum="average", measure="error_over_delta")
+        assert math.exp(effect_row["effect"]) == pytest.approx(factor) and effect_row["scale"] == "log ratio"
 
 
 def test_fitted_is_set_against_the_one_that_errs_less_under_that_normalization():
@@ -84,8 +84,8 @@ def test_fitted_is_set_against_the_one_that_errs_less_under_that_normalization()
         error = {"delta": 4.0 if swap else 2.0, "next_obs": 2.0 if swap else 4.0, "fitted": 1.0}[predict]
         return {"error_over_delta": error, "logvar_raw": {"delta": -1.0, "next_obs": -3.0, "fitted": -4.0}[predict]}
 
-    found = study.tables(world(measure))["contrasts"]
-    chosen = found[(found["contrast"] == "fitted for the better") & (found["measure"] == "logvar_raw")]
+    contrasts = study.tables(world(measure))["contrasts"]
+    chosen = contrasts[(contrasts["contrast"] == "fitted for the better") & (contrasts["measure"] == "logvar_raw")]
     effects = dict(zip(chosen["stratum"], chosen["effect"], strict=True))
     assert effects == {"average": -2.5, "none": -3.0, "reward": -3.0, "obs": -3.0, "both": -1.0}
 
@@ -94,13 +94,16 @@ def test_an_interaction_is_what_both_add_to_the_two():
     def measure(method, normalize, predict, seed):
         return {"reward_r2": 1.0 - {"none": 8.0, "reward": 4.0, "obs": 8.0, "both": 0.5}[normalize]}
 
-    made = study.tables(world(measure))
-    found = made["contrasts"][made["contrasts"]["measure"] == "reward_unexplained"]
-    factors_found = found[found["contrast"] == "normalize reward"].set_index("stratum")["effect"].map(math.exp)
+    tables = study.tables(world(measure))
+    unexplained = tables["contrasts"][tables["contrasts"]["measure"] == "reward_unexplained"]
+    factors_found = (
+        unexplained[unexplained["contrast"] == "normalize reward"].set_index("stratum")["effect"].map(math.exp)
+    )
     expected = {"none to reward": 0.5, "obs to both": 1 / 16, "interaction": 1 / 8, "average": math.sqrt(1 / 32)}
     assert factors_found.to_dict() == pytest.approx(expected)
     assert (
-        "unexplained variance: on random data down on hopper-stand: \N{MULTIPLICATION SIGN}0.125" in sentences(made)[1]
+        "unexplained variance: on random data down on hopper-stand: \N{MULTIPLICATION SIGN}0.125"
+        in sentences(tables)[1]
     )
 
 
@@ -111,33 +114,33 @@ def test_the_interval_runs_from_the_least_to_the_largest_of_five_paired_differen
         # Seeds differ by far more than the arms do: only pairs can show the effect.
         return {"reward_r2": 100.0 * seed + gains[seed] * LEVEL[normalize][0]}
 
-    here = row(
+    effect = row(
         study.tables(world(measure))["contrasts"], contrast="normalize reward", stratum="average", measure="reward_r2"
     )
     walsh = sorted((a + b) / 2 for i, a in enumerate(gains) for b in gains[i:])
-    assert (here["low"], here["high"], here["effect"]) == pytest.approx((0.1, 0.7, np.median(walsh)))
+    assert (effect["low"], effect["high"], effect["effect"]) == pytest.approx((0.1, 0.7, np.median(walsh)))
 
 
 def test_seeds_without_the_measure_are_counted_out_and_four_have_no_bounds():
     def measure(method, normalize, predict, seed):
         return additive(method, normalize, predict, seed) | ({"reward_r2": math.nan} if seed == 3 else {})
 
-    made = study.tables(world(measure))
-    here = row(made["contrasts"], contrast="normalize reward", stratum="average", measure="reward_r2")
-    assert here["n"] == 4 and here["effect"] == pytest.approx(2.0) and here["low"] == -math.inf
-    level = row(made["measures"], method="mbpo", measure="reward_r2")
+    tables = study.tables(world(measure))
+    effect = row(tables["contrasts"], contrast="normalize reward", stratum="average", measure="reward_r2")
+    assert effect["n"] == 4 and effect["effect"] == pytest.approx(2.0) and effect["low"] == -math.inf
+    level = row(tables["measures"], method="mbpo", measure="reward_r2")
     assert (level["n"], level["seeds"], level["low"]) == (4, 5, -math.inf)
     assert level["median"] == pytest.approx(np.median([-3.0, -2.9, -2.8, -2.6]))
-    assert "hopper-stand" in sentences(made)[0] and "too few for an interval" in sentences(made)[0]
+    assert "hopper-stand" in sentences(tables)[0] and "too few for an interval" in sentences(tables)[0]
 
 
 def test_a_missing_cell_takes_its_stratum_out_and_a_missing_run_its_seed():
-    made = study.tables(world(additive, methods=[m for m in METHODS if m != "obs-norm-fitted"]))["contrasts"]
-    chosen = {"stratum": "average", "measure": "reward_r2"}
-    reward = row(made, contrast="normalize reward", **chosen)
+    contrasts = study.tables(world(additive, methods=[m for m in METHODS if m != "obs-norm-fitted"]))["contrasts"]
+    average = {"stratum": "average", "measure": "reward_r2"}
+    reward = row(contrasts, contrast="normalize reward", **average)
     assert (reward["strata"], reward["n"]) == (5, 5) and reward["effect"] == pytest.approx(2.0)
-    made = study.tables(world(additive, skip={("obs-norm-fitted", 2)}))["contrasts"]
-    reward = row(made, contrast="normalize reward", **chosen)
+    contrasts = study.tables(world(additive, skip={("obs-norm-fitted", 2)}))["contrasts"]
+    reward = row(contrasts, contrast="normalize reward", **average)
     assert (reward["strata"], reward["n"]) == (6, 4) and reward["effect"] == pytest.approx(2.0)
 
 
@@ -147,12 +150,12 @@ def test_rivals_are_held_against_mbpo_and_against_norm_only():
     def measure(method, normalize, predict, seed):
         return {"reward_r2": 1.0 - unexplained.get(method, 4.0)}
 
-    found = study.tables(world(measure))["rivals"]
+    rivals = study.tables(world(measure))["rivals"]
     for method, against, factor in (("mbpo-wide", "mbpo", 0.5), ("mbpo-wide", "norm-only", 4.0),
                                     ("norm-only", "mbpo", 0.125), ("mbpo-bootstrap", "mbpo", 1.0)):  # fmt: skip
-        here = row(found, method=method, against=against, measure="reward_unexplained")
-        assert math.exp(here["effect"]) == pytest.approx(factor) and here["n"] == 5
-    assert row(found, method="mbpo-wide", against="mbpo", measure="reward_r2")["effect"] == pytest.approx(2.0)
+        effect = row(rivals, method=method, against=against, measure="reward_unexplained")
+        assert math.exp(effect["effect"]) == pytest.approx(factor) and effect["n"] == 5
+    assert row(rivals, method="mbpo-wide", against="mbpo", measure="reward_r2")["effect"] == pytest.approx(2.0)
 
 
 def test_a_group_is_its_slice_by_hand():
@@ -161,10 +164,10 @@ def test_a_group_is_its_slice_by_hand():
         "dim_calibration": np.array([1.0, 2.0, 8.0, 100.0]),
         "dim_error_std": np.array([3.0, 1.0, 0.5, 100.0]),
     }
-    found = of_group(values, 1, 3)
-    assert found["logvar_raw"] == 4.0 and found["calibration"] == pytest.approx(4.0)
-    assert found["error_share"] == pytest.approx(1.25 / 10.25)
-    assert found["variance_share"] == pytest.approx((4.0 + 16.0) / (9.0 + 4.0 + 16.0))
+    measures = of_group(values, 1, 3)
+    assert measures["logvar_raw"] == 4.0 and measures["calibration"] == pytest.approx(4.0)
+    assert measures["error_share"] == pytest.approx(1.25 / 10.25)
+    assert measures["variance_share"] == pytest.approx((4.0 + 16.0) / (9.0 + 4.0 + 16.0))
     values["dim_calibration"][1] = math.nan  # predicted without error
     assert of_group(values, 1, 3)["calibration"] == pytest.approx(8.0)
 
@@ -187,18 +190,18 @@ def by_dimension(method, normalize, predict, seed):
 
 
 def test_groups_and_bounds_of_records():
-    made = study.tables(world(by_dimension))
+    tables = study.tables(world(by_dimension))
     for group, (start, stop) in task_info(TASK).groups.items():
         mean = (start + stop - 1) / 2
-        here = row(made["groups"], method="mbpo", group=group, measure="logvar_raw")
-        assert (here["median"], here["dims"], here["n"]) == (mean + 10.0, stop - start, 5)
-        assert row(made["groups"], method="ftfl", group=group, measure="logvar_raw")["median"] == mean
-        here = row(made["groups"], method="norm-only less ftfl", group=group, measure="logvar_raw")
-        assert tuple(here[["median", "low", "high"]]) == (10.0, 10.0, 10.0)
-    assert row(made["groups"], method="mbpo", group="touch", measure="variance_share")["median"] == 1.0
-    assert row(made["groups"], method="data", group="touch", measure="increment_ratio")["median"] == 0.25
-    assert row(made["bounds"], method="mbpo", measure="obs_at_ceiling")["median"] == pytest.approx(7 / 15)
-    assert row(made["bounds"], method="mbpo", measure="reward_at_ceiling")["median"] == 0.25
+        effect = row(tables["groups"], method="mbpo", group=group, measure="logvar_raw")
+        assert (effect["median"], effect["dims"], effect["n"]) == (mean + 10.0, stop - start, 5)
+        assert row(tables["groups"], method="ftfl", group=group, measure="logvar_raw")["median"] == mean
+        effect = row(tables["groups"], method="norm-only less ftfl", group=group, measure="logvar_raw")
+        assert tuple(effect[["median", "low", "high"]]) == (10.0, 10.0, 10.0)
+    assert row(tables["groups"], method="mbpo", group="touch", measure="variance_share")["median"] == 1.0
+    assert row(tables["groups"], method="data", group="touch", measure="increment_ratio")["median"] == 0.25
+    assert row(tables["bounds"], method="mbpo", measure="obs_at_ceiling")["median"] == pytest.approx(7 / 15)
+    assert row(tables["bounds"], method="mbpo", measure="reward_at_ceiling")["median"] == 0.25
 
 
 @pytest.mark.parametrize(("gain", "side"), [(0.5, "up"), (-0.5, "down"), (0.0, "open")])
@@ -206,50 +209,52 @@ def test_sentences_turn_with_the_data(gain, side):
     def measure(method, normalize, predict, seed):
         return {"reward_r2": gain * LEVEL[normalize][0] * (1 + 0.1 * seed)}
 
-    made = [r for task in (TASK, "dmc:hopper-hop") for r in world(measure, task=task)]
-    (told,) = [text for text in sentences(study.tables(made)) if text.startswith("What normalizing the reward")]
-    assert f"R²: on random data {side} on all 2 tasks; middle task" in told and "n = 5" in told
+    records = [r for task in (TASK, "dmc:hopper-hop") for r in world(measure, task=task)]
+    (sentence,) = [text for text in sentences(study.tables(records)) if text.startswith("What normalizing the reward")]
+    assert f"R²: on random data {side} on all 2 tasks; middle task" in sentence and "n = 5" in sentence
 
 
 def test_a_sentence_splits_the_tasks():
-    made = world(lambda m, n, p, s: {"reward_r2": 1.0 * LEVEL[n][0]})
-    made += world(lambda m, n, p, s: {"reward_r2": -1.0 * LEVEL[n][0]}, task="dmc:hopper-hop")
-    (told,) = [text for text in sentences(study.tables(made)) if text.startswith("What normalizing the reward")]
-    assert "up on 1 of 2 tasks (hopper-stand), down on 1 (hopper-hop)" in told
+    records = world(lambda m, n, p, s: {"reward_r2": 1.0 * LEVEL[n][0]})
+    records += world(lambda m, n, p, s: {"reward_r2": -1.0 * LEVEL[n][0]}, task="dmc:hopper-hop")
+    (sentence,) = [text for text in sentences(study.tables(records)) if text.startswith("What normalizing the reward")]
+    assert "up on 1 of 2 tasks (hopper-stand), down on 1 (hopper-hop)" in sentence
 
 
 def test_two_records_of_one_run_are_refused():
-    made = world(additive, methods=["mbpo"])
+    records = world(additive, methods=["mbpo"])
     with pytest.raises(ValueError, match="two records of fit mbpo"):
-        study.tables([*made, made[0]])
+        study.tables([*records, records[0]])
 
 
 def test_sources_stay_apart():
     replay = {(s.method, s.seed): s for s in specs_of(load_studies()["grid"])
               if s.task == TASK and s.fit.source != "random"}  # fmt: skip
-    made = world(additive)
-    made += [record(replay[m, seed], {"reward_r2": 7.0}) for m, seed in product(GRID, range(5))]
-    found = study.tables(made)
-    assert set(found["measures"]["source"]) == {"random", "sac replay at 100,000"}
-    here = row(found["contrasts"], source="sac replay at 100,000", contrast="normalize reward", measure="reward_r2")
-    assert here["effect"] == 0.0
-    figure = study.figures(found)["rewards"]
+    records = world(additive)
+    records += [record(replay[m, seed], {"reward_r2": 7.0}) for m, seed in product(GRID, range(5))]
+    tables = study.tables(records)
+    assert set(tables["measures"]["source"]) == {"random", "sac replay at 100,000"}
+    effect = row(tables["contrasts"], source="sac replay at 100,000", contrast="normalize reward", measure="reward_r2")
+    assert effect["effect"] == 0.0
+    figure = study.figures(tables)["rewards"]
     assert len(figure.axes) == 2
 
 
 @pytest.mark.parametrize("methods", [METHODS, ["mbpo", "ftfl"], ["mbpo"]])
 def test_whatever_is_there_is_drawn_and_told(methods):
-    found = study.tables(world(by_dimension, methods=methods))
-    drawn = study.figures(found)
-    assert set(drawn) <= {"rewards", "variances", "rivals", "groups"} and "rewards" in drawn and "groups" in drawn
-    assert all(figure.get_label() for figure in drawn.values())
-    assert len(sentences(found)) <= 8
+    tables = study.tables(world(by_dimension, methods=methods))
+    pictures = study.figures(tables)
+    assert (
+        set(pictures) <= {"rewards", "variances", "rivals", "groups"} and "rewards" in pictures and "groups" in pictures
+    )
+    assert all(figure.get_label() for figure in pictures.values())
+    assert len(sentences(tables)) <= 8
 
 
 def test_no_records_make_empty_tables():
-    found = study.tables([])
-    assert all(frame.empty for frame in found.values())
-    assert study.figures(found) == {} and sentences(found) == []
+    tables = study.tables([])
+    assert all(frame.empty for frame in tables.values())
+    assert study.figures(tables) == {} and sentences(tables) == []
 
 
 @pytest.mark.parametrize(("value", "text"), [

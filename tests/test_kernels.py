@@ -120,19 +120,19 @@ def test_inputs_may_lie_anywhere(laying: str, rows: int, activation: Activation)
 
 
 @BOTH
-@pytest.mark.parametrize("wanted", ["input", "parameters", "biases"])
-def test_gradients_asked_for_alone_are_those_of_all(wanted: str, activation: Activation) -> None:
+@pytest.mark.parametrize("wrt", ["input", "parameters", "biases"])
+def test_gradients_asked_for_alone_are_those_of_all(wrt: str, activation: Activation) -> None:
     numbers = Numbers(False)
     net, x, pull = numbers.net((2, 2), (9, 17, 7, 4), activation), numbers(2, 1, 13, 9), numbers(2, 2, 13, 4)
-    out, *whole = pass_through(net, x, pull)
+    out, *full = pass_through(net, x, pull)
     alone = net.frozen()
-    if wanted == "biases":
+    if wrt == "biases":
         alone.biases = net.biases
-    given = net if wanted == "parameters" else alone
-    asked = {"input": [x.requires_grad_()], "parameters": net.parameters, "biases": net.biases}[wanted]
-    of = {"input": whole[-1:], "parameters": whole[:-1], "biases": whole[3:-1]}[wanted]
-    found = given(x)
-    same([found, *torch.autograd.grad((found * pull).sum(), asked)], [out, *of])
+    network = net if wrt == "parameters" else alone
+    tensors = {"input": [x.requires_grad_()], "parameters": net.parameters, "biases": net.biases}[wrt]
+    expected = {"input": full[-1:], "parameters": full[:-1], "biases": full[3:-1]}[wrt]
+    output = network(x)
+    same([output, *torch.autograd.grad((output * pull).sum(), tensors)], [out, *expected])
 
 
 def test_a_view_of_parameters_is_no_obstacle() -> None:
@@ -201,10 +201,10 @@ def test_a_network_of_a_stack_is_the_network_alone(activation: Activation) -> No
     numbers = Numbers(False)
     net, x, pull = numbers.net((2, 3), (9, 49, 17, 4), activation), numbers(2, 3, 77, 9), numbers(2, 3, 77, 4)
     together = pass_through(net, x, pull)
-    for place in itertools.product(range(2), range(3)):
-        own = [[t.detach()[place][None].clone().requires_grad_() for t in part] for part in (net.weights, net.biases)]
-        alone = pass_through(StackedMLP(*own, activation), x[place][None], pull[place][None])
-        same([t[place][None] for t in together], alone)
+    for index in itertools.product(range(2), range(3)):
+        cut = [[t.detach()[index][None].clone().requires_grad_() for t in part] for part in (net.weights, net.biases)]
+        alone = pass_through(StackedMLP(*cut, activation), x[index][None], pull[index][None])
+        same([t[index][None] for t in together], alone)
 
 
 @BOTH
@@ -213,9 +213,9 @@ def test_a_row_is_the_row_alone(sizes: tuple[int, ...], activation: Activation) 
     """Wherever it lies in a block: a compiler left to itself adds up a lone sum in another way."""
     numbers = Numbers(False)
     net, x = numbers.net((2,), sizes, activation), numbers(2, 29, 9)
-    whole = net(x)
+    full = net(x)
     for rows in range(1, 15):
-        same([net(x[:, 3 : 3 + rows])], [whole[:, 3 : 3 + rows]])
+        same([net(x[:, 3 : 3 + rows])], [full[:, 3 : 3 + rows]])
 
 
 @pytest.mark.usefixtures("library")
@@ -226,14 +226,14 @@ def test_threads_do_not_change_a_bit(members: int, activation: Activation, threa
     numbers = Numbers(False)
     net, x, pull = numbers.net((members,), (9, 49, 17, 4), activation), numbers(1, 77, 9), numbers(members, 77, 4)
     bounds = -torch.ones(members, 1, 2), torch.ones(members, 1, 2)
-    found = []
+    by_threads = []
     for n in (1, 2, 3):
         threads(n)
-        found.append(pass_through(net, x, pull))
+        by_threads.append(pass_through(net, x, pull))
         if activation is silu:
-            found[-1] += kernels.gaussian_gradients(x, pull[..., :2], net.weights, net.biases, *bounds)
-    same(found[1], found[0])
-    same(found[2], found[0])
+            by_threads[-1] += kernels.gaussian_gradients(x, pull[..., :2], net.weights, net.biases, *bounds)
+    same(by_threads[1], by_threads[0])
+    same(by_threads[2], by_threads[0])
 
 
 # One network for each row
@@ -257,16 +257,16 @@ def test_a_row_through_its_network_alone_is_that_networks_row(
     x = LAYINGS["columns of packed rows"](numbers(runs, 1 if shared else 3, rows, 9))
     called: list[str] = []
     with torch.no_grad(), seen_kernels(lambda name, *_: called.append(name)):
-        found = []
+        outputs = []
         for n in (1, 2, 3):
             threads(n)
-            found.append(net.chosen(x, member))
+            outputs.append(net.forward_members(x, member))
         assert called == ["stack_chosen"] * 3
         all_of_them = net(x)
     right = torch.stack([torch.stack([all_of_them[r, member[r, b], b] for b in range(rows)]) for r in range(runs)])
-    for one in found:
+    for one in outputs:
         same([one], [right])
-    same([net.chosen(x, member)], [right])  # with gradients: the long way
+    same([net.forward_members(x, member)], [right])  # with gradients: the long way
     assert called == ["stack_chosen"] * 3 + ["stack_forward"]
 
 
@@ -283,7 +283,7 @@ def test_networks_that_are_not_there_are_refused() -> None:
             torch.no_grad(),
             pytest.raises(RuntimeError, match=r"members of shape .* in 0 \.\. 2 for 2 runs of 13 rows"),
         ):
-            net.chosen(x, member)
+            net.forward_members(x, member)
 
 
 # The Gaussian likelihood
@@ -292,28 +292,28 @@ def test_networks_that_are_not_there_are_refused() -> None:
 def ensemble(dtype: torch.dtype, **changes: Any) -> GaussianEnsemble:
     """Three runs that differ in all: weights, biases, statistics of the inputs and bounds."""
     streams = Streams([f"run {r}" for r in range(3)], CPU, torch.float32)
-    made = GaussianEnsemble(ModelConfig(**{**SMALL, **changes}), MIXED, LAYOUT, streams)
+    ensemble = GaussianEnsemble(ModelConfig(**{**SMALL, **changes}), MIXED, LAYOUT, streams)
     numbers, runs = Numbers(False, seed=9), torch.arange(3.0).view(3, 1, 1, 1)
     with torch.no_grad():
-        for bias in made.net.biases:
+        for bias in ensemble.net.biases:
             bias.copy_(numbers(*bias.shape))
-        made.min_logvar.copy_(-10.0 + runs + numbers(3, 1, 1, 3))
-        made.max_logvar.copy_(0.5 + runs + 0.1 * numbers(3, 1, 1, 3))
-        made.input_mean.copy_(0.1 * numbers(*made.input_mean.shape))
+        ensemble.min_logvar.copy_(-10.0 + runs + numbers(3, 1, 1, 3))
+        ensemble.max_logvar.copy_(0.5 + runs + 0.1 * numbers(3, 1, 1, 3))
+        ensemble.input_mean.copy_(0.1 * numbers(*ensemble.input_mean.shape))
     if dtype != torch.float32:
         for name in ("min_logvar", "max_logvar", "input_mean", "input_std"):
-            setattr(made, name, getattr(made, name).detach().to(dtype))
-        made.net = double(made.net)
-    return made
+            setattr(ensemble, name, getattr(ensemble, name).detach().to(dtype))
+        ensemble.net = double(ensemble.net)
+    return ensemble
 
 
 def fused(model: GaussianEnsemble, inputs: Tensor, y: Tensor) -> tuple[bool, list[Tensor]]:
     """Whether `dynamics.nll_gradients` takes the kernel, and what it gives."""
     called: list[str] = []
     with seen_kernels(lambda name, *_: called.append(name)):
-        found = dynamics.nll_gradients(model, inputs, y)
+        grads = dynamics.nll_gradients(model, inputs, y)
     assert "stack_gaussian" not in called or called == ["stack_gaussian"]
-    return "stack_gaussian" in called, found
+    return "stack_gaussian" in called, grads
 
 
 @pytest.mark.usefixtures("library")
@@ -332,12 +332,12 @@ def test_gradients_of_the_likelihood_are_autograds(rows: str, hidden: tuple[int,
     inputs, y = LAYOUT.inputs(packed), LAYOUT.targets(packed)
     if rows != "in the packed rows":
         inputs, y = inputs.contiguous(), y.contiguous()
-    took, found = fused(ours, inputs, y)
+    took, grads = fused(ours, inputs, y)
     assert took
     right = gradients(dynamics.nll(exact, inputs.double(), y.double()), exact.parameters)
-    for mine, whole in zip(found, right, strict=True):
-        for place in itertools.product(range(3), range(3)):  # gradients of low variances are far larger
-            agree([mine[place]], [whole[place]], 1e-5)
+    for mine, expected in zip(grads, right, strict=True):
+        for index in itertools.product(range(3), range(3)):  # gradients of low variances are far larger
+            agree([mine[index]], [expected[index]], 1e-5)
 
 
 @pytest.mark.parametrize(
@@ -346,9 +346,9 @@ def test_gradients_of_the_likelihood_are_autograds(rows: str, hidden: tuple[int,
 def test_other_likelihoods_go_the_long_way(changes: dict[str, str]) -> None:
     model, packed = ensemble(torch.float32, **changes), Numbers(False)(3, 13, LAYOUT.width)
     inputs, y = LAYOUT.inputs(packed), LAYOUT.targets(packed)
-    took, found = fused(model, inputs, y)
-    assert not took and len(found) == len(model.parameters)
-    same(found, gradients(dynamics.nll(model, inputs, y), model.parameters))
+    took, grads = fused(model, inputs, y)
+    assert not took and len(grads) == len(model.parameters)
+    same(grads, gradients(dynamics.nll(model, inputs, y), model.parameters))
 
 
 @pytest.mark.parametrize(
@@ -366,19 +366,19 @@ def test_bounds_beyond_the_kernels_exponential_are_torchs(low: float, high: floa
             model.net.biases[-1][..., 3:] += torch.linspace(low - 10.0, high + 10.0, 9).view(3, 3, 1, 1)
     packed = 1e-15 * Numbers(False)(3, 13, LAYOUT.width)
     inputs, y = LAYOUT.inputs(packed), LAYOUT.targets(packed)
-    took, found = fused(ours, inputs, y)
+    took, grads = fused(ours, inputs, y)
     assert took is served
     right = gradients(dynamics.nll(exact, inputs.double(), y.double()), exact.parameters)
-    for mine, whole in zip(found, right, strict=True):
-        for place in itertools.product(range(3), range(3)):
-            agree([mine[place]], [whole[place]], 2e-4)  # e^86 of a rounded 86
+    for mine, expected in zip(grads, right, strict=True):
+        for index in itertools.product(range(3), range(3)):
+            agree([mine[index]], [expected[index]], 2e-4)  # e^86 of a rounded 86
 
 
 def test_a_diverged_model_is_as_visible_as_with_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     packed = Numbers(False)(3, 13, LAYOUT.width)
-    for value, place in itertools.product([torch.nan, torch.inf, -torch.inf], ["inputs", "targets", "weights"]):
+    for value, location in itertools.product([torch.nan, torch.inf, -torch.inf], ["inputs", "targets", "weights"]):
         model, inputs, y = ensemble(torch.float32), LAYOUT.inputs(packed).clone(), LAYOUT.targets(packed).clone()
-        {"inputs": inputs, "targets": y, "weights": model.net.weights[0].data[:, 1]}[place][1, 2, 1] = value
+        {"inputs": inputs, "targets": y, "weights": model.net.weights[0].data[:, 1]}[location][1, 2, 1] = value
         took, ours = fused(model, inputs, y)
         with monkeypatch.context() as patch:
             patch.setattr(kernels, "library", lambda: None)
@@ -396,19 +396,19 @@ def test_an_update_is_torchs_update(monkeypatch: pytest.MonkeyPatch) -> None:
     with ready(DRIFT, runs, Budget(env_steps=140, eval_every=70, eval_episodes=1)) as state:
         rows = state.real.filled()[:, :32].clone()
         noise = Numbers(False)(2, 2, 32, state.layout.action_dim)
-        found = []
+        by_library = []
         for library in (kernels.library, lambda: None):
             monkeypatch.setattr(kernels, "library", library)
             called: list[str] = []
             learner, model = copy.deepcopy(state.sac), copy.deepcopy(state.dynamics)
             with seen_kernels(lambda name, *_, called=called: called.append(name)):
-                told = sac.update(learner, rows, noise)
+                info = sac.update(learner, rows, noise)
                 dynamics.update(model, rows)
-            assert called == ([] if found else ["critic_gradients", "actor_gradients", "stack_gaussian"])
+            assert called == ([] if by_library else ["critic_gradients", "actor_gradients", "stack_gaussian"])
             nets = [learner.actor, learner.critic, learner.target_critic, model]
-            found.append([*told.values(), learner.log_alpha, *(p for net in nets for p in net.parameters)])
+            by_library.append([*info.values(), learner.log_alpha, *(p for net in nets for p in net.parameters)])
         before = [p for net in (state.sac.actor, state.sac.critic, state.dynamics) for p in net.parameters]
-    torch.testing.assert_close(*found, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(*by_library, rtol=1e-5, atol=1e-5)
     moved = [p for net in (nets[0], nets[1], nets[3]) for p in net.parameters]
     assert all(not torch.equal(new, old) for new, old in zip(moved, before, strict=True))
 
@@ -420,12 +420,12 @@ def test_results_are_the_callers_to_keep(activation: Activation) -> None:
     nets = [numbers.net((2,), sizes, activation) for sizes in [(9, 17, 33, 4), (9, 49, 7, 4)]]
     xs, pull = [numbers(2, 13, 9) for _ in nets], numbers(2, 13, 4)
     outs = [net(x.requires_grad_()) for net, x in zip(nets, xs, strict=True)]  # two passes before either goes back
-    found = [
+    grads_of = [
         torch.autograd.grad((out * pull).sum(), [*net.parameters, x], retain_graph=True)
         for net, x, out in zip(nets, xs, outs, strict=True)
     ]
-    kept = [[t.clone() for t in (out, *grads)] for out, grads in zip(outs, found, strict=True)]
-    for net, x, out, grads, once in zip(nets, xs, outs, found, kept, strict=True):
+    copies = [[t.clone() for t in (out, *grads)] for out, grads in zip(outs, grads_of, strict=True)]
+    for net, x, out, grads, once in zip(nets, xs, outs, grads_of, copies, strict=True):
         again = torch.autograd.grad((out * pull).sum(), [*net.parameters, x])
         same(again, once[1:])
         same(pass_through(net, x, pull), once)
@@ -458,9 +458,9 @@ def test_other_networks_are_torchs() -> None:
     deep = numbers.net((2,), (9,) * 18, silu)
     bounds = -torch.ones(2, 1, 2), torch.ones(2, 1, 2)
     with seen_kernels(lambda name, *_: called.append(name)):
-        for other, given in [(double(net), x.double()), (StackedMLP(*parts(net), torch.tanh), x), (deep, x)]:
-            other(given)
-            assert other.gaussian_gradients(given, given[..., :2], *bounds) is None
+        for network, inputs in [(double(net), x.double()), (StackedMLP(*parts(net), torch.tanh), x), (deep, x)]:
+            network(inputs)
+            assert network.gaussian_gradients(inputs, inputs[..., :2], *bounds) is None
         with torch.autocast("cpu", dtype=torch.bfloat16):
             net(x)
             assert net.gaussian_gradients(x, x[..., :2], *bounds) is None

@@ -42,9 +42,9 @@ def test_the_switch_leaves_all_to_torch(fresh: Path, monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize(("value", "mend"), [("troch", "did you mean 'torch'?"), ("1", "known: native, torch")])
 def test_a_switch_that_is_none_is_named(value: str, mend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(kernels.SWITCH, value)
-    with pytest.raises(InputError) as told:
+    with pytest.raises(InputError) as error:
         kernels.library()
-    assert str(told.value) == f"MBPO_KERNELS = {value!r}: not a choice; {mend}"
+    assert str(error.value) == f"MBPO_KERNELS = {value!r}: not a choice; {mend}"
 
 
 def test_without_a_compiler_torch_does_the_work(fresh: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -68,16 +68,16 @@ def test_a_compiler_that_fails_is_told_of_once(
 def test_without_a_cache_the_temporary_folder_serves(
     fresh: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    assert building.folder() == fresh / "mbpo"
+    assert building.cache_folder() == fresh / "mbpo"
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     other = tmp_path / f"mbpo-{os.getuid()}"
     (tmp_path / "a file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "a file"))
-    assert building.folder() == other and other.stat().st_mode & 0o777 == 0o700
+    assert building.cache_folder() == other and other.stat().st_mode & 0o777 == 0o700
     monkeypatch.setattr(os, "getuid", lambda: other.stat().st_uid + 1)
     (tmp_path / f"mbpo-{os.getuid()}").mkdir()  # another user's, where this one's would be
     with pytest.raises(OSError, match="can be written to"):
-        building.folder()
+        building.cache_folder()
 
 
 def test_two_processes_may_build_at_once(fresh: Path) -> None:
@@ -94,8 +94,8 @@ def test_two_processes_may_build_at_once(fresh: Path) -> None:
         for _ in range(2)
     ]
     assert [one.communicate() for one in both] == [("[[[11.5, -1.0]]]\n", "")] * 2
-    (made,) = (fresh / "mbpo").iterdir()
-    assert made.suffix == ".so"
+    (library,) = (fresh / "mbpo").iterdir()
+    assert library.suffix == ".so"
 
 
 def test_an_installed_package_has_the_sources() -> None:

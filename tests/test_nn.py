@@ -36,18 +36,18 @@ def normal(*shape: int, seed: int = 7) -> Tensor:
     return torch.randn(*shape, dtype=torch.float64, generator=Generator().manual_seed(seed))
 
 
-def places(net: StackedMLP) -> list[tuple[int, ...]]:
+def indices(net: StackedMLP) -> list[tuple[int, ...]]:
     return list(itertools.product(*map(range, net.weights[0].shape[:-2])))
 
 
-def solo(net: StackedMLP, place: tuple[int, ...]) -> torch.nn.Sequential:
+def solo(net: StackedMLP, index: tuple[int, ...]) -> torch.nn.Sequential:
     """The network at one place of the stack, out of torch.nn.Linear."""
     layers: list[torch.nn.Module] = []
     for weight, bias in zip(net.weights, net.biases, strict=True):
         linear = torch.nn.Linear(weight.shape[-2], weight.shape[-1], dtype=torch.float64)
         with torch.no_grad():
-            linear.weight.copy_(weight[place].T)
-            linear.bias.copy_(bias[place][0])
+            linear.weight.copy_(weight[index].T)
+            linear.bias.copy_(bias[index][0])
         layers += [linear, torch.nn.SiLU()]
     return torch.nn.Sequential(*layers[:-1])
 
@@ -77,16 +77,16 @@ def test_forward_and_backward_equal_a_loop_of_linears(stack: str, rows: str) -> 
     ours = gradients((out * pull).sum(), [*net.parameters, x])
     x_grad = torch.zeros_like(x)
     layers = len(net.weights)
-    for place in places(net):
-        model = solo(net, place)
-        source = tuple(min(i, n - 1) for i, n in zip(place, x.shape[:-2], strict=True))
+    for index in indices(net):
+        model = solo(net, index)
+        source = tuple(min(i, n - 1) for i, n in zip(index, x.shape[:-2], strict=True))
         own = x.detach()[source].clone().requires_grad_()
         alone = model(own)
-        close(out[place], alone)
-        (alone * pull[place]).sum().backward()
+        close(out[index], alone)
+        (alone * pull[index]).sum().backward()
         for i, linear in enumerate(linears(model)):
-            close(ours[i][place], linear.weight.grad.T)
-            close(ours[layers + i][place][0], linear.bias.grad)
+            close(ours[i][index], linear.weight.grad.T)
+            close(ours[layers + i][index][0], linear.bias.grad)
         x_grad[source] += own.grad
     close(ours[-1], x_grad)
 
@@ -133,24 +133,24 @@ def test_without_gradients_the_numbers_are_the_same_and_inputs_are_left_alone(
 ) -> None:
     net = stacked_mlp((4, 6, 5, 3), 3, "truncated-normal", activation, generators([0, 1]), CPU, torch.float32)
     x = normal(2, 1, 11, 4).float()
-    given, learning = x.clone(), net(x)
+    untouched, learning = x.clone(), net(x)
     with torch.no_grad():
-        assert torch.equal(net(x), learning) and torch.equal(x, given)
+        assert torch.equal(net(x), learning) and torch.equal(x, untouched)
 
 
-@pytest.mark.parametrize("way", ["native", "torch"])
-@pytest.mark.parametrize(("asked", "products"), [("parameters", 5), ("input", 4), ("both", 6)])
+@pytest.mark.parametrize("backend", ["native", "torch"])
+@pytest.mark.parametrize(("wrt", "products"), [("parameters", 5), ("input", 4), ("both", 6)])
 def test_only_gradients_that_are_asked_for_are_computed(
-    asked: str, products: int, way: str, monkeypatch: pytest.MonkeyPatch
+    wrt: str, products: int, backend: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two layers: 2 products forward, then 2 for the weights, 1 for what lies between them and 1 for the input."""
-    if way == "torch":
+    if backend == "torch":
         monkeypatch.setattr(kernels, "library", lambda: None)
     net = stacked_mlp((8, 8, 8), 2, "truncated-normal", relu, generators([0]), CPU, torch.float32)
-    x = normal(1, 2, 5, 8).float().requires_grad_(asked != "parameters")
-    wanted = {"parameters": net.parameters, "input": [x], "both": [*net.parameters, x]}[asked]
+    x = normal(1, 2, 5, 8).float().requires_grad_(wrt != "parameters")
+    tensors = {"parameters": net.parameters, "input": [x], "both": [*net.parameters, x]}[wrt]
     with counted_flops() as counted:
-        gradients((net.frozen() if asked == "input" else net)(x).sum(), wanted)
+        gradients((net.frozen() if wrt == "input" else net)(x).sum(), tensors)
     assert counted() == products * 2 * 2 * 5 * 8 * 8
 
 
@@ -192,9 +192,9 @@ def test_frozen_follows_its_source_and_a_clone_does_not() -> None:
 def test_lerp_is_the_soft_update() -> None:
     target, source = make(2, 2).clone(), make(2, 2, init="glorot-uniform")
     before = [p.clone() for p in target.parameters]
-    given = [p.detach().clone() for p in source.parameters]
+    frozen = [p.detach().clone() for p in source.parameters]
     target.lerp_(source, 0.005)
-    for new, old, online, untouched in zip(target.parameters, before, source.parameters, given, strict=True):
+    for new, old, online, untouched in zip(target.parameters, before, source.parameters, frozen, strict=True):
         close(new, 0.995 * old + 0.005 * online.detach())
         assert torch.equal(online, untouched)
     target.lerp_(source, 1.0)
@@ -219,20 +219,20 @@ def solo_adam(model: torch.nn.Sequential, decay: Sequence[float], lr: float) -> 
 def test_adam_equals_torch_adam_member_by_member(stack: str, per_run: bool) -> None:
     runs, members = STACKS[stack]
     net, decay = make(runs, members), (0.3, 0.0, 0.05)
-    models = {place: solo(net, place) for place in places(net)}
-    solos = {place: solo_adam(model, decay, 1e-2) for place, model in models.items()}
+    models = {index: solo(net, index) for index in indices(net)}
+    solos = {index: solo_adam(model, decay, 1e-2) for index, model in models.items()}
     adam = Adam(net.parameters, 1e-2, [*decay, 0.0, 0.0, 0.0], per_run=per_run)
     for k in range(20):
         x, y = normal(*net.weights[0].shape[:-2], 8, 4, seed=k), normal(*net.weights[0].shape[:-2], 8, 3, seed=100 + k)
         adam.step(gradients(loss_of(net, x, y), net.parameters))
-        for place, model in models.items():
-            solos[place].zero_grad()
-            (model(x[place]) - y[place]).square().mean().backward()
-            solos[place].step()
-    for place, model in models.items():
+        for index, model in models.items():
+            solos[index].zero_grad()
+            (model(x[index]) - y[index]).square().mean().backward()
+            solos[index].step()
+    for index, model in models.items():
         for i, linear in enumerate(linears(model)):
-            close(net.weights[i][place], linear.weight.T.detach())
-            close(net.biases[i][place][0], linear.bias.detach())
+            close(net.weights[i][index], linear.weight.T.detach())
+            close(net.biases[i][index][0], linear.bias.detach())
 
 
 def test_decay_moves_the_weights_that_it_is_given_to_and_no_others() -> None:
@@ -254,20 +254,20 @@ def test_adam_eps_matters_for_tiny_gradients() -> None:
 def test_runs_left_out_of_a_step_keep_their_own_count() -> None:
     schedule = [[0, 1, 2], [0, 2], [2], [0, 1], [1], [2, 0], [0]] * 3
     net, decay = make(3, 2), (0.3, 0.0, 0.05)
-    models = {place: solo(net, place) for place in places(net)}
-    solos = {place: solo_adam(model, decay, 1e-2) for place, model in models.items()}
+    models = {index: solo(net, index) for index in indices(net)}
+    solos = {index: solo_adam(model, decay, 1e-2) for index, model in models.items()}
     adam = Adam(net.parameters, 1e-2, [*decay, 0.0, 0.0, 0.0], per_run=True)
     for k, active in enumerate(schedule):
         x, y = normal(3, 2, 8, 4, seed=k), normal(3, 2, 8, 3, seed=100 + k)
         adam.step(gradients(loss_of(net, x, y), net.parameters), active)
-        for place in [p for p in models if p[0] in active]:
-            solos[place].zero_grad()
-            (models[place](x[place]) - y[place]).square().mean().backward()
-            solos[place].step()
-    for place, model in models.items():
+        for index in [p for p in models if p[0] in active]:
+            solos[index].zero_grad()
+            (models[index](x[index]) - y[index]).square().mean().backward()
+            solos[index].step()
+    for index, model in models.items():
         for i, linear in enumerate(linears(model)):
-            close(net.weights[i][place], linear.weight.T.detach())
-            close(net.biases[i][place][0], linear.bias.detach())
+            close(net.weights[i][index], linear.weight.T.detach())
+            close(net.biases[i][index][0], linear.bias.detach())
     counts = [sum(r in active for active in schedule) for r in range(3)]
     assert adam.steps.tolist() == [[float(c)] * len(net.parameters) for c in counts]
 

@@ -171,13 +171,13 @@ def learned(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int, list[int]]]
 def test_the_command_writes_the_same_bytes_and_tells_the_table(
     learned: list[tuple[str, int, list[int]]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    asked = ["parity", "--results", str(tmp_path), "--seeds", "2"]
-    assert cli.main(asked) == 0
+    command = ["parity", "--results", str(tmp_path), "--seeds", "2"]
+    assert cli.main(command) == 0
     out = capsys.readouterr().out
     path = tmp_path / "parity" / "parity.csv"
     assert "21 of 22 rows agree, 2 seeds of ours" in out and "differs" in out
     before = path.read_bytes()
-    assert cli.main([*asked, "--json"]) == 0
+    assert cli.main([*command, "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
     assert path.read_bytes() == before and len(rows) == 22
     assert [row["updates"] for row in rows if row["verdict"] == "differs"] == [2_000]

@@ -21,10 +21,10 @@ from mbpo.fast import kernels, peak
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("rounds", [1, 1000])
 def test_every_sum_counts_its_multiply_adds(precision: str, each: int, threads: int, rounds: int) -> None:
-    done = peak.multiply_adds(precision, threads, rounds)
-    if done is None and precision == "bf16":
+    counts = peak.multiply_adds(precision, threads, rounds)
+    if counts is None and precision == "bf16":
         pytest.skip("there are no bf16 instructions here")
-    assert done is not None and done.shape[0] == threads and (done == rounds * each).all()
+    assert counts is not None and counts.shape[0] == threads and (counts == rounds * each).all()
 
 
 def test_a_whole_measurement_counts_exactly() -> None:
@@ -37,15 +37,15 @@ def test_operations_are_two_for_a_multiply_add_over_the_seconds(monkeypatch: pyt
     clock = iter([10.0, 10.5])
     own = "process_time" if threads == 1 else "perf_counter"
     monkeypatch.setattr(peak.time, own, lambda: next(clock))
-    done = peak.multiply_adds("fp32", threads, 7)
-    assert done is not None
-    assert peak.flops("fp32", threads, 7) == 2 * 7 * done.numel() / 0.5
+    counts = peak.multiply_adds("fp32", threads, 7)
+    assert counts is not None
+    assert peak.flops("fp32", threads, 7) == 2 * 7 * counts.numel() / 0.5
 
 
 @NEEDS_KERNELS
 def test_the_peak_here_is_a_number() -> None:
-    found = peak.flops("fp32")
-    assert found is not None and 0 < found < math.inf
+    peak_flops = peak.flops("fp32")
+    assert peak_flops is not None and 0 < peak_flops < math.inf
 
 
 def test_where_there_is_no_such_instruction_there_is_no_peak(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,17 +59,19 @@ def test_where_there_is_no_such_instruction_there_is_no_peak(monkeypatch: pytest
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_the_loop_is_multiply_adds_on_registers_and_nothing_else(width: int, register: str, precision: str) -> None:
     """Read from the compiler's own text, for processors that this one need not be."""
-    wanted = {8: ["-mavx2", "-mfma"], 16: ["-mavx512f", "-mavx512bf16"]}[width]
+    width_flags = {8: ["-mavx2", "-mfma"], 16: ["-mavx512f", "-mavx512bf16"]}[width]
     if (width, precision) == (8, "bf16"):
         pytest.skip("only the widest vectors have them")
     flags = [flag for flag in building.FLAGS if flag not in ("-march=native", "-shared")]
     compiler = shutil.which("gcc") or shutil.which("cc")
     assert compiler is not None
-    told = [compiler, *flags, *wanted, "-S", "-o", "-", "-x", "c", str(building.SOURCES / "peak.h")]
-    made = subprocess.run(told, capture_output=True, text=True)
-    if made.returncode:
+    command = [compiler, *flags, *width_flags, "-S", "-o", "-", "-x", "c", str(building.SOURCES / "peak.h")]
+    process = subprocess.run(command, capture_output=True, text=True)
+    if process.returncode:
         pytest.skip("this compiler is for other processors")
-    (body,) = re.findall(rf"^chains_core_{precision}[^\n]*:\n(.*?)\.cfi_endproc", made.stdout, re.MULTILINE | re.DOTALL)
+    (body,) = re.findall(
+        rf"^chains_core_{precision}[^\n]*:\n(.*?)\.cfi_endproc", process.stdout, re.MULTILINE | re.DOTALL
+    )
     loops = [lines for lines in re.split(r"^\.L\w+:", body, flags=re.MULTILINE) if re.search(r"vfmadd|vdpbf16", lines)]
     (loop,) = loops
     work = loop[: re.search(r"\n\tj\w+", loop).start()].split("\n")  # type: ignore[union-attr]

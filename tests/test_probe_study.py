@@ -49,8 +49,8 @@ def tables() -> dict[str, pd.DataFrame]:
     )
 
 
-def cell(frame: pd.DataFrame, **place: object) -> pd.Series:
-    for name, value in place.items():
+def cell(frame: pd.DataFrame, **key: object) -> pd.Series:
+    for name, value in key.items():
         frame = frame[frame[name] == value]
     assert len(frame) == 1
     return frame.iloc[0]
@@ -65,8 +65,8 @@ def test_shares_are_what_was_planted(tables: dict[str, pd.DataFrame]) -> None:
     bias = cell(tables["runs"], task="dmc:task-0", method="mbpo", seed=4, share=95)
     assert bias["bias"] == pytest.approx(0.12 - 1) and bias["bias_per_step"] == pytest.approx((0.12 - 1) / STEPS)
     assert bias["before"] == 40.0 and bias["gain_over_real"] == pytest.approx(-20.0)
-    whole = cell(tables["shares"], task="dmc:task-0", method="mbpo", share=95, measure="shift")
-    assert (whole["low"], whole["high"]) == pytest.approx((-1, -1))  # least and largest of five seeds
+    largest = cell(tables["shares"], task="dmc:task-0", method="mbpo", share=95, measure="shift")
+    assert (largest["low"], largest["high"]) == pytest.approx((-1, -1))  # least and largest of five seeds
 
 
 def test_arms_are_paired_by_seed(tables: dict[str, pd.DataFrame]) -> None:
@@ -105,39 +105,41 @@ def test_what_differs_between_tasks_alone_is_no_link_within_them() -> None:
 
 
 def test_few_tasks_or_no_variation_give_no_interval() -> None:
-    few = study.tables([record(task, "mbpo", seed, 1.0 + i) for i, task in enumerate(TASKS[:4]) for seed in range(5)])
-    row = cell(few["links"], cause="reward_unexplained", effect="shift_per_step", scope="all")
+    tables_of_four = study.tables(
+        [record(task, "mbpo", seed, 1.0 + i) for i, task in enumerate(TASKS[:4]) for seed in range(5)]
+    )
+    row = cell(tables_of_four["links"], cause="reward_unexplained", effect="shift_per_step", scope="all")
     assert row["rho"] == pytest.approx(-1.0) and math.isinf(row["low"])
-    flat = cell(few["links"], cause="reward_unexplained", effect="shift_per_step", scope="within tasks")
+    flat = cell(tables_of_four["links"], cause="reward_unexplained", effect="shift_per_step", scope="within tasks")
     assert np.isnan(flat["rho"])
-    assert not any("nan" in text for text in study.sentences(few))
+    assert not any("nan" in text for text in study.sentences(tables_of_four))
     assert study.sentences(study.tables([])) == [] and study.figures(study.tables([])) == {}
 
 
 def test_sentences_say_what_was_planted(tables: dict[str, pd.DataFrame]) -> None:
-    told = study.sentences(tables)
-    assert told[0].endswith("to the last digit, in 30 of 30 pairs of task and seed.")
+    sentences = study.sentences(tables)
+    assert sentences[0].endswith("to the last digit, in 30 of 30 pairs of task and seed.")
     minus = "\N{MINUS SIGN}"
     lead = "With 95 % synthetic rows of mbpo's model, "
-    bias = next(t for t in told if t.startswith(lead + "the bias"))
+    bias = next(t for t in sentences if t.startswith(lead + "the bias"))
     assert "down on all 6 tasks" in bias and (f"{minus}0.4 [" in bias or f"{minus}0.3 [" in bias)
-    gain = next(t for t in told if t.startswith(lead + "the return of the policy that went on"))
+    gain = next(t for t in sentences if t.startswith(lead + "the return of the policy that went on"))
     assert "up on 1 of 6 tasks (task-0), down on 4 (" in gain
-    assert "down on all 6 tasks" in next(t for t in told if t.startswith(lead + "the gain of that policy"))
-    arms = [t for t in told if "less that of mbpo's, seed by seed" in t]
+    assert "down on all 6 tasks" in next(t for t in sentences if t.startswith(lead + "the gain of that policy"))
+    arms = [t for t in sentences if "less that of mbpo's, seed by seed" in t]
     assert len(arms) == 2 and all("rows of norm-only's model" in t and "up on all 6 tasks" in t for t in arms)
-    assert sum(t.startswith("Rank correlation") for t in told) == 6
+    assert sum(t.startswith("Rank correlation") for t in sentences) == 6
 
 
 def test_pictures_hold_every_task_and_arm(tables: dict[str, pd.DataFrame]) -> None:
-    drawn = study.figures(tables)
-    assert set(drawn) == {"bias", "gain", "chain"}
-    titles = [axis.get_title(loc="left") for axis in drawn["bias"].axes if axis.get_visible()]
+    pictures = study.figures(tables)
+    assert set(pictures) == {"bias", "gain", "chain"}
+    titles = [axis.get_title(loc="left") for axis in pictures["bias"].axes if axis.get_visible()]
     assert titles == [task.removeprefix("dmc:") for task in TASKS]
-    line = drawn["bias"].axes[2].lines[0].get_ydata()
+    line = pictures["bias"].axes[2].lines[0].get_ydata()
     expected = tables["shares"].query("task == 'dmc:task-2' and method == 'mbpo' and measure == 'bias_per_step'")[
         "centre"
     ]
     np.testing.assert_allclose(line, expected)
-    dots = sum(len(line.get_xdata()) for line in drawn["chain"].axes[0].lines if line.get_marker() != "None")
+    dots = sum(len(line.get_xdata()) for line in pictures["chain"].axes[0].lines if line.get_marker() != "None")
     assert dots == 12

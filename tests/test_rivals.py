@@ -35,9 +35,9 @@ def normal(*shape: int, seed: int = 0) -> torch.Tensor:
 
 
 def rows(n: int = 32, seed: int = 0) -> torch.Tensor:
-    made = normal(2, n, LAYOUT.width, seed=seed)
-    made[..., -1] = 1.0
-    return made
+    packed = normal(2, n, LAYOUT.width, seed=seed)
+    packed[..., -1] = 1.0
+    return packed
 
 
 def train_some(method: Method, steps: int = 60, task: str = TOY) -> TrainState:
@@ -105,12 +105,12 @@ def test_a_bounded_mean_is_bounded_and_its_density_is_that_of_the_bounded_gaussi
     with torch.no_grad():
         for each in (net, free):
             each.actor.biases[-1][..., :2] += 40.0
-    seen, noise = normal(2, 8, 3), normal(2, 8, 2, seed=1)
-    mean, log_std = sac.policy(net, seen)
-    raw, _ = sac.policy(free, seen)
+    scaled_obs, noise = normal(2, 8, 3), normal(2, 8, 2, seed=1)
+    mean, log_std = sac.policy(net, scaled_obs)
+    raw, _ = sac.policy(free, scaled_obs)
     assert (mean.abs() <= 3.0).all() and (raw.abs() > 3.0).any()
     torch.testing.assert_close(mean, 3.0 * torch.tanh(raw / 3.0))
-    action, log_prob = sac.sample_action(net, seen, noise)
+    action, log_prob = sac.sample_action(net, scaled_obs, noise)
     gaussian = torch.distributions.Normal(mean, log_std.exp())
     squashed = torch.distributions.TransformedDistribution(gaussian, [torch.distributions.TanhTransform()])
     inside = action.abs().amax(-1) < 1 - 1e-6  # its own density cancels near the edge
@@ -177,16 +177,16 @@ def test_observations_are_z_scored_by_the_random_phase_or_by_the_last_fit(kind: 
 
 
 def test_without_noise_the_mean_is_stored() -> None:
-    seen = {}
+    noises = {}
 
     def model(obs: torch.Tensor, action: torch.Tensor, member: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-        seen["noise"] = noise
+        noises["noise"] = noise
         return torch.cat([obs, obs[..., :1]], -1) + noise
 
     obs, noise = normal(2, 4, 3), normal(2, 4, 4, seed=1)
     low = torch.full((2, 1, 4), -math.inf, dtype=torch.float64)
     raw = revised(model, RolloutConfig(noise="none"), low, -low, None)(obs, obs, obs[..., 0], noise)
-    assert (seen["noise"] == 0).all()
+    assert (noises["noise"] == 0).all()
     torch.testing.assert_close(raw, torch.cat([obs, obs[..., :1]], -1))
     same = revised(model, RolloutConfig(), low, -low, None)(obs, obs, obs[..., 0], noise)
     torch.testing.assert_close(same, raw + noise)
@@ -197,8 +197,8 @@ def test_clipped_rollouts_stay_within_the_real_rows_of_the_last_fit() -> None:
     held = train_some(method(RolloutConfig(per_step=16, clip="data-range")))
     for state, inside in ((free, False), (held, True)):
         assert state.synthetic is not None
-        real, made = state.layout.targets(state.real.filled()), state.layout.targets(state.synthetic.filled())
-        within = (made >= real.amin(1, keepdim=True)) & (made <= real.amax(1, keepdim=True))
+        real, synthetic = state.layout.targets(state.real.filled()), state.layout.targets(state.synthetic.filled())
+        within = (synthetic >= real.amin(1, keepdim=True)) & (synthetic <= real.amax(1, keepdim=True))
         assert bool(within.all()) is inside
 
 
@@ -206,17 +206,17 @@ def test_clipped_rollouts_stay_within_the_real_rows_of_the_last_fit() -> None:
 def test_the_oracle_reward_is_the_simulators(name: str) -> None:
     info = task_info(f"dmc:{name}")
     env, rng = make_env(info.id), np.random.default_rng(1)
-    paid, told = [], []
+    paid, computed = [], []
     for episode in range(3):
         env.reset(seed=episode)
         for _ in range(40):
             action = rng.uniform(-1, 1, info.action_dim).astype(np.float32)
             next_obs, reward, *_ = env.step(action)
             paid.append(reward)
-            told.append(float(reward_for(info)(torch.as_tensor(action), torch.as_tensor(next_obs))))
+            computed.append(float(reward_for(info)(torch.as_tensor(action), torch.as_tensor(next_obs))))
     env.close()
     assert len(set(paid)) > 50
-    np.testing.assert_allclose(told, paid, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(computed, paid, rtol=1e-4, atol=1e-5)
 
 
 def test_an_oracle_reward_that_nobody_knows_or_can_read_is_refused() -> None:
@@ -229,5 +229,5 @@ def test_an_oracle_reward_that_nobody_knows_or_can_read_is_refused() -> None:
 def test_an_oracle_reward_takes_the_place_of_the_learned_one() -> None:
     state = train_some(method(RolloutConfig(per_step=16, reward="oracle")), steps=30, task="dmc:quadruped-walk")
     assert state.synthetic is not None and state.reward is not None
-    made, layout = state.synthetic.filled(), state.layout
-    torch.testing.assert_close(layout.reward(made), state.reward(layout.action(made), layout.next_obs(made)))
+    rows, layout = state.synthetic.filled(), state.layout
+    torch.testing.assert_close(layout.reward(rows), state.reward(layout.action(rows), layout.next_obs(rows)))

@@ -54,9 +54,9 @@ def test_with_a_model_that_is_the_truth_a_branch_is_the_real_trajectory() -> Non
     start = torch.as_tensor(EnvBatch(FIXED_POINT, len(seeds)).reset(list(seeds))).view(RUNS, ROLLOUTS, 2)
     rule = FixedPoint().termination
     rows, valid = branch(lambda obs, action, *_: FixedPoint.model(obs, action), eighths, rule, start, noise, LAYOUT)
-    found = rows.view(RUNS, LENGTH, ROLLOUTS, -1).transpose(1, 2).numpy()
+    actual = rows.view(RUNS, LENGTH, ROLLOUTS, -1).transpose(1, 2).numpy()
     np.testing.assert_array_equal(valid.view(RUNS, LENGTH, ROLLOUTS).transpose(1, 2).numpy(), lived)
-    np.testing.assert_array_equal(found[lived], expected[lived])
+    np.testing.assert_array_equal(actual[lived], expected[lived])
     steps = lived.sum(-1)
     assert (steps == LENGTH).any() and (steps < LENGTH).any() and (steps > 1).any(), "the toy shows too little here"
 
@@ -85,20 +85,20 @@ def test_a_rollout_ends_with_the_row_that_terminates_it() -> None:
 def test_every_step_has_noise_of_its_own() -> None:
     """Model, policy and choice of member each see their own slice, step by step."""
     noise = draw_noise(Streams(["a", "b"], CPU, torch.float64), 3, 5, LAYOUT)
-    seen: list[tuple[Tensor, ...]] = []
+    calls: list[tuple[Tensor, ...]] = []
 
     def model(obs: Tensor, action: Tensor, member: Tensor, z: Tensor) -> Tensor:
-        seen.append((action, member, z))
+        calls.append((action, member, z))
         return torch.zeros(2, 5, 3, dtype=torch.float64)
 
     branch(model, lambda _, z: z, lambda obs: obs[..., 0] > 1, torch.zeros(2, 5, 2), noise, LAYOUT)
-    assert len(seen) == 3
-    for h, (action, member, z) in enumerate(seen):
+    assert len(calls) == 3
+    for h, (action, member, z) in enumerate(calls):
         assert torch.equal(action, noise.action[:, h])
         assert torch.equal(member, noise.member[:, h])
         assert torch.equal(z, noise.model[:, h])
-    for drawn in (noise.action, noise.model):
-        assert drawn.flatten().unique().numel() == drawn.numel()
+    for normal in (noise.action, noise.model):
+        assert normal.flatten().unique().numel() == normal.numel()
 
 
 # As `train` makes them
@@ -195,14 +195,14 @@ def test_batches_come_from_the_retained_rollouts_alone(monkeypatch: pytest.Monke
     state.synthetic.add(rows)
     rows[..., -2] = -1.0
     state.real.add(rows)
-    seen: list[Tensor] = []
-    monkeypatch.setattr(state, "sac_block", lambda batches, _: seen.extend(batches[..., -2].unbind(1)) or {})
+    noises: list[Tensor] = []
+    monkeypatch.setattr(state, "sac_block", lambda batches, _: noises.extend(batches[..., -2].unbind(1)) or {})
     loop.update_block(state)
-    drawn = torch.stack(seen, dim=1)
-    assert drawn.shape == (2, 40, 32)
+    noise_stack = torch.stack(noises, dim=1)
+    assert noise_stack.shape == (2, 40, 32)
     real = state.method.real_rows
-    assert real == 2 and (drawn[..., :real] == -1).all()
-    for run in drawn[..., real:]:
+    assert real == 2 and (noise_stack[..., :real] == -1).all()
+    for run in noise_stack[..., real:]:
         assert set(run.flatten().tolist()) == set(range(20, 50))
 
 

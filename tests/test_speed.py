@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from benchmark import cli
 from benchmark.running import cost
 from benchmark.speed import measure, parts
-from benchmark.speed.parts import Parts, brief_fit, of_registers
+from benchmark.speed.parts import Parts, brief_fit, register_precision
 from benchmark.suite.load import load_suite
 from mbpo import loop, sac
 from mbpo.config import Budget, InputError
@@ -62,7 +62,7 @@ def state() -> Iterator[TrainState]:
 
 
 @pytest.fixture(params=["native", "torch"])
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Who computes the networks: the kernels, or torch alone."""
     if request.param == "torch":
         monkeypatch.setattr(kernels, "library", lambda: None)
@@ -91,13 +91,13 @@ def calls(state: TrainState, part: str) -> int:
     return counted.count
 
 
-def test_counted_flops_are_the_executed_ones(state: TrainState, way: str) -> None:
+def test_counted_flops_are_the_executed_ones(state: TrainState, backend: str) -> None:
     method = load_suite().method("mbpo", TASK)
     assert method.model is not None
-    assert flops(state, "sac") == 2 * cost.sac_update_flops(method, OBS, ACTION, kernels=way == "native")
+    assert flops(state, "sac") == 2 * cost.sac_update_flops(method, OBS, ACTION, kernels=backend == "native")
     update = (flops(state, "model") - flops(state, "less of the model")) / 2
     assert update == cost.model_update_flops(method.model, OBS, ACTION)
-    assert flops(state, "rollout") == cost.rollout_flops(method, OBS, ACTION, kernels=way == "native")
+    assert flops(state, "rollout") == cost.rollout_flops(method, OBS, ACTION, kernels=backend == "native")
 
 
 def test_an_env_step_of_quadruped_walk_is_fifty_gflop() -> None:
@@ -109,16 +109,17 @@ MOST_CALLS = {"native": (70, 41, 135), "torch": (385, 180, 180)}
 """Of a SAC update, a model update and the rollouts of an env step."""
 
 
-def test_an_update_makes_no_more_calls_than_it_did(state: TrainState, way: str) -> None:
-    of_sac, of_model, of_rollouts = MOST_CALLS[way]
+def test_an_update_makes_no_more_calls_than_it_did(state: TrainState, backend: str) -> None:
+    of_sac, of_model, of_rollouts = MOST_CALLS[backend]
     update = calls(state, "sac") / 2
     assert update <= of_sac, f"a SAC update makes {update} operations"
     update = (calls(state, "model") - calls(state, "less of the model")) / 2
     assert update <= of_model, f"a model update makes {update} operations"
-    assert (made := calls(state, "rollout")) <= of_rollouts, f"the rollouts of an env step make {made} operations"
+    rollout = calls(state, "rollout")
+    assert rollout <= of_rollouts, f"the rollouts of an env step make {rollout} operations"
 
 
-@pytest.mark.usefixtures("way")
+@pytest.mark.usefixtures("backend")
 def test_evaluation_is_a_small_share_by_its_counts(state: TrainState, monkeypatch: pytest.MonkeyPatch) -> None:
     """At 10 episodes every 5,000 steps: its calls, products and simulated steps per env step against the learning's."""
     steps: list[int] = []
@@ -149,68 +150,84 @@ def test_evaluation_is_a_small_share_by_its_counts(state: TrainState, monkeypatc
 def test_the_command_answers_in_json(capsys: pytest.CaptureFixture[str]) -> None:
     code = cli.main(["speed", "--task", TASK, "--method", "sac", "--runs", "2", "--rounds", "2", "--json"])
     assert code == 0
-    found = json.loads(capsys.readouterr().out)
-    assert (found["device"], found["precision"], found["runs"], found["threads"]) == ("cpu", "fp32", 2, 1)
+    measurement = json.loads(capsys.readouterr().out)
+    assert (measurement["device"], measurement["precision"], measurement["runs"], measurement["threads"]) == (
+        "cpu",
+        "fp32",
+        2,
+        1,
+    )
     names = {"env", "act", "sac_update", "evaluation", "host"}
-    assert {*names, "total_per_env_step_per_run"} == set(found["seconds"])
-    weighed = sum(found["seconds"][name] for name in names) / 2
-    assert found["seconds"]["total_per_env_step_per_run"] == pytest.approx(weighed)
-    assert sum(found["share"].values()) == pytest.approx(1.0)
+    assert {*names, "total_per_env_step_per_run"} == set(measurement["seconds"])
+    weighed = sum(measurement["seconds"][name] for name in names) / 2
+    assert measurement["seconds"]["total_per_env_step_per_run"] == pytest.approx(weighed)
+    assert sum(measurement["share"].values()) == pytest.approx(1.0)
     # How fast this machine is, no test says: only that torch's product is there, and the peak wherever it can be had.
-    assert found["matmul_gflops"] > 0 and found["fraction_of_matmul"] > 0
+    assert measurement["matmul_gflops"] > 0 and measurement["fraction_of_matmul"] > 0
     there = peak.multiply_adds("fp32", rounds=1) is not None
-    assert [found[name] is not None for name in ("peak_gflops", "fraction_of_peak")] == [there, there]
-    assert not there or (found["peak_gflops"] > 0 and found["fraction_of_peak"] > 0)
-    assert found["peak_memory_bytes"] > 50e6 and found["compile_s"] >= 0 and found["cpus_had"] > 0
+    assert [measurement[name] is not None for name in ("peak_gflops", "fraction_of_peak")] == [there, there]
+    assert not there or (measurement["peak_gflops"] > 0 and measurement["fraction_of_peak"] > 0)
+    assert measurement["peak_memory_bytes"] > 50e6 and measurement["compile_s"] >= 0 and measurement["cpus_had"] > 0
 
 
 def test_parts_of_a_method_with_a_model_are_weighed_as_its_constants_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    taken = {"env": 1e-4, "act": 2e-4, "sac_update": 3e-3, "model_update": 2e-2, "rollout": 1e-2, "evaluation": 5e-4}
-    whole = 1e-4 + 2e-4 + 20 * 3e-3 + 1e-2 + 7e-3
-    seconds = {**taken, "advance": whole}
+    part_seconds = {
+        "env": 1e-4,
+        "act": 2e-4,
+        "sac_update": 3e-3,
+        "model_update": 2e-2,
+        "rollout": 1e-2,
+        "evaluation": 5e-4,
+    }
+    step_seconds = 1e-4 + 2e-4 + 20 * 3e-3 + 1e-2 + 7e-3
+    seconds = {**part_seconds, "advance": step_seconds}
     # A turn beside somebody else's work: all of it takes twice as long, and its own peaks are half.
     slow = {**{name: 2 * value for name, value in seconds.items()}, "peak_flops": 1e11, "matmul_flops": 5e10}
     turns = [{**seconds, "peak_flops": 2e11, "matmul_flops": 1e11}, slow, slow]
     monkeypatch.setattr(measure, "time_parts", lambda *_: Parts(seconds, 2e11, 1e11, turns))
-    found = measure.measure(measure.Question(task=TASK, runs=2))
-    assert found["seconds"]["host"] == pytest.approx(7e-3)
-    total = (whole + 20 * 2e-2 + 5e-4) / 2
-    assert found["seconds"]["total_per_env_step_per_run"] == pytest.approx(total)
-    assert (found["peak_gflops"], found["matmul_gflops"]) == (200, 100)
-    assert found["fraction_of_peak"] == pytest.approx(found["gflop_per_env_step_per_run"] / 200 / total)
-    assert found["fraction_of_matmul"] == pytest.approx(2 * found["fraction_of_peak"])
-    told = "\n".join(measure.sentences(found))
-    assert "machine's peak     200 GFLOP/s" in told and "torch's product    100 GFLOP/s" in told
-    assert f"{found['fraction_of_peak']:.2f} of the machine's peak" in told
-    assert found["share"]["evaluation"] == pytest.approx(5e-4 / 2 / total)
-    (told,) = [line for line in measure.sentences(found) if "evaluation at the paper's cadence" in line]
-    assert "10 episodes every 5,000 env steps, is 0.10% of the time" in told
+    measurement = measure.measure(measure.Question(task=TASK, runs=2))
+    assert measurement["seconds"]["host"] == pytest.approx(7e-3)
+    total = (step_seconds + 20 * 2e-2 + 5e-4) / 2
+    assert measurement["seconds"]["total_per_env_step_per_run"] == pytest.approx(total)
+    assert (measurement["peak_gflops"], measurement["matmul_gflops"]) == (200, 100)
+    assert measurement["fraction_of_peak"] == pytest.approx(measurement["gflop_per_env_step_per_run"] / 200 / total)
+    assert measurement["fraction_of_matmul"] == pytest.approx(2 * measurement["fraction_of_peak"])
+    text = "\n".join(measure.sentences(measurement))
+    assert "machine's peak     200 GFLOP/s" in text and "torch's product    100 GFLOP/s" in text
+    assert f"{measurement['fraction_of_peak']:.2f} of the machine's peak" in text
+    assert measurement["share"]["evaluation"] == pytest.approx(5e-4 / 2 / total)
+    (text,) = [line for line in measure.sentences(measurement) if "evaluation at the paper's cadence" in line]
+    assert "10 episodes every 5,000 env steps, is 0.10% of the time" in text
 
 
 def test_without_a_peak_the_fraction_is_of_torchs_product_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernels, "library", lambda: None)
-    found = measure.measure(measure.Question(task=TASK, method="sac"), rounds=1)
-    assert found["peak_gflops"] is found["fraction_of_peak"] is None and found["fraction_of_matmul"] > 0
-    told = "\n".join(measure.sentences(found))
-    assert f"{found['fraction_of_matmul']:.2f} of torch's product" in told and "machine's peak" not in told
+    measurement = measure.measure(measure.Question(task=TASK, method="sac"), rounds=1)
+    assert (
+        measurement["peak_gflops"] is measurement["fraction_of_peak"] is None and measurement["fraction_of_matmul"] > 0
+    )
+    text = "\n".join(measure.sentences(measurement))
+    assert f"{measurement['fraction_of_matmul']:.2f} of torch's product" in text and "machine's peak" not in text
 
 
 def test_the_peak_is_of_the_precision_that_products_are_made_in(monkeypatch: pytest.MonkeyPatch) -> None:
     has = {"fp32"}
     monkeypatch.setattr(peak, "multiply_adds", lambda precision, rounds: precision if precision in has else None)
-    assert [of_registers(engine("cpu", name)) for name in ("fp32", "fp64")] == ["fp32", None]
+    assert [register_precision(engine("cpu", name)) for name in ("fp32", "fp64")] == ["fp32", None]
     monkeypatch.setattr(parts, "rounds_bf16", lambda device: True)
-    assert of_registers(engine("cpu", "bf16")) == "fp32", "products of rounded numbers are fp32's"
+    assert register_precision(engine("cpu", "bf16")) == "fp32", "products of rounded numbers are fp32's"
     monkeypatch.setattr(parts, "rounds_bf16", lambda device: False)
-    assert of_registers(engine("cpu", "bf16")) is None, "as with units for whole matrices, of which there is no peak"
+    assert register_precision(engine("cpu", "bf16")) is None, (
+        "as with units for whole matrices, of which there is no peak"
+    )
     has.add("bf16")
-    assert of_registers(engine("cpu", "bf16")) == "bf16"
-    assert of_registers(Engine(torch.device("cuda"), torch.float32, "fp32")) is None
+    assert register_precision(engine("cpu", "bf16")) == "bf16"
+    assert register_precision(Engine(torch.device("cuda"), torch.float32, "fp32")) is None
 
 
 def test_a_saved_measurement_says_where_it_was_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    asked = ["speed", "--task", TASK, "--method", "sac", "--rounds", "1", "--save", "--results", str(tmp_path)]
-    assert cli.main(asked) == 0
+    arguments = ["speed", "--task", TASK, "--method", "sac", "--rounds", "1", "--save", "--results", str(tmp_path)]
+    assert cli.main(arguments) == 0
     (path,) = tmp_path.glob("speed/*/*.json")
     assert path.name == "gym-InvertedPendulum-v5-sac-R1-t1-fp32.json" and str(path) in capsys.readouterr().err
     where = json.loads(path.read_text())["where"]
@@ -225,8 +242,8 @@ def test_all_cpus_step_environments_beside_a_gpu(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_profile_names_the_operations() -> None:
-    told = measure.profile(measure.Question(task=TASK, method="sac"), rows=40)
-    assert "aten::" in told and "Self CPU" in told
+    profile = measure.profile(measure.Question(task=TASK, method="sac"), rows=40)
+    assert "aten::" in profile and "Self CPU" in profile
 
 
 def test_bad_questions_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
@@ -236,7 +253,7 @@ def test_bad_questions_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert "did you mean 'fp32'" in capsys.readouterr().err
 
 
-@pytest.mark.usefixtures("way")
+@pytest.mark.usefixtures("backend")
 def test_one_policy_step_is_one_pass_of_the_actor(state: TrainState) -> None:
     with counted_flops() as counted:
         sac.act(state.sac, torch.zeros(1, 10, OBS), None)

@@ -44,7 +44,7 @@ def test_the_suites_own_studies_are_sound_and_have_renderers():
 def test_runs_of_a_study_by_hand(pages):
     study = load_studies(pages)["tiny"]
     specs = specs_of(study)
-    told = [
+    expected = [
         (s.task.removeprefix("dmc:hopper-"), s.method, s.seed, s.source_run is not None, s.precision) for s in specs
     ]
     both = [
@@ -55,7 +55,7 @@ def test_runs_of_a_study_by_hand(pages):
     ]
     replays = [("hop", "mbpo", seed, True, "fp32") for seed in (0, 1)]
     half = [(task, "mbpo", seed, False, "bf16") for task in ("stand", "hop") for seed in (0, 1)]
-    assert told == both + replays + half  # equal runs once
+    assert expected == both + replays + half  # equal runs once
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_the_command_shows_without_training(tiny, tmp_path, capsys):
     for spec in specs_of(tiny):
         write_fit(store, spec, {"reward_r2": 0.5})
     assert cli.main(["study", "tiny", "--json", *folders]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["found"] == {"runs": 4, "wanted": 4, "sentences": ["mbpo: 2", "ftfl: 2"]}
+    output = json.loads(capsys.readouterr().out)
+    assert output["found"] == {"runs": 4, "wanted": 4, "sentences": ["mbpo: 2", "ftfl: 2"]}
     assert cli.main(["study", "tyni", *folders]) == 2
     assert "unknown study 'tyni'; did you mean 'tiny'" in capsys.readouterr().err

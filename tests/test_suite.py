@@ -294,9 +294,9 @@ def edited(folder: Path, page: str, old: str, new: str) -> Path:
         ("methods.yaml", "      utd: {value: 1,", "      utd: {value: -1,", "method 'sac' on 'dmc:hopper-hop'"),
         (
             "methods.yaml",
-            "      sac.tau: {value",
-            "      sac.tao: {value",
-            "unknown constant 'sac.tao'; did you mean 'sac.tau'",
+            "      sac.min_log_std: {value",
+            "      sac.min_log_sdt: {value",
+            "unknown constant 'sac.min_log_sdt'; did you mean 'sac.min_log_std'",
         ),
         ("methods.yaml", "target.normalize: {value: both", "target.normalize: {value: bth", "did you mean 'both'?"),
         ("methods.yaml", "    family: paper\n", "    family: papers\n", "did you mean 'paper'?"),

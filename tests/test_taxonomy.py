@@ -55,8 +55,8 @@ def test_resamples_are_of_whole_domains() -> None:
         assert (rows == 0).sum() == (rows == 1).sum()
         return float(value[rows].mean())
 
-    found = domains.over_domains(mean, bodies)
-    assert list(found) == pytest.approx([1 / 3, 0.0, 1.0])
+    interval = domains.over_domains(mean, bodies)
+    assert list(interval) == pytest.approx([1 / 3, 0.0, 1.0])
 
 
 def test_a_statistic_that_mostly_does_not_exist_has_no_bounds() -> None:
@@ -94,13 +94,13 @@ def test_cuts_are_those_of_an_exhaustive_search() -> None:
         threshold, below, above = rules._cuts(x, labels, "a")
         for j in range(3):
             known = ~np.isnan(x[:, j])
-            value, here = x[known, j], labels[known]
+            value, classes = x[known, j], labels[known]
             right = [
-                sum(max((side == name).sum() for name in "abc") for side in (here[value <= t], here[value > t]))
+                sum(max((side == name).sum() for name in "abc") for side in (classes[value <= t], classes[value > t]))
                 for t in np.unique(value)[:-1]
             ]
-            found = np.where(value > threshold[j], above[j], below[j])
-            assert (found == here).sum() == max(right)
+            predicted = np.where(value > threshold[j], above[j], below[j])
+            assert (predicted == classes).sum() == max(right)
 
 
 # Rules
@@ -155,8 +155,8 @@ def frame(seed: int) -> pd.DataFrame:
 
 
 def test_noise_is_not_foreseen() -> None:
-    found = foresight.scores(frame(0), splits=6)
-    halves = found[(found["design"] == "random halves") & (found["contender"] == "fitted")]
+    scores = foresight.scores(frame(0), splits=6)
+    halves = scores[(scores["design"] == "random halves") & (scores["contender"] == "fitted")]
     orders, choices = (halves[halves["measure"] == m] for m in ("spearman", "accuracy"))
     assert len(orders) == len(OUTCOMES)
     assert len(choices) == len(CHOICES)
@@ -169,13 +169,13 @@ def test_what_was_planted_is_foreseen_by_either_contender_on_the_tasks_that_have
     tasks["reward_gain"] = -(tasks["reward_std"] ** 3)
     tasks.loc[[0, 9], "reward_gain"] = math.nan
     tasks["direct_norm"] = np.where(tasks["increment_overall"] < 0, "norm-only", "ftfl")
-    found = foresight.scores(tasks, splits=2).set_index(["outcome", "contender", "design"])
+    scores = foresight.scores(tasks, splits=2).set_index(["outcome", "contender", "design"])
     for contender in ("fitted", "physics"):
-        row = found.loc[("reward_gain", contender, "declared half")]
+        row = scores.loc[("reward_gain", contender, "declared half")]
         assert row["estimate"] == pytest.approx(1.0)
         assert row["n_fit"] + row["n_scored"] == len(tasks) - 2
-    assert found.loc[("direct_norm", "physics", "domains left out"), "estimate"] == 1.0
-    assert found.loc[("reward_gain", "fitted", "declared half"), "rule"] == "- log10 reward std"
+    assert scores.loc[("direct_norm", "physics", "domains left out"), "estimate"] == 1.0
+    assert scores.loc[("reward_gain", "fitted", "declared half"), "rule"] == "- log10 reward std"
 
 
 def test_too_few_tasks_are_not_scored() -> None:
@@ -185,9 +185,9 @@ def test_too_few_tasks_are_not_scored() -> None:
 # From records
 
 
-def record(task: str, method: str, seed: int, told: Mapping[str, float | list[float]]) -> Record:
+def record(task: str, method: str, seed: int, measures: Mapping[str, float | list[float]]) -> Record:
     rows = []
-    for name, value in told.items():
+    for name, value in measures.items():
         columns = enumerate(value) if isinstance(value, list) else [(-1, value)]
         rows += [(300, name, dim, number) for dim, number in columns] + [(0, name, -1, 99.0)]
     diagnostics = pd.DataFrame(rows, columns=["step", "measure", "dim", "value"])
@@ -265,19 +265,19 @@ def test_tables_figures_and_sentences_go_together(monkeypatch: pytest.MonkeyPatc
         for i, name in enumerate(names)
         for one in fits(name, 0, (0.3, 0.3 / (0.2 + 0.2 * i)), r2=0.1 * i if i else math.nan, ratio=0.2 + 0.2 * i)
     ]
-    found = study.tables(records)
-    assert len(found["tasks"]) == 9
-    assert len(found["predictors"]) == len(PREDICTORS) * len(OUTCOMES)
-    assert found["predictors"]["p_holm"].between(found["predictors"]["p"], 1).all()
-    assert found["slopes"].set_index("outcome").loc["target_drop", "tasks"] == 9
-    assert set(study.figures(found)) == {"map", "increments", "foreseen", "predictors"}
-    told = " ".join(study.sentences(found))
-    assert "9 tasks of 7 domains, 1 to 1 seeds each; the reward varies on 8 of them." in told
-    assert "6 of 8 tasks lose more than 0.2 of reward R2" in told
+    tables = study.tables(records)
+    assert len(tables["tasks"]) == 9
+    assert len(tables["predictors"]) == len(PREDICTORS) * len(OUTCOMES)
+    assert tables["predictors"]["p_holm"].between(tables["predictors"]["p"], 1).all()
+    assert tables["slopes"].set_index("outcome").loc["target_drop", "tasks"] == 9
+    assert set(study.figures(tables)) == {"map", "increments", "foreseen", "predictors"}
+    text = " ".join(study.sentences(tables))
+    assert "9 tasks of 7 domains, 1 to 1 seeds each; the reward varies on 8 of them." in text
+    assert "6 of 8 tasks lose more than 0.2 of reward R2" in text
 
 
 def test_no_complete_task_gives_tables_without_rows_and_no_figures() -> None:
-    found = study.tables(fits("dmc:hopper-hop", 0, (0.2, 0.4))[:2])
-    assert found["tasks"].empty
-    assert study.figures(found) == {}
-    assert study.sentences(found)[0].startswith("0 tasks")
+    tables = study.tables(fits("dmc:hopper-hop", 0, (0.2, 0.4))[:2])
+    assert tables["tasks"].empty
+    assert study.figures(tables) == {}
+    assert study.sentences(tables)[0].startswith("0 tasks")

@@ -65,11 +65,11 @@ def measured(runs: int = 1, task: str = TASK, true: Rates = TRUE, **changes: Any
     }  # fmt: skip
 
 
-def put(results: Path, found: dict[str, Any], cpus: int = 2) -> Path:
+def put(results: Path, measurement: dict[str, Any], cpus: int = 2) -> Path:
     folder = results / "speed" / "some-machine"
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / saved.file_name(found)
-    path.write_text(json.dumps({**found, "where": {"cpus": cpus, "load_average": [0.5, 0.5, 0.5]}}))
+    path = folder / saved.file_name(measurement)
+    path.write_text(json.dumps({**measurement, "where": {"cpus": cpus, "load_average": [0.5, 0.5, 0.5]}}))
     return path
 
 
@@ -79,9 +79,9 @@ def put(results: Path, found: dict[str, Any], cpus: int = 2) -> Path:
 @pytest.mark.parametrize("kernels", [False, True])
 def test_rates_are_found_again_from_what_they_gave(kernels: bool) -> None:
     true = replace(TRUE, kernels=kernels)
-    found = rates.measured([measured(runs, true=true) for runs in (1, 4, 16)], cpus=1)
+    estimated = rates.rates_of([measured(runs, true=true) for runs in (1, 4, 16)], cpus=1)
     for name, value in vars(true).items():
-        assert getattr(found, name) == pytest.approx(value, rel=1e-3), name
+        assert getattr(estimated, name) == pytest.approx(value, rel=1e-3), name
 
 
 def test_one_measurement_gives_its_own_total_back() -> None:
@@ -90,62 +90,62 @@ def test_one_measurement_gives_its_own_total_back() -> None:
     steps = spec.budget.env_steps - spec.constants.random_steps
     for device in ("cpu", "NVIDIA H200"):
         row = measured(12, device=device)
-        many = specs("train", [TASK], ["mbpo"], "paper", 12)
-        hours = cost.hours(many, rates.measured([row], cpus=1))
+        runs = specs("train", [TASK], ["mbpo"], "paper", 12)
+        hours = cost.hours(runs, rates.rates_of([row], cpus=1))
         expected = 12 * steps * row["seconds"]["total_per_env_step_per_run"] / 3600
         assert hours == pytest.approx(expected, rel=0.02), device
 
 
 def test_processes_side_by_side_share_the_cpus() -> None:
     rows = [measured(runs) for runs in (1, 4)]
-    one, four = rates.measured(rows, cpus=1), rates.measured(rows, cpus=4)
-    many = specs("train", [TASK], ["mbpo"], "paper", 4)
-    assert cost.hours(many, one) == pytest.approx(4 * cost.hours(many, four))
+    one, four = rates.rates_of(rows, cpus=1), rates.rates_of(rows, cpus=4)
+    runs = specs("train", [TASK], ["mbpo"], "paper", 4)
+    assert cost.hours(runs, one) == pytest.approx(4 * cost.hours(runs, four))
     on_gpu = [{**row, "device": "NVIDIA H200"} for row in rows]
-    assert rates.measured(on_gpu, cpus=16) == rates.measured(on_gpu, cpus=1)
+    assert rates.rates_of(on_gpu, cpus=16) == rates.rates_of(on_gpu, cpus=1)
 
 
 def test_an_estimate_rests_on_full_precision_and_fewest_threads() -> None:
     rows = [measured(), measured(threads=2), measured(precision="bf16")]
-    assert rates.alike(rows) == rows[:1] and rates.alike(rows[2:]) == rows[2:] and rates.alike([]) == []
+    assert rates.comparable(rows) == rows[:1] and rates.comparable(rows[2:]) == rows[2:] and rates.comparable([]) == []
 
 
 def test_assumed_rates_give_the_hours_that_they_gave() -> None:
     """Hours in the report are of the assumed rates: they move when an assumption does, and not by themselves."""
-    many = specs("train", [TASK], ["mbpo", "ftfl"], "paper")
-    assert cost.hours(many, cost.rates(cpus=2)) == pytest.approx(612.688, rel=1e-5)
+    runs = specs("train", [TASK], ["mbpo", "ftfl"], "paper")
+    assert cost.hours(runs, cost.rates(cpus=2)) == pytest.approx(612.688, rel=1e-5)
 
 
 # Status
 
 
 def test_status_estimates_from_the_file_that_it_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    places = ["--results", str(tmp_path / "r"), "--cache", str(tmp_path / "c")]
+    folders = ["--results", str(tmp_path / "r"), "--cache", str(tmp_path / "c")]
     slow, fast = (put(tmp_path / name, measured(true=Rates(flops, 0, 0, 1e-4))) for name, flops in
                   (("a", 10e9), ("b", 1000e9)))  # fmt: skip
-    told = {}
+    status = {}
     for path in (slow, fast):
-        assert cli.main(["status", "--protocol", "paper", "--speed", str(path), *places, "--json"]) == 0
-        told[path] = json.loads(capsys.readouterr().out)
-        assert told[path]["speeds"]["files"] == [str(path)]
-    paper = told[slow]["tables"]
+        assert cli.main(["status", "--protocol", "paper", "--speed", str(path), *folders, "--json"]) == 0
+        status[path] = json.loads(capsys.readouterr().out)
+        assert status[path]["speeds"]["files"] == [str(path)]
+    paper = status[slow]["tables"]
     assert (paper["tasks"], paper["seeds"], paper["methods"]) == ({"dmc": 15, "gym": 6}, 6, ["mbpo", "ftfl"])
-    assert paper["hours"] > 50 * told[fast]["tables"]["hours"] > 0
-    assert cli.main(["status", "--protocol", "paper", "--speed", str(slow.parent), *places]) == 0
+    assert paper["hours"] > 50 * status[fast]["tables"]["hours"] > 0
+    assert cli.main(["status", "--protocol", "paper", "--speed", str(slow.parent), *folders]) == 0
     text = capsys.readouterr().out
     assert "The paper's tables, mbpo and ftfl on 15 DMC and 6 Gym tasks with 6 seeds each: about" in text
     assert f"on the CPUs (speeds measured in {slow})" in text
 
 
 def test_status_without_a_measurement_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(saved, "here", lambda results, environ: results / "speed" / "some-machine")
+    monkeypatch.setattr(saved, "own_folder", lambda results, environ: results / "speed" / "some-machine")
     assumed = rates.speeds(tmp_path, {"CUDA_VISIBLE_DEVICES": ""})
     assert assumed.rates == cost.rates() and "assumed speeds" in assumed.words
     path = put(tmp_path, measured())
     put(tmp_path, measured(threads=2))
-    found = rates.speeds(tmp_path, {"CUDA_VISIBLE_DEVICES": ""})
-    assert found.files == (str(path),) and found.rates != assumed.rates
-    assert rates.speeds(tmp_path, {}, path.parent).rates == found.rates
+    own = rates.speeds(tmp_path, {"CUDA_VISIBLE_DEVICES": ""})
+    assert own.files == (str(path),) and own.rates != assumed.rates
+    assert rates.speeds(tmp_path, {}, path.parent).rates == own.rates
 
 
 @pytest.mark.parametrize(
@@ -165,9 +165,9 @@ def test_a_speed_file_that_is_none_is_refused(
 
 
 def test_a_machine_goes_by_its_processor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    page = tmp_path / "cpuinfo"
-    page.write_text("model name\t: Some CPU (R) X-1\nflags\t\t: fpu avx512f avx512_bf16 sse\n")
-    assert saved.processor(page) == "Some CPU (R) X-1 avx512 bf16" and saved.processor(tmp_path / "no") == "cpu"
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text("model name\t: Some CPU (R) X-1\nflags\t\t: fpu avx512f avx512_bf16 sse\n")
+    assert saved.processor(cpuinfo) == "Some CPU (R) X-1 avx512 bf16" and saved.processor(tmp_path / "no") == "cpu"
     assert saved.machine("NVIDIA H200") == "nvidia-h200"
     monkeypatch.setattr(saved, "processor", lambda: "Some CPU (R) X-1")
     monkeypatch.setattr(saved, "cpu_count", lambda: 2)
@@ -195,27 +195,27 @@ def test_scaling_measures_what_is_not_saved_and_writes_counts_beside(
 ) -> None:
     monkeypatch.setattr(saved, "machine", lambda device: "some-machine")
     monkeypatch.setattr(scaling, "cpu_count", lambda: 2)
-    asked: list[Question] = []
+    questions: list[Question] = []
 
     def measure(question: Question, results: Path) -> None:
-        asked.append(question)
+        questions.append(question)
         put(results, measured(question.runs, question.task, threads=question.threads))
 
     monkeypatch.setattr(scaling, "_measure", measure)
     put(tmp_path, measured(4))
     put(tmp_path, measured(precision="bf16"))
     written = scaling.build(Question(), "cpu", tmp_path, lambda line: None)
-    assert len(asked) == len(set(asked)) == 11  # of 14 points the base is common to three and 4 runs are saved
-    assert Question(runs=4) not in asked and all(path.exists() for path in written)
+    assert len(questions) == len(set(questions)) == 11  # of 14 points the base is common to three and 4 runs are saved
+    assert Question(runs=4) not in questions and all(path.exists() for path in written)
     table = pd.read_csv(tmp_path / "speed" / "some-machine" / "scaling.csv")
     assert table.groupby("axis", sort=False).size().to_dict() == {"runs": 5, "threads": 2, "obs_dim": 7}
     row = table[(table["axis"] == "runs") & (table["value"] == 4)].iloc[0]
     assert row["counted"] == pytest.approx(row["gflop"] / row["matmul_gflops"])
     assert row["fraction_of_matmul"] == pytest.approx(row["counted"] / row["seconds"])
     assert row["fraction_of_peak"] == pytest.approx(row["fraction_of_matmul"] / 2)
-    asked.clear()
+    questions.clear()
     scaling.build(Question(), "cpu", tmp_path, lambda line: None)
-    assert asked == [], "what is saved is not measured again"
+    assert questions == [], "what is saved is not measured again"
     assert len(figures.scaling(table).axes) == 3 and len(saved.read_all(written[0].parent)) == 13
 
 
@@ -226,26 +226,26 @@ def test_the_section_tells_what_is_saved_and_nothing_without(tmp_path: Path) -> 
     assert alone is not None and alone["machines"][0]["scaling"] is None and alone["precisions"] == []
     for runs in (2, 4):
         put(tmp_path, measured(runs))
-    found = section(tmp_path)
-    assert found is not None
-    (machine,) = found["machines"]
+    speed = section(tmp_path)
+    assert speed is not None
+    (machine,) = speed["machines"]
     assert [row[3] for row in machine["rows"]] == ["1", "2", "4"] and machine["rows"][0][0] == "quadruped-walk"
     for name in ("speed.html.j2", "speed.md.j2"):
-        text = jinja.environment().get_template(name).render(speed=found)
+        text = jinja.environment().get_template(name).render(speed=speed)
         assert "quadruped-walk" in text and all(f"{measured()[name]:.2f}" in text for name in FRACTIONS)
-    assert section(tmp_path) == found, "equal files, equal sections"
+    assert section(tmp_path) == speed, "equal files, equal sections"
 
 
 def test_what_older_files_call_the_peak_is_read_as_torchs_product(tmp_path: Path) -> None:
     new = measured()
     old = {name: value for name, value in new.items() if "matmul" not in name}
     old |= {"peak_gflops": new["matmul_gflops"], "fraction_of_peak": new["fraction_of_matmul"]}
-    found = saved.read(put(tmp_path, old))
-    assert {name: found[name] for name in new} == {**new, "peak_gflops": None, "fraction_of_peak": None}
-    told = section(tmp_path)
-    assert told is not None
-    (row,) = told["machines"][0]["rows"]
-    by_head = dict(zip(told["machines"][0]["heads"], row, strict=True))
+    renamed = saved.read(put(tmp_path, old))
+    assert {name: renamed[name] for name in new} == {**new, "peak_gflops": None, "fraction_of_peak": None}
+    speed = section(tmp_path)
+    assert speed is not None
+    (row,) = speed["machines"][0]["rows"]
+    by_head = dict(zip(speed["machines"][0]["heads"], row, strict=True))
     assert by_head["of the peak"] == DASH and by_head["of torch's product"] == f"{new['fraction_of_matmul']:.2f}"
     (line,) = map(scaling.row, saved.read_all(tmp_path / "speed" / "some-machine").values())
     assert np.isnan(line["fraction_of_peak"]) and line["matmul_gflops"] == 100.0
@@ -319,14 +319,14 @@ def test_precisions_are_compared_from_records(tmp_path: Path, capsys: pytest.Cap
     plan, store = precision.load_plan(), Store(tmp_path / "r", tmp_path / "c")
     fill(store, plan, "fp32")
     fill(store, plan, "bf16", 0.001)
-    places = ["--results", str(store.results), "--cache", str(store.cache)]
-    assert cli.main(["precision", *places]) == 0
+    folders = ["--results", str(store.results), "--cache", str(store.cache)]
+    assert cli.main(["precision", *folders]) == 0
     table = precision.compare(store, "bf16", "fp32")
     out = capsys.readouterr().out
     assert f"bf16 is equivalent to fp32: of {len(table)} comparisons {len(table)} equivalent" in out
     assert {path.suffix for path in (store.results / "precision").iterdir()} == {".csv", ".png", ".svg"}
-    told = section(store.results)
-    assert told is not None and told["precisions"][0]["whole"] in out and told["precisions"][0]["rest"] == []
+    speed = section(store.results)
+    assert speed is not None and speed["precisions"][0]["whole"] in out and speed["precisions"][0]["rest"] == []
     assert (table["effect"] > 0).all() and (table["verdict"] == "equivalent").all()
 
 
@@ -337,20 +337,20 @@ def test_a_shift_beyond_the_margin_is_told(tmp_path: Path) -> None:
     table = precision.compare(store, "tf32", "fp32", plan)
     row = table[(table["measure"] == "logvar_raw") & (table["task"] == TASK)].iloc[0]
     assert row["verdict"] == "different" and row["effect"] == pytest.approx(0.3)
-    told = precision.sentences(table, "tf32", "fp32")
-    assert told[0].startswith("tf32 is different from fp32: ") and any("logvar_raw of mbpo" in line for line in told)
+    lines = precision.sentences(table, "tf32", "fp32")
+    assert lines[0].startswith("tf32 is different from fp32: ") and any("logvar_raw of mbpo" in line for line in lines)
 
 
 def test_run_puts_the_precision_into_the_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake = Fake()
     monkeypatch.setattr(ensure, "TRAINERS", {"train": fake})
     monkeypatch.setattr(ensure, "_check", lambda specs, device: None)
-    asked = ["run", "--task", "gym:InvertedPendulum-v5", "--method", "sac", "--seeds", "1", "--protocol", "smoke"]
-    places = ["--results", str(tmp_path / "r"), "--cache", str(tmp_path / "c"), "--device", "cpu"]
-    assert cli.main([*asked, "--precision", "bf16", *places]) == 0 and cli.main([*asked, *places]) == 0
+    command = ["run", "--task", "gym:InvertedPendulum-v5", "--method", "sac", "--seeds", "1", "--protocol", "smoke"]
+    folders = ["--results", str(tmp_path / "r"), "--cache", str(tmp_path / "c"), "--device", "cpu"]
+    assert cli.main([*command, "--precision", "bf16", *folders]) == 0 and cli.main([*command, *folders]) == 0
     assert [spec.precision for job in fake.jobs for spec in job] == ["bf16", "fp32"]
     assert len(set(fake.trained)) == 2
-    assert cli.main([*asked, "--precision", "bf61", *places]) == 2
+    assert cli.main([*command, "--precision", "bf61", *folders]) == 2
 
 
 def test_impossible_comparisons_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -108,12 +108,12 @@ def test_no_small_change_of_the_gain_does_better() -> None:
 def rows(name: str, n: int = 400) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     batch = EnvBatch(f"gym:benchmark.toys:{name}", 1)
     rng = np.random.default_rng(0)
-    obs, kept = batch.reset([0]), []
+    obs, transitions = batch.reset([0]), []
     for step in range(n):
         after, reward, _, truncated = batch.step(rng.uniform(-1, 1, (1, MASSES)))
-        kept.append((obs[0], after[0], reward[0]))
+        transitions.append((obs[0], after[0], reward[0]))
         obs = batch.reset([step]) if truncated[0] else after.copy()
-    first, second, paid = zip(*kept, strict=True)
+    first, second, paid = zip(*transitions, strict=True)
     return np.array(first), np.array(second), np.array(paid)
 
 

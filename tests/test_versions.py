@@ -116,24 +116,24 @@ def mujoco_4(tmp_path: Path) -> Path:
 
 
 def test_import_stops_with_the_sentence(mujoco_4: Path) -> None:
-    done = _import_mbpo(mujoco_4, **{_versions.OVERRIDE: ""})
-    assert done.returncode == 1
-    assert done.stderr.splitlines()[-1] == "mbpo._versions.VersionError: " + str(
+    process = _import_mbpo(mujoco_4, **{_versions.OVERRIDE: ""})
+    assert process.returncode == 1
+    assert process.stderr.splitlines()[-1] == "mbpo._versions.VersionError: " + str(
         find_conflict(GOOD | {"mujoco": "4.0.0"})
     )
 
 
 def test_import_goes_on_with_a_warning_where_the_user_insists(mujoco_4: Path) -> None:
-    done = _import_mbpo(mujoco_4, **{_versions.OVERRIDE: "1"})
-    assert done.returncode == 0, done.stderr
-    assert "RuntimeWarning: mujoco 4.0.0 breaks dm_control" in done.stderr
+    process = _import_mbpo(mujoco_4, **{_versions.OVERRIDE: "1"})
+    assert process.returncode == 0, process.stderr
+    assert "RuntimeWarning: mujoco 4.0.0 breaks dm_control" in process.stderr
 
 
 def test_installed_reads_what_metadata_says() -> None:
-    found = _versions.installed()
-    assert found.pop("python") == ".".join(map(str, sys.version_info[:3]))
-    assert found == {name: metadata.version(name) for name in found}
-    assert {rule.package for rule in RULES if rule.core} <= set(found)
+    versions = _versions.installed()
+    assert versions.pop("python") == ".".join(map(str, sys.version_info[:3]))
+    assert versions == {name: metadata.version(name) for name in versions}
+    assert {rule.package for rule in RULES if rule.core} <= set(versions)
 
 
 # Agreement: the table, pyproject.toml, the lock

@@ -1,4 +1,4 @@
-"""How every page is made from its template."""
+"""The jinja environment of all pages."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ TEMPLATES = Path(__file__).parents[1] / "templates"
 
 
 def environment() -> jinja2.Environment:
-    """Templates under ``templates/``: a name that is missing is an error, text is escaped in HTML alone."""
-    found = jinja2.Environment(
+    """An environment for ``templates/``: missing names are errors, and only HTML is escaped."""
+    env = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=jinja2.select_autoescape(["html.j2"]),
         undefined=jinja2.StrictUndefined,
@@ -19,5 +19,5 @@ def environment() -> jinja2.Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    found.filters["prose"] = lambda text: str(text).replace("'", "\N{RIGHT SINGLE QUOTATION MARK}")
-    return found
+    env.filters["prose"] = lambda text: str(text).replace("'", "\N{RIGHT SINGLE QUOTATION MARK}")
+    return env

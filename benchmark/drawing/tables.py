@@ -1,8 +1,9 @@
-"""Tables as files: CSV, Markdown and TeX of one data frame."""
+"""A data frame as CSV, Markdown and TeX."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ TEX: dict[str, str | int | None] = {
 
 
 def write(frame: pd.DataFrame, folder: Path, name: str) -> list[Path]:
-    """Write ``name.csv`` to ten digits, ``name.md`` and ``name.tex`` to fewer."""
+    """Write ``name.csv`` with ten digits, ``name.md`` and ``name.tex`` with three; returns the paths."""
     paths = [write_csv(frame, folder, name), folder / f"{name}.md", folder / f"{name}.tex"]
     paths[1].write_text(markdown(frame) + "\n", encoding="utf-8")
     paths[2].write_text(latex(frame) + "\n", encoding="utf-8")
@@ -26,7 +27,7 @@ def write(frame: pd.DataFrame, folder: Path, name: str) -> list[Path]:
 
 
 def write_csv(frame: pd.DataFrame, folder: Path, name: str) -> Path:
-    """Write ``name.csv`` to ten digits: processors differ in the last bits of a sum, the bytes are to be the same."""
+    """Write ``name.csv`` with ten digits: processors differ in the last bits of a sum, files must not."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.csv"
     rounded = {name: frame[name].map(_to_ten_digits) for name in frame.select_dtypes(["float64", "object"])}
@@ -39,19 +40,15 @@ def _to_ten_digits(value: object) -> object:
 
 
 def latex(frame: pd.DataFrame) -> str:
-    """A `tabular` with booktabs rules; numbers to three digits and to the right."""
-    numeric = _numeric(frame)
-    lines = ["\\begin{tabular}{" + "".join("r" if right else "l" for right in numeric) + "}", "\\toprule"]
-    lines.append(" & ".join(_tex(str(column).replace("_", " ")) for column in frame) + " \\\\")
-    lines.append("\\midrule")
-    for row in frame.itertuples(index=False):
-        cells = [_tex(_cell(value, right)) for value, right in zip(row, numeric, strict=True)]
-        lines.append(" & ".join(cells) + " \\\\")
+    """A `tabular` with booktabs rules; numbers have three digits and are right-aligned."""
+    head, *rows = (" & ".join(map(_tex, row)) + " \\\\" for row in _rows(frame))
+    columns = "".join("r" if right else "l" for right in _numeric(frame))
+    lines = [f"\\begin{{tabular}}{{{columns}}}", "\\toprule", head, "\\midrule", *rows]
     return "\n".join([*lines, "\\bottomrule", "\\end{tabular}"])
 
 
 def _tex(text: str) -> str:
-    """The text with what TeX would read as commands made plain."""
+    """`text` with TeX's special characters escaped."""
     return text.replace("\\|", "|").translate(str.maketrans(TEX))
 
 
@@ -60,14 +57,18 @@ def _numeric(frame: pd.DataFrame) -> list[bool]:
 
 
 def markdown(frame: pd.DataFrame) -> str:
-    """A pipe table; numbers to three digits and to the right."""
+    """A pipe table; numbers have three digits and are right-aligned."""
+    head, *rows = (f"| {' | '.join(row)} |" for row in _rows(frame))
+    rule = "|".join("--:" if right else "---" for right in _numeric(frame))
+    return "\n".join([head, f"|{rule}|", *rows])
+
+
+def _rows(frame: pd.DataFrame) -> Iterator[list[str]]:
+    """The cells of the head, then of each row."""
+    yield [str(column).replace("_", " ") for column in frame]
     numeric = _numeric(frame)
-    lines = ["| " + " | ".join(str(column).replace("_", " ") for column in frame) + " |"]
-    lines.append("|" + "|".join("--:" if right else "---" for right in numeric) + "|")
     for row in frame.itertuples(index=False):
-        cells = [_cell(value, right) for value, right in zip(row, numeric, strict=True)]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        yield [_cell(value, right) for value, right in zip(row, numeric, strict=True)]
 
 
 def _cell(value: Any, numeric: bool) -> str:

@@ -116,7 +116,7 @@ def settle(bench: Bench, sac: Sac, streams: Streams, synthetic: Tensor) -> None:
     for _ in range(pieces):
         rows = batch(bench, streams, synthetic, _CHUNK)
         noise = bench.spread(streams.normal("settle", _CHUNK, bench.layout.action_dim))
-        q = q_values(sac.critic, sac.seen(bench.layout.obs(rows)), bench.layout.action(rows)).mean(1)
+        q = q_values(sac.critic, sac.scaled(bench.layout.obs(rows)), bench.layout.action(rows)).mean(1)
         errors = errors + (td_target(sac, rows, noise) - q).mean(1) / pieces
         masks = masks + bench.layout.mask(rows).mean(1) / pieces
     shift = (errors / (1.0 - sac.config.discount * masks))[:, None, None, None]
@@ -173,7 +173,7 @@ def _episodes(bench: Bench, sac: Sac, seeds: Sequence[int], n: int, purpose: str
     def actor(obs: Tensor) -> tuple[Tensor, Tensor | None]:
         if purpose != "bias":
             return act(sac, obs, None), None
-        return sample_action(sac, sac.seen(obs), streams.normal("action", n, bench.layout.action_dim))
+        return sample_action(sac, sac.scaled(obs), streams.normal("action", n, bench.layout.action_dim))
 
     envs, place = EnvBatch(bench.task, len(seeds) * n, bench.drop), bench.place
     played = play(envs, actor, streams.seeds("starts", n), place.device, place.dtype, record=purpose == "bias")

@@ -9,17 +9,7 @@ from typing import Annotated
 
 import typer
 
-from benchmark.options import (
-    CACHE,
-    RESULTS,
-    Cache,
-    Count,
-    Json,
-    Results,
-    precision_named,
-    print_json,
-    say,  # fmt: skip
-)
+from benchmark.options import CACHE, RESULTS, Cache, Count, Json, Results, precision_named, print_json, say
 from benchmark.records.store import Store
 from benchmark.running.progress import Watch
 from mbpo.config import InputError, nearest
@@ -47,19 +37,19 @@ def time_parts(
     question = speed.Question(task, method, runs, 1, precision, device)
     question = replace(question, threads=threads or speed.usual_threads(question))
     if scaling:
-        written = import_module("benchmark.speed.scaling").build(question, speed.device_name(question), results, say)
+        paths = import_module("benchmark.speed.scaling").build(question, speed.device_name(question), results, say)
         if as_json:
-            print_json({"written": [str(path) for path in written]})
+            print_json({"written": [str(path) for path in paths]})
         else:
-            print("\n".join(str(path) for path in written))
+            print("\n".join(str(path) for path in paths))
         return
-    found = speed.measure(question, rounds)
+    measurement = speed.measure(question, rounds)
     if save:
-        say(str(import_module("benchmark.speed.saved").save(found, results)))
+        say(str(import_module("benchmark.speed.saved").save(measurement, results)))
     if as_json:
-        print_json(found)
+        print_json(measurement)
     else:
-        print("\n".join(speed.sentences(found)))
+        print("\n".join(speed.sentences(measurement)))
     if profile:
         say(speed.profile(question))
 
@@ -77,10 +67,10 @@ def compare_precisions(
     pair = [precision_named(precision), precision_named(against)]
     if kind not in (None, "fit", "train"):
         raise InputError(f"unknown kind {kind!r}; {nearest(kind, ['fit', 'train'])}")
-    judge = import_module("benchmark.speed.precision")
+    comparison = import_module("benchmark.speed.precision")
     with Watch(cache, say):
-        frame, written = judge.build(Store(results, cache), *pair, device, kind)
+        frame, paths = comparison.build(Store(results, cache), *pair, device, kind)
     if as_json:
         print_json(json.loads(frame.to_json(orient="records")))
     else:
-        print("\n".join([*judge.sentences(frame, *pair), *map(str, written)]))
+        print("\n".join([*comparison.sentences(frame, *pair), *map(str, paths)]))

@@ -16,17 +16,20 @@ MEASURED = "#2a7fc0"
 
 @styled
 def scaling(frame: pd.DataFrame, width: float = WIDE) -> Figure:
-    """Seconds of one env step of one run along each axis, and what its arithmetic takes as fast as torch's product."""
-    axes_there = [axis for axis in AXES if (frame["axis"] == axis).sum() > 1]
-    columns = len(axes_there) if width > 6 else 1
-    rows = 1 if width > 6 else max(len(axes_there), 1)
+    """Seconds of an env step of one run along each axis, and of its arithmetic at the speed of torch's product.
+
+    `frame` is of `scaling.table`.
+    """
+    axis_names = [axis for axis in AXES if (frame["axis"] == axis).sum() > 1]
+    columns = len(axis_names) if width > 6 else 1
+    rows = 1 if width > 6 else max(len(axis_names), 1)
     figure, axes = canvas(width, rows, max(columns, 1), 1.9, left=0.62, gap=0.5, title=0.1, below=0.55)
-    for axis, name in zip(axes, axes_there, strict=False):
-        here = frame[frame["axis"] == name].sort_values("value")
-        axis.plot(here["value"], here["counted"], color=SOFT, linewidth=1.2, zorder=2)
-        axis.plot(here["value"], here["seconds"], "o-", color=MEASURED, markersize=4, linewidth=1.6, zorder=3)
-        _logarithmic(axis, sorted(set(here["value"])))
-        axis.set_ylim(0, float(max(here["seconds"].max(), here["counted"].max())) * 1.12)
+    for axis, name in zip(axes, axis_names, strict=False):
+        points = frame[frame["axis"] == name].sort_values("value")
+        axis.plot(points["value"], points["counted"], color=SOFT, linewidth=1.2, zorder=2)
+        axis.plot(points["value"], points["seconds"], "o-", color=MEASURED, markersize=4, linewidth=1.6, zorder=3)
+        _logarithmic(axis, sorted(set(points["value"])))
+        axis.set_ylim(0, float(max(points["seconds"].max(), points["counted"].max())) * 1.12)
         axis.grid(axis="y", zorder=0)
         axis.set_xlabel(AXES[name], loc="left")
     axes[0].set_ylabel("s per env step per run")
@@ -34,23 +37,23 @@ def scaling(frame: pd.DataFrame, width: float = WIDE) -> Figure:
         Line2D([], [], color=MEASURED, marker="o", markersize=4, linewidth=1.6),
         Line2D([], [], color=SOFT, linewidth=1.2),
     ]
-    words = ["measured", "its arithmetic at the speed of torch's product in the same process"]
-    figure.legend(handles, words, loc="upper left", ncol=2 if width > 6 else 1, frameon=False, borderaxespad=0.2)
+    labels = ["measured", "its arithmetic at the speed of torch's product in the same process"]
+    figure.legend(handles, labels, loc="upper left", ncol=2 if width > 6 else 1, frameon=False, borderaxespad=0.2)
     return figure
 
 
 def _logarithmic(axis: Axes, values: list[int]) -> None:
     axis.set_xscale("log", base=2)
-    apart = [value for i, value in enumerate(values) if i == 0 or value >= 1.3 * values[i - 1]]
-    axis.set_xticks(apart, [f"{value}" for value in apart])
+    ticks = [value for i, value in enumerate(values) if i == 0 or value >= 1.3 * values[i - 1]]
+    axis.set_xticks(ticks, [f"{value}" for value in ticks])
     axis.minorticks_off()
 
 
 @styled
 def precision(frame: pd.DataFrame, width: float = WIDE) -> Figure:
-    """Each comparison's shift in units of its margin with its interval; inside the band the precisions are equivalent.
+    """Each comparison's shift and interval in units of its margin; inside the band the precisions are equivalent.
 
-    `frame` has ``label, method, effect, low, high, margin, verdict``; bounds beyond the picture end at its edge.
+    `frame` is of `precision.figure_rows`; bounds beyond the picture end at its edge.
     """
     labels = list(dict.fromkeys(frame["label"]))
     beyond = 2.0

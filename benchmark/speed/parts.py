@@ -1,4 +1,4 @@
-"""The parts of one env step, timed in turn so that a machine whose speed drifts slows all of them alike."""
+"""Times the parts of one env step in turn, so that a drift in the machine's speed affects all of them alike."""
 
 from __future__ import annotations
 
@@ -20,83 +20,83 @@ from mbpo.state import TrainState
 
 Work = Callable[[], object]
 EPISODE = 1_000
-"""Env steps of an episode without a time limit."""
+"""Assumed length of an episode without a time limit, in env steps."""
 SQUARES = {"cpu": (256, 512, 1024), "cuda": (1024, 4096, 8192)}
 FITS = {"cpu": (10, 40), "cuda": (64, 128)}
-"""Updates of two fits, whose difference is free of what a fit does once; whole blocks where blocks are captured."""
+"""Updates of two fits: their difference leaves out what a fit does once. Whole blocks where blocks are captured."""
 SMALL = 4
-"""Times that a short part is repeated for each time of a long one."""
+"""Repetitions of a short part per repetition of a long one."""
 
 
 class Parts(NamedTuple):
-    """Median seconds of each part, of all runs together, what they are held against, and both turn by turn."""
+    """Median seconds of each part of all runs together, the speeds they are compared with, and both turn by turn."""
 
     seconds: dict[str, float]
     peak_flops: float | None  # the machine's, by `fast.peak`
     matmul_flops: float  # torch's products of squares
-    turns: list[dict[str, float]]  # seconds of each part, means of the turn; with them the turn's own `..._flops`
+    turns: list[dict[str, float]]  # mean seconds of each part in one turn, with the turn's own `..._flops`
 
 
 def time_parts(state: TrainState, budget: Budget, rounds: int) -> Parts:
-    """Time every part in turn; `advance` is an env step whole, without its share of a fit.
+    """Time every part in turn; `advance` is a whole env step without its share of a fit.
 
-    The machine's peak and torch's squares are timed before every other part, so that a turn's are of the same minutes
-    as its parts: where somebody else's work comes and goes, the median of a short work would be that of a quiet
-    machine, and a long work's not. `evaluation` is what falls on one env step.
+    The machine's peak and torch's squares are timed before each part, in the same minutes. Otherwise, where other
+    processes come and go, the median of short works would be that of a quiet machine, and that of long works not.
+    `evaluation` is the share of one env step.
     """
-    squares, works, registers = _squares(state.engine), _works(state, budget), of_registers(state.engine)
+    squares, works, precision = _squares(state.engine), _works(state, budget), register_precision(state.engine)
     turns: list[dict[str, float]] = []
-    taken: dict[str, list[float]] = {}
+    all_seconds: dict[str, list[float]] = {}
     for turn in range(rounds + 1):
-        found: dict[str, list[float]] = {}
+        turn_seconds: dict[str, list[float]] = {}
         for name, (work, times) in works.items():
-            if registers is not None:
-                flops = peak.flops(registers, torch.get_num_threads())
-                assert flops is not None, "they were there a moment ago"
-                found.setdefault("flop", []).append(1 / flops)
+            if precision is not None:
+                flops = peak.flops(precision, torch.get_num_threads())
+                assert flops is not None, "the multiply-adds existed a moment ago"
+                turn_seconds.setdefault("flop", []).append(1 / flops)
             for square, multiply in squares.items():
-                found.setdefault(square, []).append(seconds(multiply, state.engine))
-            found.setdefault(name, []).extend(seconds(work, state.engine) for _ in range(times))
-        if turn:  # the first is not counted: whatever runs once is slow
-            turns.append(_part_seconds(state, budget, {name: mean(values) for name, values in found.items()}))
-            for name, values in found.items():
-                taken.setdefault(name, []).extend(values)
-    parts = _part_seconds(state, budget, {name: median(values) for name, values in taken.items()})
-    if state.dynamics is not None:  # of the pairs, whose halves are of one moment
+                turn_seconds.setdefault(square, []).append(seconds(multiply, state.engine))
+            turn_seconds.setdefault(name, []).extend(seconds(work, state.engine) for _ in range(times))
+        if turn:  # the first is a warm-up
+            turns.append(_part_seconds(state, budget, {name: mean(values) for name, values in turn_seconds.items()}))
+            for name, values in turn_seconds.items():
+                all_seconds.setdefault(name, []).extend(values)
+    parts = _part_seconds(state, budget, {name: median(values) for name, values in all_seconds.items()})
+    if state.dynamics is not None:  # median of differences: both fits of a turn are of one moment
         parts["model_update"] = median(turn["model_update"] for turn in turns)
     return Parts(parts, parts.pop("peak_flops", None), parts.pop("matmul_flops"), turns)
 
 
-def of_registers(place: Engine) -> str | None:
-    """The precision of the multiply-adds that products here are made of; None where `fast.peak` cannot make them."""
-    rounded = place.precision == "bf16" and rounds_bf16(place.device)
-    precision = "fp32" if rounded else place.precision
-    on_cpu = place.device.type == "cpu"
+def register_precision(engine: Engine) -> str | None:
+    """The precision of the multiply-adds in this engine's products; None where `fast.peak` has no such chains."""
+    rounded = engine.precision == "bf16" and rounds_bf16(engine.device)
+    precision = "fp32" if rounded else engine.precision
+    on_cpu = engine.device.type == "cpu"
     return precision if on_cpu and peak.multiply_adds(precision, rounds=1) is not None else None
 
 
-def _part_seconds(state: TrainState, budget: Budget, middle: dict[str, float]) -> dict[str, float]:
-    """Seconds of each part, `matmul_flops` and where there is one `peak_flops`, from the seconds of all works."""
+def _part_seconds(state: TrainState, budget: Budget, seconds_of: dict[str, float]) -> dict[str, float]:
+    """Seconds of each part, `matmul_flops` and, if timed, `peak_flops`, from the seconds of all works."""
     limit = state.envs.info.time_limit or EPISODE
     parts = {
-        "env": middle["env"],
-        "act": middle["act"],
-        "sac_update": middle["block"] / state.method.utd,
-        "evaluation": middle["evaluation"] * limit / budget.eval_every,
-        "advance": middle["advance"],
-        "matmul_flops": max(flops / middle[name] for name, flops in _square_flops(state.engine).items()),
+        "env": seconds_of["env"],
+        "act": seconds_of["act"],
+        "sac_update": seconds_of["block"] / state.method.utd,
+        "evaluation": seconds_of["evaluation"] * limit / budget.eval_every,
+        "advance": seconds_of["advance"],
+        "matmul_flops": max(flops / seconds_of[name] for name, flops in _square_flops(state.engine).items()),
     }
-    if "flop" in middle:
-        parts["peak_flops"] = 1 / middle["flop"]
+    if "flop" in seconds_of:
+        parts["peak_flops"] = 1 / seconds_of["flop"]
     if state.dynamics is not None:
-        few, many = FITS[state.engine.device.type]
-        parts["model_update"] = (middle["long fit"] - middle["short fit"]) / (many - few)
-        parts["rollout"] = middle["rollout"]
+        short, long = FITS[state.engine.device.type]
+        parts["model_update"] = (seconds_of["long fit"] - seconds_of["short fit"]) / (long - short)
+        parts["rollout"] = seconds_of["rollout"]
     return parts
 
 
 def _works(state: TrainState, budget: Budget) -> dict[str, tuple[Work, int]]:
-    """What is timed beside products of squares, and how often a turn: parts, and the env step whole."""
+    """The works beside products of squares, each with its repetitions per turn: parts and the whole env step."""
     noise = state.streams.normal("act", 1, state.layout.action_dim)
     obs = state.tensor(state.obs)[:, None]
     works: dict[str, tuple[Work, int]] = {
@@ -106,54 +106,54 @@ def _works(state: TrainState, budget: Budget) -> dict[str, tuple[Work, int]]:
         "block": (lambda: loop.update_block(state), 1),
     }
     if state.dynamics is not None:
-        few, many = FITS[state.engine.device.type]
+        short, long = FITS[state.engine.device.type]
         works |= {
             "rollout": (lambda: loop.branch_rollouts(state), SMALL),
-            "short fit": (lambda: brief_fit(state, few), 1),
-            "long fit": (lambda: brief_fit(state, many), 1),
+            "short fit": (lambda: brief_fit(state, short), 1),
+            "long fit": (lambda: brief_fit(state, long), 1),
         }
 
-    def inside(work: Work) -> Work:
+    def with_products(work: Work) -> Work:
         def run() -> None:
             with state.engine.products():
                 work()
 
         return run
 
-    # An env step sets the precision itself, so it is timed as it is.
-    precise = {name: (inside(work), times) for name, (work, times) in works.items()}
-    return {**precise, "advance": (lambda: loop.advance(state), 1)}
+    # An env step sets the precision of products itself.
+    timed = {name: (with_products(work), times) for name, (work, times) in works.items()}
+    return {**timed, "advance": (lambda: loop.advance(state), 1)}
 
 
-def seconds(work: Work, place: Engine) -> float:
+def seconds(work: Work, engine: Engine) -> float:
     """Seconds of `work`, with the device idle before and after.
 
-    One thread on a CPU is timed in seconds that it was given, so that others who want the same core do not count.
+    One thread on a CPU is timed in CPU seconds, so that other processes on the same core do not count.
     """
-    alone = place.device.type == "cpu" and torch.get_num_threads() == 1
+    alone = engine.device.type == "cpu" and torch.get_num_threads() == 1
     clock = time.process_time if alone else time.perf_counter
-    settle(place)
+    settle(engine)
     start = clock()
     work()
-    settle(place)
+    settle(engine)
     return clock() - start
 
 
-def settle(place: Engine) -> None:
-    """Wait for the device."""
-    if place.device.type == "cuda":
-        torch.cuda.synchronize(place.device)
+def settle(engine: Engine) -> None:
+    """Wait until the device is idle."""
+    if engine.device.type == "cuda":
+        torch.cuda.synchronize(engine.device)
 
 
-def peak_memory(place: Engine) -> int:
-    """Bytes: the most that torch held of the GPU, or that this process held of the memory."""
-    if place.device.type == "cuda":
-        return int(torch.cuda.max_memory_allocated(place.device))
+def peak_memory(engine: Engine) -> int:
+    """Peak bytes that torch held on the GPU, or that this process held in memory."""
+    if engine.device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(engine.device))
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _stepping(state: TrainState) -> Work:
-    """One step of all environments, and new episodes where some ended."""
+    """One step of all environments; those whose episode ended are reset."""
     runs = len(state.runs)
     actions = np.zeros((runs, state.layout.action_dim), np.float32)
 
@@ -170,21 +170,21 @@ def _evaluation(state: TrainState, budget: Budget) -> Work:
     """One batched step of all evaluation episodes of all runs."""
     n = budget.eval_episodes
     envs = state.eval_envs(n)
-    held = {"obs": envs.reset(list(range(n * len(state.runs))))}
+    latest = {"obs": envs.reset(list(range(n * len(state.runs))))}
 
     def step() -> None:
-        obs = state.tensor(held["obs"]).view(len(state.runs), n, -1)
+        obs = state.tensor(latest["obs"]).view(len(state.runs), n, -1)
         action = sac.act(state.sac, obs, None).flatten(0, 1).cpu().numpy()
-        held["obs"], _, terminated, truncated = envs.step(action)
+        latest["obs"], _, terminated, truncated = envs.step(action)
         ended = np.flatnonzero(terminated | truncated).tolist()
         if ended:
-            held["obs"][ended] = envs.reset(ended, ended)
+            latest["obs"][ended] = envs.reset(ended, ended)
 
     return step
 
 
 def brief_fit(state: TrainState, updates: int) -> None:
-    """A fit as the loop makes it, but for its length."""
+    """A fit as in the loop, but of `updates` updates."""
     assert state.dynamics is not None
     config = state.dynamics.config
     state.dynamics.config = config.model_copy(update={"updates": updates})
@@ -194,27 +194,27 @@ def brief_fit(state: TrainState, updates: int) -> None:
         state.dynamics.config = config
 
 
-def _square_flops(place: Engine) -> dict[str, float]:
-    return {f"square {size}": 2.0 * size**3 * _times(size) for size in SQUARES[place.device.type]}
+def _square_flops(engine: Engine) -> dict[str, float]:
+    return {f"square {size}": 2.0 * size**3 * _times(size) for size in SQUARES[engine.device.type]}
 
 
 def _times(size: int) -> int:
-    return max(1, 2 * (1024 // size) ** 3)  # so that small ones take as long
+    return max(1, 2 * (1024 // size) ** 3)  # so that small ones take as long as large ones
 
 
-def _squares(place: Engine) -> dict[str, Work]:
-    """Square products, in the engine's precision, of which the fastest counts."""
-    dtype = torch.bfloat16 if place.precision == "bf16" and not rounds_bf16(place.device) else place.dtype
+def _squares(engine: Engine) -> dict[str, Work]:
+    """Products of square matrices in the engine's precision; the fastest counts."""
+    dtype = torch.bfloat16 if engine.precision == "bf16" and not rounds_bf16(engine.device) else engine.dtype
 
-    def of(size: int) -> Work:
-        a, b = (torch.randn(size, size, device=place.device, dtype=dtype) for _ in range(2))
+    def product(size: int) -> Work:
+        a, b = (torch.randn(size, size, device=engine.device, dtype=dtype) for _ in range(2))
         out = torch.empty_like(a)
 
         def multiply() -> None:
-            with place.products():
+            with engine.products():
                 for _ in range(_times(size)):
                     torch.mm(a, b, out=out)
 
         return multiply
 
-    return {f"square {size}": of(size) for size in SQUARES[place.device.type]}
+    return {f"square {size}": product(size) for size in SQUARES[engine.device.type]}

@@ -1,9 +1,9 @@
-"""Is one precision as good as another? Equivalence tests on all mechanism measures and on learning curves.
+"""Whether two precisions are equivalent: exact tests on all mechanism measures and on learning curves.
 
-What is compared, by which margins and why stands in ``suite/precision.yaml``. The runs are ordinary records, with the
-precision in their keys. A row is *equivalent* when two exact one-sided tests place the shift inside the margin,
-*different* when they place it outside, else *open*. The precisions as a whole are equivalent when every row is: such a
-claim, that all of many hold, needs no correction for their number (Berger 1982, intersection-union).
+``suite/precision.yaml`` states what is compared, the margins and their reasons. The runs are ordinary records, with the
+precision in their keys. A row is *equivalent* if two exact one-sided tests place the shift inside the margin,
+*different* if they place it outside, else *open*. The precisions are equivalent if every row is: a claim that all of
+many hypotheses hold needs no correction for their number (Berger 1982, intersection-union).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self, get_args
 
 import numpy as np
 import pandas as pd
@@ -35,11 +35,11 @@ from mbpo.config import build as checked
 
 Verdict = Literal["equivalent", "different", "open", "undefined"]
 Values = NDArray[np.float64]
-FEWEST, FOLDER = 5, "precision"
+MIN_SEEDS, FOLDER = 5, "precision"
 
 
 class Margin(Entry):
-    """How far one measure may shift, and on which scale."""
+    """The largest shift of one measure that counts as equivalent, its scale and the reason."""
 
     margin: float = Field(gt=0)
     scale: Literal["plain", "log"] = "plain"
@@ -49,16 +49,16 @@ class Margin(Entry):
     why: str = Field(min_length=1)
 
     def on_scale(self, value: float) -> float:
-        """The value as it is compared; NaN where it has no logarithm."""
+        """The clipped value on the margin's scale; NaN where it has no logarithm."""
         low, high = (-math.inf if self.least is None else self.least), (math.inf if self.most is None else self.most)
-        kept = min(max(value, low), high) if not math.isnan(value) else value
+        clipped = min(max(value, low), high) if not math.isnan(value) else value
         if self.scale == "plain":
-            return kept
-        return math.log(kept) if kept > 0 else math.nan
+            return clipped
+        return math.log(clipped) if clipped > 0 else math.nan
 
 
 class Comparison(Entry):
-    """Runs of one kind and the measures that are compared on them."""
+    """Runs of one kind and the measures compared on them."""
 
     kind: Literal["fit", "train"]
     protocol: str
@@ -79,13 +79,13 @@ class Comparison(Entry):
 class Plan(Entry):
     """All of ``precision.yaml``."""
 
-    seeds: int = Field(ge=FEWEST)
+    seeds: int = Field(ge=MIN_SEEDS)
     level: float = Field(gt=0, lt=0.5)
     comparisons: list[Comparison] = Field(min_length=1)
 
 
-class Test(NamedTuple):
-    """One row's decision: `p` is that of lying inside, or outside where that is the verdict."""
+class Decision(NamedTuple):
+    """Verdict of one row; `p` is of the test inside the margin, or outside it if that is the verdict."""
 
     verdict: Verdict
     effect: float
@@ -96,7 +96,7 @@ class Test(NamedTuple):
 
 @cache
 def load_plan() -> Plan:
-    """The page. Raises `InputError`."""
+    """The plan in ``suite/precision.yaml``. Raises `InputError` if it is not valid."""
     return checked(Plan, load_page("precision.yaml", SUITE), "precision.yaml")
 
 
@@ -106,12 +106,11 @@ def runs(plan: Plan, precision: Precision) -> list[RunSpec]:
 
 
 def _specs(plan: Plan, part: Comparison, task: str, precision: Precision) -> list[RunSpec]:
-    page = load_suite().protocol(part.protocol)
+    protocol, version = load_suite().protocol(part.protocol), part.numerics_version
     if part.env_steps is not None:
-        page = page.model_copy(update={"train": page.train.model_copy(update={"env_steps": part.env_steps})})
-    return specs(
-        part.kind, [task], part.methods, page, plan.seeds, precision=precision, numerics_version=part.numerics_version
-    )
+        train = protocol.train.model_copy(update={"env_steps": part.env_steps})
+        protocol = protocol.model_copy(update={"train": train})
+    return specs(part.kind, [task], part.methods, protocol, plan.seeds, precision=precision, numerics_version=version)
 
 
 COLUMNS = (
@@ -121,7 +120,10 @@ COLUMNS = (
 
 
 def compare(store: Store, precision: Precision, against: Precision, plan: Plan | None = None) -> pd.DataFrame:
-    """A row per task, method and measure: the shift from `against` to `precision`. All runs must have records."""
+    """A row per task, method and measure: the shift from `against` to `precision`.
+
+    All runs must have records. Columns are `COLUMNS`; the plan is `load_plan` by default.
+    """
     plan = plan or load_plan()
     rows = []
     for part in plan.comparisons:
@@ -141,15 +143,17 @@ def build(
 ) -> tuple[pd.DataFrame, list[Path]]:
     """Train what is missing, compare, and write table and picture under ``results/precision/``.
 
-    With `kind` only the comparisons of such runs are made, and the files say so in their names. Raises `InputError` for
-    a precision that the device does not have or that is compared with itself, before anything trains.
+    With `kind` only comparisons of such runs are made, and the files have it in their names.
+
+    Raises:
+        InputError: a precision that the device lacks, or that is compared with itself; before anything trains.
     """
     if precision == against:
         raise InputError(f"precision = {precision!r}: compared with itself; give --against another")
     plan = load_plan()
     if kind is not None:
-        kept = [part for part in plan.comparisons if part.kind == kind]
-        plan = plan.model_copy(update={"comparisons": type(plan.comparisons)(kept)})
+        comparisons = [part for part in plan.comparisons if part.kind == kind]
+        plan = plan.model_copy(update={"comparisons": type(plan.comparisons)(comparisons)})
     ensure.ensure([*runs(plan, against), *runs(plan, precision)], store, device=device)
     frame = compare(store, precision, against, plan)
     folder, name = store.results / FOLDER, "-".join([precision, "against", against, *([kind] if kind else [])])
@@ -160,16 +164,19 @@ def build(
 
 
 def _values(records: Iterable[Record], name: str, margin: Margin) -> Values:
-    """One number a seed, in the order of seeds."""
+    """One value per seed ``(S,)``, in the order of seeds."""
     estimand = Estimand(measure=name, window=margin.window)
     ordered = sorted(records, key=lambda record: record.spec.seed)
     return np.array([margin.on_scale(score(record, estimand).value) for record in ordered])
 
 
-def judge(x: Values, y: Values, margin: float, plan: Plan, paired: bool) -> Test:
-    """Whether the shift ``x - y`` lies within `margin`, outside it, or cannot be told; `paired` by seed or not."""
+def judge(x: Values, y: Values, margin: float, plan: Plan, paired: bool) -> Decision:
+    """Whether the shift from ``y (S,)`` to ``x (S,)`` lies inside `margin`, outside it, or neither is shown.
+
+    `paired` compares seed by seed.
+    """
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
-        return Test("undefined", math.nan, math.nan, math.nan, math.nan)
+        return Decision("undefined", math.nan, math.nan, math.nan, math.nan)
     confidence = 1 - 2 * plan.level
     beyond: Callable[[float, stats.Alternative], float]
     if paired:
@@ -184,21 +191,21 @@ def judge(x: Values, y: Values, margin: float, plan: Plan, paired: bool) -> Test
             return stats.shift_test(x, y, bound, side).p
 
     inside = max(beyond(-margin, "greater"), beyond(margin, "less"))
-    outside = min(1.0, 2 * min(beyond(margin, "greater"), beyond(-margin, "less")))  # either side may be the one
+    outside = min(1.0, 2 * min(beyond(margin, "greater"), beyond(-margin, "less")))  # two-sided
     if inside <= plan.level:
-        return Test("equivalent", *interval, inside)
-    return Test("different" if outside <= plan.level else "open", *interval, min(inside, outside))
+        return Decision("equivalent", *interval, inside)
+    return Decision("different" if outside <= plan.level else "open", *interval, min(inside, outside))
 
 
 def sentences(table: pd.DataFrame, precision: str, against: str) -> list[str]:
-    """The result in words: the whole, then every row that is not equivalent."""
+    """The result as lines: a summary, then every row that is not equivalent."""
     counts = table["verdict"].value_counts()
-    told = ", ".join(f"{counts[verdict]} {verdict}" for verdict in ("equivalent", "different", "open", "undefined")
-                     if verdict in counts)  # fmt: skip
-    whole = "equivalent to" if (table["verdict"] == "equivalent").all() else "not shown to be equivalent to"
+    names = [verdict for verdict in get_args(Verdict) if verdict in counts]
+    by_verdict = ", ".join(f"{counts[verdict]} {verdict}" for verdict in names)
+    relation = "equivalent to" if (table["verdict"] == "equivalent").all() else "not shown to be equivalent to"
     if (table["verdict"] == "different").any():
-        whole = "different from"
-    lines = [f"{precision} is {whole} {against}: of {len(table)} comparisons {told}"]
+        relation = "different from"
+    lines = [f"{precision} is {relation} {against}: of {len(table)} comparisons {by_verdict}"]
     for row in table[table["verdict"] != "equivalent"].to_dict("records"):
         lines.append(
             f"  {row['verdict']}: {row['measure']} of {row['method']} on {row['task']} shifts by {row['effect']:.3g}"
@@ -208,11 +215,11 @@ def sentences(table: pd.DataFrame, precision: str, against: str) -> list[str]:
 
 
 def figure_rows(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows as `figures.precision` reads them."""
+    """Rows for `figures.precision`: ``label, method, effect, margin, low, high`` of all defined comparisons."""
     frame = table[table["verdict"] != "undefined"]
     names = [_label(row) for row in frame.to_dict("records")]
-    found = pd.DataFrame({"label": names, **{name: frame[name].to_numpy() for name in ("method", "effect", "margin")}})
-    return found.assign(low=frame["interval_low"].to_numpy(), high=frame["interval_high"].to_numpy())
+    rows = pd.DataFrame({"label": names, **{name: frame[name].to_numpy() for name in ("method", "effect", "margin")}})
+    return rows.assign(low=frame["interval_low"].to_numpy(), high=frame["interval_high"].to_numpy())
 
 
 def _label(row: dict[str, Any]) -> str:

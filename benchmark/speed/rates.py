@@ -1,7 +1,8 @@
-"""Speeds of a machine from its measurements, in the form in which `benchmark.running.cost` assumes them.
+"""Speeds of a machine from its measurements, as `benchmark.running.cost` takes them.
 
-An update in lockstep costs ``calls + runs * operations / flops``. Measurements at several numbers of runs give both
-terms by least squares of relative errors; at a single one all is arithmetic on a CPU, and half of it on a GPU.
+An update in lockstep costs ``calls + runs * operations / flops`` seconds. Measurements at several numbers of runs give
+both terms by least squares of relative errors. At a single number of runs all of it counts as arithmetic on a CPU, and
+half of it on a GPU.
 """
 
 from __future__ import annotations
@@ -20,18 +21,18 @@ from benchmark.speed import saved
 from benchmark.suite.load import load_suite
 from mbpo.config import Method
 
-Found = Mapping[str, Any]
+Measurement = Mapping[str, Any]
 ARITHMETIC = {True: 1.0, False: 0.5}
-"""Share of an update that is arithmetic where one number of runs was measured: on a CPU, on a GPU."""
+"""Share of an update that counts as arithmetic if only one number of runs was measured: on a CPU, on a GPU."""
 
 
-def measured(found: Iterable[Found], cpus: int) -> Rates:
-    """Rates of the whole machine: one GPU, or as many processes side by side as fill `cpus`. `found` is not empty."""
-    rows = [row for row in found if row["seconds"].get("model_update")] or list(found)
+def rates_of(measurements: Iterable[Measurement], cpus: int) -> Rates:
+    """Rates of the whole machine, from one measurement or more: of one GPU, or of processes that fill `cpus`."""
+    rows = [row for row in measurements if row["seconds"].get("model_update")] or list(measurements)
     on_cpu = _on_cpu(rows[0])
-    sac_flops, sac_calls = _line(rows, "sac_update", _sac_work)
+    sac_flops, sac_calls = _fit_line(rows, "sac_update", _sac_work)
     with_model = [row for row in rows if "model_update" in row["seconds"]]
-    model_flops, model_calls = _line(with_model, "model_update", _model_work) if with_model else (sac_flops, 0.0)
+    model_flops, model_calls = _fit_line(with_model, "model_update", _model_work) if with_model else (sac_flops, 0.0)
     steps = [_step_seconds(row, model_flops) for row in rows]
     envs = [row["seconds"]["env"] / row["runs"] for row in rows]
     side_by_side = max(cpus // min(row["threads"] for row in rows), 1) if on_cpu else 1
@@ -46,48 +47,48 @@ def measured(found: Iterable[Found], cpus: int) -> Rates:
     )
 
 
-def alike(found: Sequence[Found]) -> list[Found]:
-    """The measurements that one estimate may rest on: full precision, the fewest threads."""
-    plain = [row for row in found if row["precision"] == "fp32"] or list(found)
+def comparable(measurements: Sequence[Measurement]) -> list[Measurement]:
+    """The measurements for one estimate: fp32 if there are any, with the fewest threads."""
+    plain = [row for row in measurements if row["precision"] == "fp32"] or list(measurements)
     fewest = min((row["threads"] for row in plain), default=1)
     return [row for row in plain if row["threads"] == fewest]
 
 
-def _line(rows: Sequence[Found], part: str, work: Callable[[Found], float]) -> tuple[float, float]:
-    """Operations per second, and seconds per call beyond them, of one part."""
+def _fit_line(rows: Sequence[Measurement], part: str, work: Callable[[Measurement], float]) -> tuple[float, float]:
+    """Operations per second of one part, and its seconds per call beyond them."""
     from scipy.optimize import nnls  # half a second to import, which every command would pay
 
-    taken = np.array([row["seconds"][part] for row in rows])
-    done = np.array([work(row) for row in rows])
+    durations = np.array([row["seconds"][part] for row in rows])
+    operations = np.array([work(row) for row in rows])
     if len({row["runs"] for row in rows}) == 1:
         share = ARITHMETIC[_on_cpu(rows[0])]
-        return float(np.median(done / (taken * share))), float(np.median(taken * (1 - share)))
-    unit = float(np.median(done / taken))  # so that both columns are of one size
-    columns = np.stack([np.ones_like(taken), done / unit], axis=1) / taken[:, None]
-    (calls, slowness), _ = nnls(columns, np.ones_like(taken))
-    return unit / max(float(slowness), 1e-9), float(calls)
+        return float(np.median(operations / (durations * share))), float(np.median(durations * (1 - share)))
+    unit = float(np.median(operations / durations))  # so that both columns are of one size
+    columns = np.stack([np.ones_like(durations), operations / unit], axis=1) / durations[:, None]
+    (calls, slowdown), _ = nnls(columns, np.ones_like(durations))
+    return unit / max(float(slowdown), 1e-9), float(calls)
 
 
-def _method(row: Found) -> Method:
+def _method(row: Measurement) -> Method:
     return load_suite().method(row["method"], row["task"])
 
 
-def _dims(row: Found) -> tuple[int, int]:
+def _dims(row: Measurement) -> tuple[int, int]:
     return int(row["obs_dim"]), int(row["action_dim"])
 
 
-def _sac_work(row: Found) -> float:
+def _sac_work(row: Measurement) -> float:
     return float(row["runs"] * cost.sac_update_flops(_method(row), *_dims(row), kernels=_kernels(row)))
 
 
-def _model_work(row: Found) -> float:
+def _model_work(row: Measurement) -> float:
     model = _method(row).model
     assert model is not None
     return float(row["runs"] * cost.model_update_flops(model, *_dims(row)))
 
 
-def _step_seconds(row: Found, model_flops: float) -> float:
-    """Seconds of a lockstep env step that neither updates nor simulators nor the rollouts' arithmetic account for."""
+def _step_seconds(row: Measurement, model_flops: float) -> float:
+    """Seconds of a lockstep env step beyond updates, simulators and the arithmetic of rollouts."""
     seconds, method = row["seconds"], _method(row)
     rest = float(seconds["act"] + seconds.get("host", 0.0))
     if "rollout" in seconds:
@@ -96,16 +97,16 @@ def _step_seconds(row: Found, model_flops: float) -> float:
     return rest
 
 
-def _kernels(row: Found) -> bool:
+def _kernels(row: Measurement) -> bool:
     return row.get("means") == "kernels"
 
 
-def _on_cpu(row: Found) -> bool:
+def _on_cpu(row: Measurement) -> bool:
     return str(row["device"]) == "cpu"
 
 
 class Speeds(NamedTuple):
-    """What hours rest on: the rates, the device they are of, and the files they were measured in, none if assumed."""
+    """Basis of an estimate in hours: rates, their device, and the files they come from (none if assumed)."""
 
     rates: Rates
     device: str
@@ -113,7 +114,7 @@ class Speeds(NamedTuple):
 
     @property
     def words(self) -> str:
-        """Where the rates come from."""
+        """The origin of the rates as text."""
         if not self.files:
             return "assumed speeds; measure this machine's with speed --save"
         more = f" and {len(self.files) - 1} more beside it" if len(self.files) > 1 else ""
@@ -123,21 +124,22 @@ class Speeds(NamedTuple):
 def speeds(results: Path, environ: Mapping[str, str], given: Path | None = None) -> Speeds:
     """Measured rates from the file or folder `given`, else from this machine's folder, else assumed ones.
 
-    Raises `InputError` for a file that is no measurement or a folder that holds none.
+    Raises:
+        InputError: `given` is a file that is no measurement, or a folder without any.
     """
     gpus = len(visible_gpus(environ))
     if given is not None and not given.is_dir():
-        found = {given: saved.read(given)}
+        measurements = {given: saved.read(given)}
     else:
-        found = saved.read_all(given or saved.here(results, environ))
-        if given is not None and not found:
-            raise saved.none_in(given)
-    if not found:
+        measurements = saved.read_all(given or saved.own_folder(results, environ))
+        if given is not None and not measurements:
+            raise saved.no_measurement(given)
+    if not measurements:
         return Speeds(rates(gpus), "one GPU" if gpus else "the CPUs", ())
-    kept = alike(list(found.values()))
-    files = tuple(str(path) for path, row in found.items() if any(row is other for other in kept))
-    device = "the CPUs" if kept[0]["device"] == "cpu" else f"one {kept[0]['device']}"
-    return Speeds(measured(kept, _cpus(kept[0])), device, files)
+    used = comparable(list(measurements.values()))
+    files = tuple(str(path) for path, row in measurements.items() if any(row is other for other in used))
+    device = "the CPUs" if used[0]["device"] == "cpu" else f"one {used[0]['device']}"
+    return Speeds(rates_of(used, _cpus(used[0])), device, files)
 
 
 def _cpus(row: Mapping[str, Any]) -> int:

@@ -1,8 +1,8 @@
-"""How the cost of an env step grows with runs in lockstep, with threads and with the observation, beside its count.
+"""The cost of an env step against runs in lockstep, threads and observations, beside its counted arithmetic.
 
-Every question is a measurement of its own, made in a process of its own and saved as any other; those that are saved
-already are not made again. The count of a row is its arithmetic at the speed of torch's product in the same process,
-which every measurement has and rows can be compared by; the machine's peak stands beside it where it was measured.
+Every question is measured in a process of its own and saved as any other measurement; saved ones are not repeated.
+`counted` is the arithmetic at the speed of torch's product in the same process. Every measurement has it, so rows can
+be compared by it. The machine's peak stands beside it where it was measured.
 """
 
 from __future__ import annotations
@@ -40,27 +40,28 @@ NAME = "scaling"
 
 
 def questions(base: Question, on_gpu: bool, cpus: int) -> list[tuple[str, Question]]:
-    """Axis and question, one axis varied at a time from `base`; the ones that axes share come once for each."""
-    found = [("runs", replace(base, runs=runs)) for runs in RUNS["cuda" if on_gpu else "cpu"]]
+    """Pairs of axis and question, varying one axis of `base` at a time; a question on two axes comes twice."""
+    pairs = [("runs", replace(base, runs=runs)) for runs in RUNS["cuda" if on_gpu else "cpu"]]
     if not on_gpu:
-        found += [("threads", replace(base, threads=threads)) for threads in _doubling(cpus)]
-    return found + [("obs_dim", replace(base, task=task)) for task in SIZES]
+        pairs += [("threads", replace(base, threads=threads)) for threads in _doubling(cpus)]
+    return pairs + [("obs_dim", replace(base, task=task)) for task in SIZES]
 
 
 def _doubling(cpus: int) -> list[int]:
-    """1, 2, 4, ... and `cpus` itself."""
+    """1, 2, 4, ... below `cpus`, and `cpus` itself."""
     powers = [2**k for k in range(cpus.bit_length()) if 2**k < cpus]
     return [*powers, cpus]
 
 
 def build(base: Question, device: str, results: Path, say: Callable[[str], None]) -> list[Path]:
-    """Measure what is not saved, then write table and picture; `device` is the name of what `base.device` stands for.
+    """Measure what is not saved, then write table and picture; `device` is the name of the device of `base`.
 
-    Raises `InputError` for a task, method or precision that cannot be measured.
+    Raises:
+        InputError: a task, method or precision that cannot be measured.
     """
     folder = results / saved.FOLDER / saved.machine(device)
-    wanted = questions(base, device != "cpu", cpu_count())
-    for _, question in wanted:
+    pairs = questions(base, device != "cpu", cpu_count())
+    for _, question in pairs:
         path = folder / saved.file_name(vars(question))
         if not path.exists():
             say(f"measuring {path.stem}")
@@ -70,32 +71,31 @@ def build(base: Question, device: str, results: Path, say: Callable[[str], None]
 
 
 def _measure(question: Question, results: Path) -> None:
-    """One question in a process of its own: the memory of another would count as its, and threads are set once."""
-    options = [word for name, value in vars(question).items() for word in (f"--{name}", str(value))]
+    """Measure one question in a process of its own: peak memory and the number of threads belong to a process."""
+    options = [option for name, value in vars(question).items() for option in (f"--{name}", str(value))]
     command = [sys.executable, "-m", "benchmark", "speed", *options, "--rounds", str(ROUNDS), "--save", "--json"]
-    done = subprocess.run([*command, "--results", str(results)], stdout=subprocess.PIPE, text=True)
-    if done.returncode:
+    process = subprocess.run([*command, "--results", str(results)], stdout=subprocess.PIPE, text=True)
+    if process.returncode:
         raise InputError(f"{question.task} with {question.runs} runs could not be measured; its own message is above")
-    json.loads(done.stdout)
+    json.loads(process.stdout)
 
 
-def table(found: Iterable[dict[str, Any]], base: Question | None = None) -> pd.DataFrame:
-    """One row for every axis that a saved measurement lies on, in the order of axis and value.
+def table(measurements: Iterable[dict[str, Any]], base: Question | None = None) -> pd.DataFrame:
+    """One row per axis that a saved measurement lies on, in the order of axis and value.
 
-    Columns: ``axis, value`` and `COLUMNS`; `seconds` and `counted`, the arithmetic at the speed of torch's product, are
-    of one env step of one run.
+    Columns: ``axis, value`` and `COLUMNS`; `seconds` and `counted` are of one env step of one run.
     """
     base = base or Question()
     rows = []
-    for one in found:
-        at = {name: one[name] for name in ("task", "runs", "threads", "method", "precision")}
+    for measurement in measurements:
+        settings = {name: measurement[name] for name in ("task", "runs", "threads", "method", "precision")}
         for axis in figures.AXES:
-            own = "task" if axis == "obs_dim" else axis
-            if any(value != getattr(base, name) for name, value in at.items() if name != own):
+            varied = "task" if axis == "obs_dim" else axis
+            if any(value != getattr(base, name) for name, value in settings.items() if name != varied):
                 continue
-            if axis == "obs_dim" and one["task"] not in SIZES:
+            if axis == "obs_dim" and measurement["task"] not in SIZES:
                 continue
-            rows.append({"axis": axis, "value": one[axis], **row(one)})
+            rows.append({"axis": axis, "value": measurement[axis], **row(measurement)})
     order = list(figures.AXES)
     rows.sort(key=lambda r: (order.index(r["axis"]), r["value"]))
     return pd.DataFrame(rows, columns=["axis", "value", *COLUMNS])
@@ -107,15 +107,15 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def row(one: dict[str, Any]) -> dict[str, Any]:
-    """One measurement as a row of tables."""
+def row(m: dict[str, Any]) -> dict[str, Any]:
+    """A measurement `m` as a row of the table."""
     return {
-        **{name: one[name] for name in ("task", "method", "runs", "threads", "precision", "matmul_gflops", "cpus_had")},
-        **{name: math.nan if one[name] is None else one[name] for name in ("peak_gflops", "fraction_of_peak")},
-        "gflop": one["gflop_per_env_step_per_run"],
-        "seconds": one["seconds"]["total_per_env_step_per_run"],
-        "counted": one["gflop_per_env_step_per_run"] / one["matmul_gflops"],
-        "fraction_of_matmul": one["fraction_of_matmul"],
-        "memory_mib": one["peak_memory_bytes"] / 2**20,
-        "load_average": (one["where"]["load_average"] or [float("nan")])[0],
+        **{name: m[name] for name in ("task", "method", "runs", "threads", "precision", "matmul_gflops", "cpus_had")},
+        **{name: math.nan if m[name] is None else m[name] for name in ("peak_gflops", "fraction_of_peak")},
+        "gflop": m["gflop_per_env_step_per_run"],
+        "seconds": m["seconds"]["total_per_env_step_per_run"],
+        "counted": m["gflop_per_env_step_per_run"] / m["matmul_gflops"],
+        "fraction_of_matmul": m["fraction_of_matmul"],
+        "memory_mib": m["peak_memory_bytes"] / 2**20,
+        "load_average": (m["where"]["load_average"] or [float("nan")])[0],
     }

@@ -1,6 +1,6 @@
-"""The report's section on speed: what is saved under ``speed/`` and ``precision/``, as templates read it.
+"""The report's section on speed, for its templates, from the files under ``speed/`` and ``precision/``.
 
-Equal files give equal sections; nothing is measured here.
+Nothing is measured: equal files give equal sections.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ HEADS = (
 
 
 def section(results: Path) -> dict[str, Any] | None:
-    """Machines with their measurements and scaling, and precisions compared; None where there are neither."""
+    """Machines with measurements and scaling, and compared precisions; None if there are neither."""
     machines = [_machine(folder) for folder in saved.machines(results)]
     compared = [_compared(path) for path in sorted((results / precision.FOLDER).glob("*-against-*.csv"))]
     return {"machines": machines, "precisions": compared} if machines or compared else None
 
 
 def _machine(folder: Path) -> dict[str, Any]:
-    found = list(saved.read_all(folder).values())
-    found.sort(key=lambda one: (one["runs"], one["task"], one["method"], one["threads"], one["precision"]))
-    rows = [_cells(one) for one in found]
-    # Beside a GPU the usual number of threads is not one.
-    frame = scaling.table(found, Question(threads=mode(one["threads"] for one in found)))
+    measurements = list(saved.read_all(folder).values())
+    measurements.sort(key=lambda m: (m["runs"], m["task"], m["method"], m["threads"], m["precision"]))
+    rows = [_cells(m) for m in measurements]
+    # On a GPU the usual number of threads is not one.
+    frame = scaling.table(measurements, Question(threads=mode(m["threads"] for m in measurements)))
     several = any((frame["axis"] == axis).sum() > 1 for axis in figures.AXES)
     return {
         "id": folder.name,
-        "name": _name(found[0]),
+        "name": _name(measurements[0]),
         "heads": HEADS,
         "rows": rows,
         "markdown": tables.markdown(pd.DataFrame(rows, columns=list(HEADS))),
@@ -54,25 +54,25 @@ KINDS = {"fit": ", in fits", "train": ", online"}
 SHIFTS = "Shift of every measure between the two precisions, in margins; inside the band they are equivalent."
 
 
-def _name(one: dict[str, Any]) -> str:
-    where = one.get("where", {})
-    if one["device"] != "cpu":
-        return str(one["device"])
-    return f"{where.get('processor', 'a CPU')}, {where.get('cpus', 'unknown')} CPUs"
+def _name(measurement: dict[str, Any]) -> str:
+    circumstances = measurement.get("where", {})
+    if measurement["device"] != "cpu":
+        return str(measurement["device"])
+    return f"{circumstances.get('processor', 'a CPU')}, {circumstances.get('cpus', 'unknown')} CPUs"
 
 
-def _cells(one: dict[str, Any]) -> tuple[str, ...]:
-    seconds, load = one["seconds"], (one.get("where", {}).get("load_average") or [None])[0]
-    evaluation = seconds["evaluation"] / one["runs"] / seconds["total_per_env_step_per_run"]
+def _cells(measurement: dict[str, Any]) -> tuple[str, ...]:
+    seconds, load = measurement["seconds"], (measurement.get("where", {}).get("load_average") or [None])[0]
+    evaluation = seconds["evaluation"] / measurement["runs"] / seconds["total_per_env_step_per_run"]
     return (
-        words.task_name(one["task"]),
-        one["method"],
-        one["precision"],
-        str(one["runs"]),
-        str(one["threads"]),
-        f"{one['gflop_per_env_step_per_run']:.1f}",
+        words.task_name(measurement["task"]),
+        measurement["method"],
+        measurement["precision"],
+        str(measurement["runs"]),
+        str(measurement["threads"]),
+        f"{measurement['gflop_per_env_step_per_run']:.1f}",
         words.number(seconds["total_per_env_step_per_run"]),
-        *(words.DASH if one[name] is None else f"{one[name]:.2f}" for name in FRACTIONS),
+        *(words.DASH if measurement[name] is None else f"{measurement[name]:.2f}" for name in FRACTIONS),
         f"{evaluation:.2%}",
         words.number(load),
     )
@@ -82,18 +82,18 @@ def _compared(path: Path) -> dict[str, Any]:
     frame = pd.read_csv(path)
     first, _, second = path.stem.partition("-against-")
     second, _, kind = second.partition("-")
-    whole, *rest = precision.sentences(frame, first, second)
-    drawn = precision.figure_rows(frame)
+    summary, *details = precision.sentences(frame, first, second)
+    rows = precision.figure_rows(frame)
     return {
         "name": path.stem,
-        "whole": whole + KINDS.get(kind, ""),
-        "rest": [line.strip() for line in rest],
-        "picture": _drawn(lambda width: figures.precision(drawn, width), path.stem, SHIFTS),
+        "whole": summary + KINDS.get(kind, ""),
+        "rest": [line.strip() for line in details],
+        "picture": _drawn(lambda width: figures.precision(rows, width), path.stem, SHIFTS),
     }
 
 
 def _drawn(draw: Any, name: str, caption: str) -> dict[str, str]:
-    """The picture twice, as wide and narrow pages show it."""
+    """The picture in two widths, for wide and narrow screens, with its caption."""
     sizes = {"wide": style.WIDE, "narrow": style.NARROW}
     return {size: style.svg(draw(width), f"{name}-{size}", caption) for size, width in sizes.items()} | {
         "caption": caption

@@ -26,20 +26,20 @@ def study(
     as_json: Json = False,
 ) -> None:
     """Train what a study lacks, and write its tables and pictures."""
-    plan = import_module("benchmark.suite.studies")
-    asked, store = plan.study(name), Store(results, cache)
-    missing = store.missing(plan.specs_of(asked))
+    studies = import_module("benchmark.suite.studies")
+    requested, store = studies.study(name), Store(results, cache)
+    missing = store.missing(studies.specs_of(requested))
     if missing and not no_train:
         estimate = hours(missing, rates.speeds(results, os.environ).rates)
         say(f"{count(len(missing), 'run')} to train, estimated {duration(estimate * 3600)}")
         with Watch(cache, say):
             ensure.ensure(missing, store, device=device)
-    shown = import_module("benchmark.studies.show").render(asked, store, results / "studies")
+    shown = import_module("benchmark.studies.show").render(requested, store, results / "studies")
     if as_json:
-        found = None if shown is None else {"runs": shown.present, "wanted": shown.wanted, "sentences": shown.sentences}
-        print_json({"study": name, "found": found})
+        row = shown and {"runs": shown.present, "wanted": shown.wanted, "sentences": shown.sentences}
+        print_json({"study": name, "found": row})
     elif shown is None:
         print(f"no run of {name} has a record in {results}; leave out --no-train to make them")
     else:
-        told = f"{shown.present} of {count(shown.wanted, 'run')} have a record"
-        print("\n".join([*shown.sentences, told, str(results / "studies" / name)]))
+        coverage = f"{shown.present} of {count(shown.wanted, 'run')} have a record"
+        print("\n".join([*shown.sentences, coverage, str(results / "studies" / name)]))

@@ -24,7 +24,7 @@ from benchmark.judging.stats import Interval
 from benchmark.records.store import Record
 
 CONFIDENCE = 0.90
-"""Nominal, two-sided: each bound is a one-sided one of 5 %, as in the claims."""
+"""Nominal and two-sided: each bound is one-sided at 5 %, as in the claims."""
 NORMALIZE = ("none", "reward", "obs", "both")
 PREDICT = ("delta", "next_obs", "fitted")
 RIVALS = {
@@ -34,7 +34,7 @@ RIVALS = {
     "mbpo-wide": "wide model",
     "mbpo-reward-head": "reward head",
 }
-"""What else might have cured the raw residual model; all other arms differ in their target alone."""
+"""Arms of rival explanations and their names in sentences; all other arms differ in their target alone."""
 Scale = Literal["difference", "log ratio"]
 SCALES: dict[str, Scale] = {
     "reward_r2": "difference",
@@ -49,9 +49,9 @@ SCALES: dict[str, Scale] = {
     "at_floor": "difference",
     "at_ceiling": "difference",
 }
-"""How two arms are compared in each measure. ``reward_unexplained`` is 1 - R2, the share of the reward's variance that
-the model misses, for R2 alone is ruled by its worst values; ``miscalibration_obs`` is |ln calibration_obs|.
-``error_over_next_obs`` is not among them: its ratios are those of ``error_over_delta``."""
+"""The scale on which two arms are compared, by measure. ``reward_unexplained`` is 1 - R2, the share of the reward's
+variance that the model misses; R2 itself is dominated by its worst values. ``miscalibration_obs`` is
+|ln calibration_obs|. ``error_over_next_obs`` is left out: its ratios are those of ``error_over_delta``."""
 Cell = tuple[str, str]  # normalize, predict
 Contrast = Literal["normalize reward", "normalize obs", "next_obs for delta", "fitted for the better"]
 CONTRASTS: tuple[Contrast, ...] = ("normalize reward", "normalize obs", "next_obs for delta", "fitted for the better")
@@ -76,20 +76,21 @@ class Fit:
 def gather(records: Sequence[Record]) -> list[Fit]:
     """The fits among the records, in their order.
 
-    Raises `ValueError` where one arm, task, source and seed has two records: runs of two protocols are not to be mixed.
+    Raises:
+        ValueError: two records of one arm, task, source and seed, because runs of two protocols must not be mixed.
     """
     fits: dict[tuple[str, str, str, int], Fit] = {}
     for record in records:
         spec = record.spec
         if spec.kind != "fit" or spec.fit is None or spec.drop:
             continue
-        place = (spec.task, spec.fit.source_name, spec.method, spec.seed)
-        if place in fits:
+        key = (spec.task, spec.fit.source_name, spec.method, spec.seed)
+        if key in fits:
             raise ValueError(f"two records of {spec.label}: give those of one protocol")
         target = spec.constants.target
         rival = RIVALS.get(spec.method, "")
-        task, source, method, seed = place
-        fits[place] = Fit(task, source, method, target.normalize, target.predict, rival, seed, _last(record))
+        task, source, method, seed = key
+        fits[key] = Fit(task, source, method, target.normalize, target.predict, rival, seed, _last(record))
     return list(fits.values())
 
 
@@ -100,20 +101,20 @@ def _last(record: Record) -> dict[str, np.ndarray]:
     order = np.lexsort((dim, codes))
     order = order[step[order] == step.max()]
     starts = np.searchsorted(codes[order], np.arange(len(names) + 1))
-    found: dict[str, np.ndarray] = {}
+    measures: dict[str, np.ndarray] = {}
     for name, start, stop in zip(names, starts, starts[1:], strict=False):
         rows = order[start:stop]
         if len(rows):
-            found[str(name)] = np.asarray(values[rows[0]] if dim[rows[0]] < 0 else values[rows], float)
-    if "reward_r2" in found:
-        found["reward_unexplained"] = 1.0 - found["reward_r2"]
-    if "calibration_obs" in found:
-        found["miscalibration_obs"] = np.abs(np.log(found["calibration_obs"]))
-    return found
+            measures[str(name)] = np.asarray(values[rows[0]] if dim[rows[0]] < 0 else values[rows], float)
+    if "reward_r2" in measures:
+        measures["reward_unexplained"] = 1.0 - measures["reward_r2"]
+    if "calibration_obs" in measures:
+        measures["miscalibration_obs"] = np.abs(np.log(measures["calibration_obs"]))
+    return measures
 
 
 def scalars(fits: Sequence[Fit], names: Sequence[str]) -> pd.DataFrame:
-    """``task, source, method, normalize, predict, rival, seed, measure, value``; NaN where it does not exist."""
+    """A row per fit and measure: ``task, source, method, normalize, predict, rival, seed, measure, value``."""
     rows = [
         (f.task, f.source, f.method, f.normalize, f.predict, f.rival, f.seed, name, float(f.values[name]))
         for f in fits
@@ -125,7 +126,7 @@ def scalars(fits: Sequence[Fit], names: Sequence[str]) -> pd.DataFrame:
 
 
 def level_interval(values: ArrayLike) -> tuple[Interval, int]:
-    """Median of the finite ones of ``values (S,)`` with the sign test's interval, and how many they are."""
+    """Median of the finite ``values (S,)`` with the sign test's interval, and their number."""
     finite = np.sort(np.asarray(values, float)[np.isfinite(values)])
     n = len(finite)
     if not n:
@@ -138,12 +139,12 @@ def level_interval(values: ArrayLike) -> tuple[Interval, int]:
 
 @lru_cache(maxsize=64)
 def _outside(n: int) -> int:
-    """The rank of the bound: how many of n values may lie beyond it at the level."""
+    """Rank of a bound: how many of n values may lie beyond it at `CONFIDENCE`."""
     return int(np.searchsorted(sps.binom.cdf(np.arange(n), n, 0.5), (1 - CONFIDENCE) / 2 + 1e-12, side="right"))
 
 
 def difference_interval(differences: ArrayLike) -> tuple[Interval, int]:
-    """As `level_interval` for differences within seeds ``(S,)``, by the signed-rank test."""
+    """Hodges-Lehmann centre of finite ``differences (S,)`` with the signed-rank interval, and their number."""
     finite = np.asarray(differences, float)[np.isfinite(differences)]
     if not len(finite):
         return Interval(math.nan, math.nan, math.nan), 0
@@ -151,25 +152,25 @@ def difference_interval(differences: ArrayLike) -> tuple[Interval, int]:
 
 
 def arms(frame: pd.DataFrame, by: str | Sequence[str]) -> dict[str, dict[Hashable, np.ndarray]]:
-    """Per measure and arm, as columns `by` name it, the values of one task and source: ``(S,)``, on their scale.
+    """Values ``(S,)`` of one task and source, by measure and arm, on the measure's scale; columns `by` name an arm.
 
-    Seeds are in order, the same for all; NaN where a value is missing, does not exist or has no logarithm.
+    All arms have the same seeds in the same order; NaN where a value is missing or has no logarithm.
     """
     by = [by] if isinstance(by, str) else list(by)
     wide = frame.pivot(index="seed", columns=["measure", *by], values="value").sort_index()
-    found: dict[str, dict[Hashable, np.ndarray]] = {}
+    by_measure: dict[str, dict[Hashable, np.ndarray]] = {}
     for (measure, *arm), values in zip(wide.columns, wide.to_numpy(float).T, strict=True):
         if SCALES[measure] == "log ratio":
             values = np.log(np.where(values > 0, values, math.nan))
-        found.setdefault(measure, {})[tuple(arm) if len(arm) > 1 else arm[0]] = values
-    return found
+        by_measure.setdefault(measure, {})[tuple(arm) if len(arm) > 1 else arm[0]] = values
+    return by_measure
 
 
 def pairs(contrast: Contrast, errors: Mapping[Hashable, np.ndarray]) -> Iterator[tuple[str, Cell, Cell]]:
-    """The strata of a contrast: name, the cell with, the cell without.
+    """The strata of a contrast: name, treated cell, reference cell.
 
-    `errors` has the errors of each cell, a value a seed; the fitted carry is set against that of delta and next_obs
-    whose median is lower, and is left out where one of the two is not there.
+    `errors` has the errors ``(S,)`` of each cell. The fitted carry is compared with delta or next_obs, whichever has
+    the lower median; a level that lacks one of the three is left out.
     """
     if contrast in NORMALIZED:
         steps = (("none", "reward"), ("obs", "both"))
@@ -190,24 +191,24 @@ def pairs(contrast: Contrast, errors: Mapping[Hashable, np.ndarray]) -> Iterator
 def effects(
     values: Mapping[Hashable, np.ndarray], errors: Mapping[Hashable, np.ndarray], contrast: Contrast
 ) -> Iterator[tuple[str, np.ndarray, int]]:
-    """Differences of one measure on one task and source: stratum, a value a seed ``(S,)``, number of strata averaged.
+    """Differences of one measure on one task and source: stratum, values ``(S,)``, number of strata averaged.
 
-    `values` and `errors` are of `arms`, by cell. First the average over the strata that any seed has, NaN for seeds
-    that lack one of them. Then every normalization by itself, averaged over targets; and of the effects of normalizing
-    the interaction: how much larger they are where the other half is normalized too.
+    `values` and `errors` come from `arms`, by cell. The first is the average over the strata that any seed has, NaN for
+    seeds that lack one of them. Then comes every normalization by itself, averaged over targets. Last, for contrasts of
+    normalizing, comes the interaction: how much larger the effect is if the other half is normalized too.
     """
-    found: dict[str, dict[str, np.ndarray]] = {}
-    for stratum, one, other in pairs(contrast, errors):
-        if one in values and other in values and np.isfinite(values[one] - values[other]).any():
+    by_level: dict[str, dict[str, np.ndarray]] = {}
+    for stratum, treated, reference in pairs(contrast, errors):
+        if treated in values and reference in values and np.isfinite(values[treated] - values[reference]).any():
             level, _, predict = stratum.partition(", ")
-            found.setdefault(level, {})[predict] = values[one] - values[other]
-    if not found:
+            by_level.setdefault(level, {})[predict] = values[treated] - values[reference]
+    if not by_level:
         return
-    flat = [differences for level in found.values() for differences in level.values()]
-    yield AVERAGE, np.mean(flat, axis=0), len(flat)
-    for level, strata in found.items():
+    all_strata = [differences for level in by_level.values() for differences in level.values()]
+    yield AVERAGE, np.mean(all_strata, axis=0), len(all_strata)
+    for level, strata in by_level.items():
         yield level, np.mean(list(strata.values()), axis=0), len(strata)
-    both = list(found.values())
-    shared = [predict for predict in both[0] if len(both) == 2 and predict in both[1]]
+    levels = list(by_level.values())
+    shared = [predict for predict in levels[0] if len(levels) == 2 and predict in levels[1]]
     if contrast in NORMALIZED and shared:
-        yield INTERACTION, np.mean([both[1][predict] - both[0][predict] for predict in shared], axis=0), len(shared)
+        yield INTERACTION, np.mean([levels[1][predict] - levels[0][predict] for predict in shared], axis=0), len(shared)

@@ -1,4 +1,4 @@
-"""A study's tables, pictures and sentences, written from the records that are there."""
+"""Writes a study's tables and pictures, and gives its sentences, from the available records."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from benchmark.suite.studies import Study, load_studies, specs_of
 
 
 class Renderer(Protocol):
-    """What the module `study` in the folder of a study offers."""
+    """The functions of the module `study` in a study's folder."""
 
     def tables(self, records: Sequence[Record]) -> dict[str, pd.DataFrame]:
         """Tidy tables by file name."""
@@ -26,12 +26,12 @@ class Renderer(Protocol):
         """Pictures by file name."""
 
     def sentences(self, tables: Mapping[str, pd.DataFrame]) -> list[str]:
-        """What the tables say, in words."""
+        """The tables in sentences."""
 
 
 @dataclass(frozen=True)
 class Shown:
-    """A study as the report tells it."""
+    """A study as the report shows it."""
 
     study: Study
     present: int
@@ -42,7 +42,7 @@ class Shown:
 
 
 def render(study: Study, store: Store, folder: Path) -> Shown | None:
-    """Write ``folder/<study>/*.{csv,png,svg}``; None where no run of the study has a record.
+    """Write ``folder/<study>/*.{csv,png,svg}``; None if no run of the study has a record.
 
     `folder` is ``results/studies``.
     """
@@ -51,14 +51,14 @@ def render(study: Study, store: Store, folder: Path) -> Shown | None:
     if not records:
         return None
     renderer = cast(Renderer, import_module(f"benchmark.studies.{study.id}.study"))
-    made = renderer.tables(records)
-    place = folder / study.id
-    for name, frame in made.items():
-        tables.write_csv(frame, place, name)
-    drawn = renderer.figures(made)
-    for name, figure in drawn.items():
-        style.save(figure, place, name)
-    return Shown(study, len(records), len(wanted), tuple(renderer.sentences(made)), drawn, tuple(made))
+    frames = renderer.tables(records)
+    study_folder = folder / study.id
+    for name, frame in frames.items():
+        tables.write_csv(frame, study_folder, name)
+    pictures = renderer.figures(frames)
+    for name, figure in pictures.items():
+        style.save(figure, study_folder, name)
+    return Shown(study, len(records), len(wanted), tuple(renderer.sentences(frames)), pictures, tuple(frames))
 
 
 def render_all(store: Store, results: Path) -> list[Shown]:

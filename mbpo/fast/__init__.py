@@ -1,1 +1,1 @@
-"""All that makes a block of updates fast, and nothing that says what it computes."""
+"""Everything that makes a block of updates fast; what it computes stands in the modules above."""

@@ -1,8 +1,8 @@
-"""One update as few large operations: its own operations are written down once and handed to torch's compiler.
+"""One update as few large operations: its operations are traced once and handed to torch's compiler.
 
-On a GPU an update is bound by its many small operations and by what they read and write again. Written down are the
-operations themselves, the backward pass and the optimizer among them, so the update stays as `mbpo.sac` and
-`mbpo.dynamics` say it and the compiler sees no Python.
+On a GPU an update is bound by its many small operations and their memory traffic. The trace holds the operations
+themselves, with the backward pass and the optimizer, so `mbpo.sac` and `mbpo.dynamics` stay as they are and the
+compiler sees no Python.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ Outputs = dict[str, Tensor]
 
 
 class Fused:
-    """`work` with its operations fused: traced at the first call, which computes as ever, compiled at the next.
+    """`work` with its operations fused: traced at the first call, which computes eagerly, and compiled at the next.
 
-    What an `engine.Block` asks of its work is asked here too: nothing but the inputs and tensors that are never
-    replaced is read, no random number is drawn, and shapes alone decide what happens.
+    The work must meet the conditions of an `engine.Block`: it reads only its inputs and tensors that are never
+    replaced, draws no random number, and branches on shapes alone.
     """
 
     def __init__(self, work: Callable[..., Outputs]) -> None:
@@ -32,48 +32,48 @@ class Fused:
         self._compiled: dict[tuple[Any, ...], Callable[..., Outputs]] = {}
 
     def __call__(self, *inputs: Tensor) -> Outputs:
-        """What the work gives for `inputs`."""
+        """The results of the work for `inputs`, by name."""
         key = tuple((x.shape, x.stride()) for x in inputs)
         if key not in self._compiled:
-            done: list[Outputs] = []
-            self._compiled[key] = self._trace(done, inputs)
-            return done[0]
+            traced: list[Outputs] = []
+            self._compiled[key] = self._trace(traced, inputs)
+            return traced[0]
         with torch.no_grad(), torch.autocast(inputs[0].device.type, enabled=False):
             return self._compiled[key](*inputs)
 
-    def _trace(self, done: list[Outputs], inputs: tuple[Tensor, ...]) -> Callable[..., Outputs]:
-        def noted(*given: Tensor) -> Outputs:
-            done.append(self._work(*given))
-            return done[0]
+    def _trace(self, traced: list[Outputs], inputs: tuple[Tensor, ...]) -> Callable[..., Outputs]:
+        def recorded(*tensors: Tensor) -> Outputs:
+            traced.append(self._work(*tensors))
+            return traced[0]
 
-        # `real`: the operations run while they are written down, on the parameters themselves.
-        graph = make_fx(noted, decomposition_table={torch.ops.aten._fused_adam_.default: adam}, tracing_mode="real")
+        # `real`: the operations run while they are traced, on the parameters themselves.
+        graph = make_fx(recorded, decomposition_table={torch.ops.aten._fused_adam_.default: adam}, tracing_mode="real")
         return _compiled(graph(*inputs))
 
 
 def _compiled(graph: Callable[..., Outputs]) -> Callable[..., Outputs]:
-    """`graph` compiled at its first call; where that fails the operations as they are, and a warning."""
-    chosen: list[Callable[..., Outputs]] = []
+    """`graph`, compiled at its first call; if that fails, a warning and the graph uncompiled."""
+    working: list[Callable[..., Outputs]] = []
     compiled = torch.compile(graph, dynamic=False)
 
     def run(*inputs: Tensor) -> Outputs:
-        if chosen:
-            found: Outputs = chosen[0](*inputs)
-            return found
+        if working:
+            outputs: Outputs = working[0](*inputs)
+            return outputs
         try:
-            found = compiled(*inputs)
-            chosen.append(compiled)
+            outputs = compiled(*inputs)
+            working.append(compiled)
         except _failures() as error:
             warnings.warn(f"updates run as they are, for they could not be compiled: {str(error)[:500]}", stacklevel=2)
-            chosen.append(graph)
-            found = graph(*inputs)
-        return found
+            working.append(graph)
+            outputs = graph(*inputs)
+        return outputs
 
     return run
 
 
 def _failures() -> tuple[type[Exception], ...]:
-    """What the compiler raises; asked for when it has been used, since loading it takes seconds."""
+    """Exceptions of the compiler; imported after its use, because loading it takes seconds."""
     dynamo, inductor = import_module("torch._dynamo.exc"), import_module("torch._inductor.exc")
     return dynamo.TorchDynamoException, inductor.InductorError
 
@@ -93,7 +93,7 @@ def adam(
     eps: float,
     **_flags: object,
 ) -> None:
-    """``torch._fused_adam_`` in operations that a compiler can join with their neighbours."""
+    """``torch._fused_adam_`` as single operations that a compiler can fuse with their neighbours."""
     for p, grad, m, v, t in zip(parameters, grads, first, second, steps, strict=True):
         g = grad + weight_decay * p if weight_decay else grad
         m.lerp_(g, 1 - beta1)

@@ -1,11 +1,11 @@
-"""Networks on a CPU in single precision: kernels in C for what `mbpo.nn` says in torch, built when first needed.
+"""Networks on a CPU in single precision: C kernels for the networks of `mbpo.nn`, compiled when first needed.
 
-Of small stacked networks torch spends a third of the time beside the matrix products: on activations, on copies, on
-blocks that have left the cache before they are read again. ``native`` goes through a stack network after
-network and applies what follows a product while its sums are in registers. The numbers are torch's to within rounding,
-and not a bit of them depends on threads or on the other networks of the stack.
+With small stacked networks torch spends a third of the time outside the matrix products: on activations, on copies,
+and on reading blocks that have left the cache. ``native`` computes one network of a stack after the other and applies
+the activation while sums are in registers. Results equal torch's up to rounding; no bit of them depends on the number
+of threads or on the other networks of the stack.
 
-They need gcc on Linux; elsewhere, or with ``MBPO_KERNELS=torch`` in the environment, torch does the work.
+The kernels need gcc on Linux. Elsewhere, or with ``MBPO_KERNELS=torch`` in the environment, torch does the work.
 """
 
 from __future__ import annotations
@@ -26,49 +26,49 @@ from torch import Tensor
 from torch.nn.functional import relu, silu
 
 from mbpo.config import InputError, nearest
-from mbpo.fast.compiler import built
+from mbpo.fast.compiler import build
 
 SWITCH = "MBPO_KERNELS"
-_WAYS = ("native", "torch")
+_CHOICES = ("native", "torch")
 ACTS: dict[object, int] = {relu: 1, silu: 2}
-"""What the library calls them."""
-_MOST_LAYERS = 16
-_MOST_EXPONENT = 87.0
-"""Beyond it, and below its negative, ``native/vectors.h`` cuts an exponential off."""
+"""The library's numbers of activations."""
+_MAX_LAYERS = 16
+_MAX_EXPONENT = 87.0
+"""``native/vectors.h`` clips exponents to +- this."""
 _NO_EXPONENT = 17.0
-"""exp of minus this, 4e-8, is lost beside 1 in single precision."""
+"""1 + exp of minus this, 4e-8, is 1 in single precision."""
 _Address, _Long = ctypes.c_void_p, ctypes.c_long
 _Addresses, _Longs = ctypes.POINTER(_Address), ctypes.POINTER(_Long)
 
 
 def serve(x: Tensor, weights: Sequence[Tensor], activation: object) -> bool:
-    """Whether the kernels take these networks: whole float32 on a CPU, products in float32, relu or silu."""
+    """Whether the kernels support these networks: contiguous float32 on a CPU, products in float32, relu or silu."""
     return (
         x.dtype == weights[0].dtype == torch.float32
         and x.device.type == "cpu"
         and activation in ACTS
-        and len(weights) <= _MOST_LAYERS
+        and len(weights) <= _MAX_LAYERS
         and all(weight.is_contiguous() for weight in weights)
         and not torch.is_autocast_enabled("cpu")
         and library() is not None
     )
 
 
-def carry_std(high: float) -> bool:
-    """Whether a std is exact whose log is at most `high`; one so small that it is cut off is lost beside any mean."""
-    return high <= _MOST_EXPONENT
+def exact_std(high: float) -> bool:
+    """Whether stds up to ``exp(high)`` are exact; one so small that it is clipped vanishes beside any mean."""
+    return high <= _MAX_EXPONENT
 
 
-def carry_gaussian(low: float, high: float) -> bool:
-    """Whether `gaussian_gradients` is exact with log-variances in these bounds.
+def exact_gaussian(low: float, high: float) -> bool:
+    """Whether `gaussian_gradients` is exact for log-variances within these bounds.
 
-    Both are exponents, and so is their distance: so much that, cut off, the lower bound still has it to rounding.
+    Both bounds and their distance are exponents; with the margin `_NO_EXPONENT` clipping changes nothing but rounding.
     """
-    return max(-low, high, high - low + _NO_EXPONENT) <= _MOST_EXPONENT
+    return max(-low, high, high - low + _NO_EXPONENT) <= _MAX_EXPONENT
 
 
 def forward(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], activation: object) -> Tensor:
-    """``x (*S, B, in) -> (*S, B, out)``, with gradients if they are asked for; sizes as in `mbpo.nn.StackedMLP`."""
+    """``x (*S, B, in) -> (*S, B, out)``, with gradients if the inputs need them; sizes as in `mbpo.nn.StackedMLP`."""
     act = ACTS[activation]
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (x, *weights, *biases)):
         out: Tensor = _Pass.apply(x, act, *weights, *biases)
@@ -79,7 +79,7 @@ def forward(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], acti
 def gaussian_gradients(
     x: Tensor, y: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], low: Tensor, high: Tensor
 ) -> list[Tensor]:
-    """Gradients of `mbpo.dynamics.nll` for weights, then biases, of silu networks: one pass for each network.
+    """Gradients of `mbpo.dynamics.nll` for weights, then biases, of silu networks, in one pass per network.
 
     Args:
         x: ``(*S, B, in)`` inputs of the networks; size 1 on a stack axis is shared.
@@ -87,12 +87,15 @@ def gaussian_gradients(
         weights: of each layer ``(*S, in, out)``; the last gives means and raw log-variances, ``out = 2 D``.
         biases: of each layer ``(*S, 1, out)``.
         low: ``(*S, 1, D)`` lower bound of the log-variance; may be size 1 on a stack axis.
-        high: the upper one.
+        high: ``(*S, 1, D)`` upper bound, likewise.
+
+    Returns:
+        ``(*S, in, out)`` per layer, then ``(*S, 1, out)`` per layer.
     """
     x, y, biases = _side_by_side(x), _side_by_side(y), [b.contiguous() for b in biases]
-    stack, given = weights[0].shape[:-2], (x.shape[-2], weights[-1].shape[-1] // 2)
-    if y.shape[-2:] != given:
-        raise RuntimeError(f"targets of shape {tuple(y.shape)} for means of shape (..., {given[0]}, {given[1]})")
+    stack, expected = weights[0].shape[:-2], (x.shape[-2], weights[-1].shape[-1] // 2)
+    if y.shape[-2:] != expected:
+        raise RuntimeError(f"targets of shape {tuple(y.shape)} for means of shape (..., {expected[0]}, {expected[1]})")
     low, high = (bound.expand(*stack, *bound.shape[-2:]).contiguous() for bound in (low, high))
     dw, db = like_parameters(weights)
     start = _starts(stack, y.shape[:-2], y.stride()[:-2])
@@ -102,12 +105,12 @@ def gaussian_gradients(
     return [*dw, *db]
 
 
-def chosen(
+def forward_members(
     x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], activation: object, member: Tensor
 ) -> Tensor:
-    """``x (R, 1 or E, B, in) -> (R, B, out)``: row b of run r through network ``member[r, b]`` alone, no gradients.
+    """``x (R, 1 or E, B, in) -> (R, B, out)``: row b of run r goes through network ``member[r, b]``; no gradients.
 
-    To the bit what `forward` gives of that network.
+    Bit-equal to the rows of that network in `forward`.
     """
     x, biases = _side_by_side(x), [b.contiguous() for b in biases]
     (runs, members), rows = weights[0].shape[:2], x.shape[-2]
@@ -120,8 +123,8 @@ def chosen(
     begin = torch.zeros(runs * members + 1, dtype=torch.int64)
     torch.cumsum(network.bincount(minlength=runs * members), 0, out=begin[1:])
     out = x.new_empty(runs, rows, weights[-1].shape[-1])
-    told = _Chosen(which.data_ptr(), begin.data_ptr(), members, out.data_ptr())
-    call("stack_chosen", _stack(x, weights, ACTS[activation], b=addresses(biases)), told)
+    selection = _Members(which.data_ptr(), begin.data_ptr(), members, out.data_ptr())
+    call("stack_chosen", _stack(x, weights, ACTS[activation], b=addresses(biases)), selection)
     return out
 
 
@@ -130,9 +133,9 @@ class _Pass(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, act: int, *parameters: Tensor) -> Tensor:
         layers = len(parameters) // 2
         weights = parameters[:layers]
-        out, *kept = _forward(x, weights, parameters[layers:], act, True)
+        out, *saved = _forward(x, weights, parameters[layers:], act, True)
         ctx.act, ctx.layers = act, layers
-        ctx.save_for_backward(x, *weights, *kept)
+        ctx.save_for_backward(x, *weights, *saved)
         return out
 
     @staticmethod
@@ -141,16 +144,16 @@ class _Pass(torch.autograd.Function):
             raise RuntimeError(f"the kernels know no second derivatives; set {SWITCH}=torch in the environment")
         x, *rest = ctx.saved_tensors
         of_x, _, *of_parameters = ctx.needs_input_grad
-        dx, found = _backward(grad, x, rest[: ctx.layers], rest[ctx.layers :], ctx.act, of_x, any(of_parameters))
+        dx, grads = _backward(grad, x, rest[: ctx.layers], rest[ctx.layers :], ctx.act, of_x, any(of_parameters))
         of_input = None if dx is None else dx.sum_to_size(x.shape)
-        return (of_input, None, *found, *[None] * (len(of_parameters) - len(found)))
+        return (of_input, None, *grads, *[None] * (len(of_parameters) - len(grads)))
 
 
-# What the library is given and gives
+# Arguments of the library's functions
 
 
 class Stack(ctypes.Structure):
-    """As ``native/networks.h`` has it."""
+    """Networks of a stack and their inputs, as in ``native/networks.h``."""
 
     _fields_ = (
         *((name, _Long) for name in ("stack", "rows", "layers", "act", "threads")),
@@ -160,12 +163,12 @@ class Stack(ctypes.Structure):
 
 
 class Gradients(ctypes.Structure):
-    """As ``native/networks.h`` has it."""
+    """Gradients of a stack, as in ``native/networks.h``."""
 
     _fields_ = (("grad", _Address), ("dx", _Address), ("dw", _Addresses), ("db", _Addresses))
 
 
-class _Chosen(ctypes.Structure):
+class _Members(ctypes.Structure):
     _fields_ = (("which", _Address), ("begin", _Address), ("each", _Long), ("out", _Address))
 
 
@@ -174,7 +177,7 @@ class _Targets(ctypes.Structure):
 
 
 def addresses(tensors: Sequence[Tensor]) -> Any:
-    """Where the tensors' numbers begin."""
+    """Pointers to the tensors' data."""
     return (_Address * len(tensors))(*[tensor.data_ptr() for tensor in tensors])
 
 
@@ -185,14 +188,14 @@ def _longs(*values: int) -> Any:
 
 @lru_cache(maxsize=256)
 def _starts(stack: tuple[int, ...], shape: tuple[int, ...], strides: tuple[int, ...]) -> Any:
-    """Where each network's own rows begin; torch says which are shared, and refuses what does not fit."""
+    """Offset of each network's first row; torch decides which rows are shared, and raises if shapes do not match."""
     steps = torch.empty_strided(shape, strides, device="meta").expand(stack).stride()
-    places = itertools.product(*(range(n) for n in stack))
-    return _longs(*(sum(i * step for i, step in zip(place, steps, strict=True)) for place in places))
+    networks = itertools.product(*(range(n) for n in stack))
+    return _longs(*(sum(i * step for i, step in zip(network, steps, strict=True)) for network in networks))
 
 
 def _side_by_side(x: Tensor) -> Tensor:
-    """`x` with the numbers of a row side by side; its rows may lie anywhere."""
+    """`x` with contiguous rows, which may lie anywhere."""
     return x if x.stride(-1) == 1 else x.contiguous()
 
 
@@ -209,7 +212,7 @@ def _stack(x: Tensor, weights: Sequence[Tensor], act: int, **arrays: Any) -> Sta
 
 
 def networks(weights: Sequence[Tensor], act: int, **more: Any) -> Stack:
-    """A stack as the library is told of it."""
+    """The library's description of a stack of networks."""
     return Stack(
         stack=weights[0].shape[:-2].numel(),
         layers=len(weights),
@@ -222,38 +225,38 @@ def networks(weights: Sequence[Tensor], act: int, **more: Any) -> Stack:
 
 
 def like_parameters(weights: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-    """Room for the gradients of weights and biases."""
+    """Uninitialized tensors for the gradients of weights and biases."""
     dw = [w.new_empty(w.shape) for w in weights]
     return dw, [w.new_empty(*w.shape[:-2], 1, w.shape[-1]) for w in weights]
 
 
 def _forward(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], act: int, keep: bool) -> list[Tensor]:
-    """The last layer's result; then, to go back from, what the others give and the slopes of silu there."""
+    """The last layer's output; for a backward pass also the other layers' outputs and their slopes of silu."""
     x, biases = _side_by_side(x), [b.contiguous() for b in biases]
     rows = (*weights[0].shape[:-2], x.shape[-2])
-    given = [x.new_empty(*rows, w.shape[-1]) for w in weights]
-    slopes = [h.new_empty(h.shape) for h in given[:-1]] if keep and act == ACTS[silu] else []
-    arrays = {"b": addresses(biases), "h": addresses(given), "slope": addresses(slopes) if slopes else None}
+    outputs = [x.new_empty(*rows, w.shape[-1]) for w in weights]
+    slopes = [h.new_empty(h.shape) for h in outputs[:-1]] if keep and act == ACTS[silu] else []
+    arrays = {"b": addresses(biases), "h": addresses(outputs), "slope": addresses(slopes) if slopes else None}
     call("stack_forward", _stack(x, weights, act, **arrays))
-    return [given[-1], *(given[:-1] if keep else []), *slopes]
+    return [outputs[-1], *(outputs[:-1] if keep else []), *slopes]
 
 
 def _backward(
     grad: Tensor,
     x: Tensor,
     weights: Sequence[Tensor],
-    kept: Sequence[Tensor],
+    saved: Sequence[Tensor],
     act: int,
     of_x: bool,
     of_parameters: bool,
 ) -> tuple[Tensor | None, list[Tensor]]:
-    """Gradients of the input ``(*S, B, in)``, and of weights and biases, as far as they are asked for."""
+    """Gradients of the input ``(*S, B, in)``, and of weights and biases, if requested."""
     x, grad = _side_by_side(x), grad.contiguous()
     stack, layers = weights[0].shape[:-2], len(weights)
-    given, slopes = [*kept[: layers - 1], grad], kept[layers - 1 :]  # what the last layer gave is not looked at
+    outputs, slopes = [*saved[: layers - 1], grad], saved[layers - 1 :]  # the last layer's output is not read
     dx = x.new_empty(*stack, *x.shape[-2:]) if of_x else None
     dw, db = like_parameters(weights) if of_parameters else ([], [])
-    arrays = {"h": addresses(given), "slope": addresses(slopes) if slopes else None}
+    arrays = {"h": addresses(outputs), "slope": addresses(slopes) if slopes else None}
     gradients = Gradients(grad.data_ptr(), None if dx is None else dx.data_ptr())
     if of_parameters:
         gradients.dw, gradients.db = addresses(dw), addresses(db)
@@ -265,39 +268,39 @@ def _backward(
 
 
 def call(name: str, *structures: ctypes.Structure) -> None:
-    """One call of the library."""
-    found = library()
-    assert found is not None
-    kernel, given = getattr(found, name), [ctypes.byref(structure) for structure in structures]
+    """Call a function of the library; torch's profiler sees it by name."""
+    kernels = library()
+    assert kernels is not None
+    kernel, arguments = getattr(kernels, name), [ctypes.byref(structure) for structure in structures]
     if torch.autograd._profiler_enabled():
         with torch.profiler.record_function(f"mbpo::{name}"):
-            kernel(*given)
+            kernel(*arguments)
     else:
-        kernel(*given)
+        kernel(*arguments)
 
 
 def vector_width() -> int | None:
-    """Floats that the compiled kernels take at once: 16, 8 or 4; None where torch does the work."""
-    found = library()
-    return None if found is None else int(found.vector_width())
+    """Floats per vector in the compiled kernels: 16, 8 or 4; None where torch does the work."""
+    kernels = library()
+    return None if kernels is None else int(kernels.vector_width())
 
 
 @cache
 def library() -> ctypes.CDLL | None:
-    """The kernels, built for this processor if they are not yet; None where torch has to do.
+    """The kernels, compiled for this processor if they are not yet; None where torch does the work.
 
     Raises:
-        InputError: the environment asks for what there is not.
+        InputError: the environment variable `SWITCH` has an unknown value.
     """
-    wanted = os.environ.get(SWITCH, "native")
-    if wanted not in _WAYS:
-        raise InputError(f"{SWITCH} = {wanted!r}: not a choice; {nearest(wanted, _WAYS)}")
+    choice = os.environ.get(SWITCH, "native")
+    if choice not in _CHOICES:
+        raise InputError(f"{SWITCH} = {choice!r}: not a choice; {nearest(choice, _CHOICES)}")
     compiler = shutil.which("gcc") or shutil.which("cc")
-    if wanted != "native" or not sys.platform.startswith("linux") or compiler is None:
+    if choice != "native" or not sys.platform.startswith("linux") or compiler is None:
         return None
     try:
-        return ctypes.CDLL(str(built(compiler)))
-    except (OSError, RuntimeError, subprocess.SubprocessError) as error:  # a RuntimeError: there is no home
+        return ctypes.CDLL(str(build(compiler)))
+    except (OSError, RuntimeError, subprocess.SubprocessError) as error:  # a RuntimeError: the user has no home
         reason = getattr(error, "stderr", None) or str(error)
         warnings.warn(f"torch does the work of kernels that could not be built: {reason.strip()[:500]}", stacklevel=2)
         return None

@@ -1,6 +1,6 @@
-"""The arithmetic that this processor does at most, by multiply-adds that stay in registers: no product is faster.
+"""This processor's peak arithmetic, measured by multiply-adds in registers: no matrix product is faster.
 
-torch's own product is no such bound. Its library may leave half of a unit idle, and `mbpo.fast.kernels` then passes it.
+torch's own product is no such bound: its library may leave half of a unit idle, and `mbpo.fast.kernels` is then faster.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from torch import Tensor
 from mbpo.fast import kernels
 
 ROUNDS = 2**20
-"""A few milliseconds; sums below 2^24, up to which whole numbers are exact in single precision."""
+"""Takes a few milliseconds. Sums stay below 2^24, up to which whole numbers are exact in single precision."""
 
 
 class _Chains(ctypes.Structure):
-    """As ``native/peak.h`` has it."""
+    """Arguments as in ``native/peak.h``."""
 
     _fields_ = (
         *((name, ctypes.c_long) for name in ("threads", "rounds")),
@@ -27,10 +27,10 @@ class _Chains(ctypes.Structure):
 
 
 def multiply_adds(precision: str, threads: int = 1, rounds: int = ROUNDS) -> Tensor | None:
-    """Run the chains of `rounds` links each; of each lane the multiply-adds that it made ``(threads, lanes)``.
+    """Run chains of `rounds` multiply-adds; returns how many each lane made ``(threads, lanes)``.
 
-    None where there is no library, or where it has no such instruction: "fp32" has one wherever the kernels serve,
-    "bf16" on AVX512-BF16 without AMX, and other precisions have none.
+    None where there is no library or no such instruction: "fp32" exists wherever the kernels do, "bf16" on AVX512-BF16
+    without AMX, other precisions nowhere.
     """
     library, name = kernels.library(), f"chains_{precision}"
     if library is None or not hasattr(library, name):
@@ -41,12 +41,12 @@ def multiply_adds(precision: str, threads: int = 1, rounds: int = ROUNDS) -> Ten
 
 
 def flops(precision: str, threads: int = 1, rounds: int = ROUNDS) -> float | None:
-    """Operations per second of all threads together, a multiply-add being two; None as of `multiply_adds`.
+    """Operations per second of all threads together, two per multiply-add; None where `multiply_adds` is None.
 
-    One thread is timed in seconds that it was given, as parts of an env step are.
+    One thread is timed in CPU seconds, as the parts of an env step are.
     """
     clock = time.process_time if threads == 1 else time.perf_counter
     start = clock()
-    done = multiply_adds(precision, threads, rounds)
-    taken = clock() - start
-    return None if done is None else 2 * float(done.sum(dtype=torch.float64)) / taken
+    counts = multiply_adds(precision, threads, rounds)
+    duration = clock() - start
+    return None if counts is None else 2 * float(counts.sum(dtype=torch.float64)) / duration

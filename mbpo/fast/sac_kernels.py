@@ -1,8 +1,8 @@
-"""Gradients of soft actor-critic on a CPU in single precision: of an update all that `mbpo.sac` says in torch, in C.
+"""Gradients of soft actor-critic on a CPU in single precision: C kernels for the losses of `mbpo.sac`.
 
-Of an update in torch a fifth is spent on some 200 small operations between its networks. ``native/soft.h`` goes through
-a run's networks and what lies between them in one call. It also leaves out products that change nothing: where the
-lesser of two critics is taken, only that one passes a gradient on, and of what it reads only the actions take one.
+Torch spends a fifth of an update on some 200 small operations between the networks. ``native/soft.h`` computes a run's
+networks and what lies between them in one call. It also leaves out products that change nothing: of the two critics
+only the lesser one passes a gradient on, and of its inputs only the actions need one.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ from mbpo.config import SacConfig
 from mbpo.fast import kernels
 from mbpo.nn import StackedMLP
 
-Found = tuple[list[Tensor], Tensor, Tensor]
+LossGradients = tuple[list[Tensor], Tensor, Tensor]
+"""Gradients of the parameters, the loss ``(R,)``, and the mean value or entropy ``(R,)``."""
 _Address, _Long, _Float = ctypes.c_void_p, ctypes.c_long, ctypes.c_float
 
 
 class Learner(Protocol):
-    """What is read of `mbpo.sac.Sac`."""
+    """The attributes of `mbpo.sac.Sac` that the kernels read."""
 
     actor: StackedMLP
     critic: StackedMLP
@@ -35,7 +36,7 @@ class Learner(Protocol):
 
     @property
     def alpha(self) -> Tensor:
-        """``(R,)``."""
+        """Temperatures ``(R,)``."""
 
 
 class _Soft(ctypes.Structure):
@@ -49,36 +50,36 @@ class _Soft(ctypes.Structure):
     )
 
 
-def critic_gradients(sac: Learner, rows: Tensor, noise: Tensor) -> Found | None:
+def critic_gradients(sac: Learner, rows: Tensor, noise: Tensor) -> LossGradients | None:
     """Gradients of the critics' loss for their parameters, the loss and the mean value ``(R,)``.
 
-    None where torch has to do: see `mbpo.fast.kernels.serve`.
+    None where the kernels do not apply: see `mbpo.fast.kernels.serve`.
 
     Args:
-        sac: the learner; nothing of it moves.
+        sac: the learner; it is not changed.
         rows: ``(R, B, W)`` packed transitions.
         noise: ``(R, B, A)`` standard normal, for the next action.
     """
     return _call("critic_gradients", sac, rows, noise, (sac.actor, sac.target_critic, sac.critic), sac.critic)
 
 
-def actor_gradients(sac: Learner, rows: Tensor, noise: Tensor) -> Found | None:
-    """Gradients of the actor's loss for its parameters, the loss and the entropy ``(R,)``; otherwise as above.
+def actor_gradients(sac: Learner, rows: Tensor, noise: Tensor) -> LossGradients | None:
+    """Gradients of the actor's loss for its parameters, the loss and the entropy ``(R,)``; None as above.
 
     Args:
-        sac: the learner; nothing of it moves.
-        rows: ``(R, B, W)`` packed transitions, of which the observations are read.
+        sac: the learner; it is not changed.
+        rows: ``(R, B, W)`` packed transitions; only observations are read.
         noise: ``(R, B, A)`` standard normal, for the action.
     """
     return _call("actor_gradients", sac, rows, noise, (sac.actor, sac.critic), sac.actor)
 
 
 def _serves(sac: Learner, rows: Tensor, noise: Tensor, nets: Sequence[StackedMLP]) -> bool:
-    """Whether all is as the kernels have it; what does not fit is left to torch, which says so."""
+    """Whether the kernels support this update; torch reports shapes that do not match."""
     runs, layout = len(sac.actor.weights[0]), sac.layout
     return (
         rows.dtype == noise.dtype == torch.float32
-        and kernels.carry_std(sac.config.max_log_std)
+        and kernels.exact_std(sac.config.max_log_std)
         and rows.shape == (runs, rows.shape[1], layout.width)
         and noise.shape == (runs, rows.shape[1], layout.action_dim)
         and rows.stride(-1) == noise.stride(-1) == 1
@@ -89,19 +90,19 @@ def _serves(sac: Learner, rows: Tensor, noise: Tensor, nets: Sequence[StackedMLP
 
 
 def _call(
-    name: str, sac: Learner, rows: Tensor, noise: Tensor, nets: Sequence[StackedMLP], of: StackedMLP
-) -> Found | None:
+    name: str, sac: Learner, rows: Tensor, noise: Tensor, nets: Sequence[StackedMLP], net: StackedMLP
+) -> LossGradients | None:
     if not _serves(sac, rows, noise, nets):
         return None
     config, layout, alpha = sac.config, sac.layout, sac.alpha
     first, second = rows.new_empty(2, rows.shape[0])
-    given = _Soft(
+    arguments = _Soft(
         *(*rows.shape[:2], layout.obs_dim, layout.action_dim, torch.get_num_threads()),
         *(rows.data_ptr(), rows.stride(0), rows.stride(1), noise.data_ptr(), noise.stride(0), noise.stride(1)),
         *(alpha.data_ptr(), config.min_log_std, config.max_log_std, config.log_std == "clip"),
         *(config.discount, config.critic_loss_scale, first.data_ptr(), second.data_ptr()),
     )
-    dw, db = kernels.like_parameters(of.weights)
+    dw, db = kernels.like_parameters(net.weights)
     stacks = [kernels.networks(net.weights, kernels.ACTS[relu], b=kernels.addresses(net.biases)) for net in nets]
-    kernels.call(name, given, *stacks, kernels.Gradients(dw=kernels.addresses(dw), db=kernels.addresses(db)))
+    kernels.call(name, arguments, *stacks, kernels.Gradients(dw=kernels.addresses(dw), db=kernels.addresses(db)))
     return [*dw, *db], first, second

@@ -14,14 +14,14 @@ from matplotlib.lines import Line2D
 from benchmark.drawing.marks import limits_of, marked, powers, zeroed
 from benchmark.drawing.style import INK, MARKERS, SOFT, WIDE, canvas, color, legend, striped_rows, styled
 from benchmark.studies.factors import NORMALIZE, PREDICT
-from benchmark.studies.grid.groups import telling
+from benchmark.studies.grid.groups import representative
 from benchmark.words import minus, task_name
 
 RAW, TARGET = "environment's units", "target space"
 GOOD_TO_BAD = LinearSegmentedColormap.from_list("good-to-bad", ["#b9d9ec", "#ffffff", "#f6d9cf", color("mbpo")])
 COMPARED = ("reward-norm", "norm-only", "ftfl", "mbpo-learned-bounds", "mbpo-wide-bounds", "mbpo-bootstrap",
             "mbpo-wide", "mbpo-reward-head")  # fmt: skip
-LOOKS = MARKERS | {"mbpo-learned-bounds": "v", "mbpo-wide-bounds": "^", "mbpo-wide": "X", "mbpo-reward-head": "P"}
+ARM_MARKERS = MARKERS | {"mbpo-learned-bounds": "v", "mbpo-wide-bounds": "^", "mbpo-wide": "X", "mbpo-reward-head": "P"}
 LEVELS = {"none": "raw", "reward": "reward norm.", "obs": "obs norm.", "both": "both norm."}
 INTERVALS = "Lines are 90 % intervals over seeds; some are narrower than their dot, and below five seeds there is none."
 
@@ -35,13 +35,13 @@ def figures(tables: Mapping[str, pd.DataFrame]) -> dict[str, Figure]:
     rescued = rivals[
         (rivals["measure"] == "reward_unexplained") & (rivals["against"] == "mbpo") & rivals["effect"].notna()
     ]
-    drawn: dict[str, tuple[Callable[[pd.DataFrame], Figure], pd.DataFrame]] = {
+    pictures: dict[str, tuple[Callable[[pd.DataFrame], Figure], pd.DataFrame]] = {
         "rewards": (rewards, measures[(measures["measure"] == "reward_r2") & (measures["rival"] == "")]),
         "variances": (variances, units),
         "rivals": (rivals_figure, rescued),
         "groups": (groups, tables["groups"]),
     }
-    return {name: draw(frame) for name, (draw, frame) in drawn.items() if len(frame)}
+    return {name: draw(frame) for name, (draw, frame) in pictures.items() if len(frame)}
 
 
 def source_title(source: str) -> str:
@@ -51,14 +51,15 @@ def source_title(source: str) -> str:
 
 @styled
 def rewards(frame: pd.DataFrame) -> Figure:
-    """Median held-out R2: a row a task, a column a target, a panel a source; `frame` is of ``measures``."""
+    """Median held-out R2: rows are tasks, columns targets, panels sources; `frame` is of ``measures``."""
     tasks, sources = _order(frame, "task"), _order(frame, "source")
     figure, axes = canvas(WIDE, 1, len(sources), 0.3 * len(tasks), left=1.35, gap=0.15, title=0.2, head=1.0, foot=0.12)
     columns = [(level, predict) for level in NORMALIZE for predict in PREDICT]
     for axis, source in zip(axes, sources, strict=True):
-        here = frame[frame["source"] == source].pivot(index="task", columns=["normalize", "predict"], values="median")
-        counts = frame[frame["source"] == source].groupby("task")[["n", "seeds"]].min()
-        values = here.reindex(index=tasks, columns=pd.MultiIndex.from_tuples(columns)).to_numpy(float)
+        fits = frame[frame["source"] == source]
+        medians = fits.pivot(index="task", columns=["normalize", "predict"], values="median")
+        counts = fits.groupby("task")[["n", "seeds"]].min()
+        values = medians.reindex(index=tasks, columns=pd.MultiIndex.from_tuples(columns)).to_numpy(float)
         few = [task in counts.index and counts.loc[task, "n"] < counts.loc[task, "seeds"] for task in tasks]
         _cells(axis, values, few)
         axis.set_yticks(range(len(tasks)), [task_name(task) for task in tasks] if axis is axes[0] else [])
@@ -81,7 +82,7 @@ def rewards(frame: pd.DataFrame) -> Figure:
 
 
 def _cells(axis: Axes, values: np.ndarray, few: Sequence[bool]) -> None:
-    """Shaded from R2 of 1 to -1 and below, with the numbers; rules between normalizations."""
+    """Cells shaded by R2 from 1 to -1 and below, with numbers; lines between normalizations."""
     shade = np.ma.masked_invalid(np.clip((1.0 - values) / 2.0, 0.0, 1.0))
     axis.imshow(shade, cmap=GOOD_TO_BAD, vmin=0, vmax=1, aspect="auto")
     for (row, column), value in np.ndenumerate(values):
@@ -96,7 +97,7 @@ def _cells(axis: Axes, values: np.ndarray, few: Sequence[bool]) -> None:
 
 
 def short(value: float) -> str:
-    """A number in at most four signs: .94, -.35, -2.1, -26, -900, -26k; a dash for what does not exist."""
+    """A number in at most four characters: .94, -.35, -2.1, -26, -900, -26k; a dash if it is not finite."""
     if not np.isfinite(value):
         return "\N{EN DASH}"
     size = abs(value)
@@ -114,35 +115,30 @@ def short(value: float) -> str:
 
 @styled
 def variances(frame: pd.DataFrame) -> Figure:
-    """Log-variance of delta less next_obs: a row a task, a panel a unit; `frame` is of ``contrasts``."""
+    """Log-variance of delta less next_obs: rows are tasks, panels units; `frame` is of ``contrasts``."""
     tasks, sources = _order(frame, "task"), _order(frame, "source")
-    places = [(source, level) for source in sources for level in ("none", "both")]
+    series = [(source, level) for source in sources for level in ("none", "both")]
     figure, axes = canvas(
-        WIDE, 1, 2, (0.14 + 0.11 * len(places)) * len(tasks), left=1.35, gap=0.25, head=0.62, foot=0.5
+        WIDE, 1, 2, (0.14 + 0.11 * len(series)) * len(tasks), left=1.35, gap=0.25, head=0.62, foot=0.5
     )
-    # Left of zero in the table: next_obs predicts less. Drawn as delta less next_obs, larger for a larger gain.
+    # The table has next_obs less delta; drawn is delta less next_obs, so that a larger gain is larger.
     values = -frame["effect"]
     low, high = -frame["high"], -frame["low"]
     limits = limits_of(pd.concat([values, low, high]).to_numpy(float))
     for axis, measure, title in ((axes[0], "logvar_target", TARGET), (axes[1], "logvar_raw", RAW)):
         striped_rows(axis, [task_name(t) for t in tasks] if axis is axes[0] else [""] * len(tasks))
-        for index, (source, level) in enumerate(places):
+        for index, (source, level) in enumerate(series):
             chosen = (frame["measure"] == measure) & (frame["source"] == source) & (frame["stratum"] == level)
-            shift = (index - (len(places) - 1) / 2) * 0.7 / len(places)
+            shift = (index - (len(series) - 1) / 2) * 0.7 / len(series)
             for task, value, least, most in zip(
                 frame["task"][chosen], values[chosen], low[chosen], high[chosen], strict=True
             ):
                 hollow = source != sources[0]
                 marked(axis, value, least, most, tasks.index(task) + shift, _pair_color(level), "os"[hollow], hollow)
         zeroed(axis, limits, f"{title}: log-variance, delta less next_obs")
-    handles = [
-        Line2D([], [], linestyle="", marker="os"[s != sources[0]], color=_pair_color(level), markersize=5,
-               markerfacecolor="white" if s != sources[0] else _pair_color(level))
-        for s, level in places
-    ]  # fmt: skip
-    names = [f"{'raw' if level == 'none' else 'normalized'} targets, {source_title(s)}" for s, level in places]
-    figure.legend(handles, names, loc="upper left", bbox_to_anchor=(0, 1), ncol=2, frameon=False, handlelength=1.1,
-                  columnspacing=1.4, borderaxespad=0.2)  # fmt: skip
+    handles = [_dot("os"[s != sources[0]], _pair_color(level), s != sources[0]) for s, level in series]
+    names = [f"{'raw' if level == 'none' else 'normalized'} targets, {source_title(s)}" for s, level in series]
+    _dots_legend(figure, handles, names, 2)
     figure.set_label(
         "How much less variance the model predicts with next_obs as its target than with delta: right of 0, direct "
         f"prediction lowers it. For raw targets the two units are the same. {INTERVALS}"
@@ -156,7 +152,7 @@ def _pair_color(level: str) -> str:
 
 @styled
 def rivals_figure(frame: pd.DataFrame) -> Figure:
-    """How often the unexplained reward variance goes into mbpo's: a row a task, a panel a source, a dot an arm."""
+    """Unexplained reward variance of mbpo over that of an arm: rows are tasks, panels sources, dots arms."""
     tasks, sources = _order(frame, "task"), _order(frame, "source")
     arms = [arm for arm in COMPARED if (frame["method"] == arm).any()]
     figure, axes = canvas(
@@ -172,10 +168,11 @@ def rivals_figure(frame: pd.DataFrame) -> Figure:
             frame["task"][chosen], frame["method"][chosen], effect[chosen], low[chosen], high[chosen], strict=True
         ):
             y = tasks.index(task) + (arms.index(arm) - (len(arms) - 1) / 2) * 0.78 / len(arms)
-            marked(axis, value, least, most, y, color(arm), LOOKS.get(arm, "o"), hollow=arm.startswith("mbpo"))
+            marked(axis, value, least, most, y, color(arm), ARM_MARKERS.get(arm, "o"), hollow=arm.startswith("mbpo"))
         zeroed(axis, limits, "1 \N{MINUS SIGN} R\u00b2 of mbpo over that of the arm")
         powers(axis, limits)
-    _arm_legend(figure, arms)
+    handles = [_dot(ARM_MARKERS.get(arm, "o"), color(arm), arm.startswith("mbpo")) for arm in arms]
+    _dots_legend(figure, handles, arms, 4)
     figure.set_label(
         "What cures the reward: how many times less of the reward's variance an arm leaves unexplained than mbpo on "
         f"the same rows. Filled arms normalize targets, hollow ones are the rival explanations. {INTERVALS}"
@@ -183,34 +180,34 @@ def rivals_figure(frame: pd.DataFrame) -> Figure:
     return figure
 
 
-def _arm_legend(figure: Figure, arms: Sequence[str]) -> None:
-    handles = [
-        Line2D([], [], linestyle="", marker=LOOKS.get(a, "o"), color=color(a), markersize=5,
-               markerfacecolor="white" if a.startswith("mbpo") else color(a))
-        for a in arms
-    ]  # fmt: skip
-    figure.legend(handles, arms, loc="upper left", bbox_to_anchor=(0, 1), ncol=4, frameon=False, handlelength=1.1,
-                  columnspacing=1.4, borderaxespad=0.2)  # fmt: skip
+def _dot(marker: str, hue: str, hollow: bool) -> Line2D:
+    face = "white" if hollow else hue
+    return Line2D([], [], linestyle="", marker=marker, color=hue, markersize=5, markerfacecolor=face)
+
+
+def _dots_legend(figure: Figure, handles: Sequence[Line2D], names: Sequence[str], columns: int) -> None:
+    figure.legend(handles, names, loc="upper left", bbox_to_anchor=(0, 1), ncol=columns, frameon=False,
+                  handlelength=1.1, columnspacing=1.4, borderaxespad=0.2)  # fmt: skip
 
 
 @styled
 def groups(frame: pd.DataFrame) -> Figure:
-    """Mean raw log-variance of each observation group: a column a task, a row a source, a dot an arm."""
-    tasks = telling(frame["task"])
+    """Mean raw log-variance of each observation group: columns are tasks, rows sources, dots arms."""
+    tasks = representative(frame["task"])
     frame = frame[(frame["measure"] == "logvar_raw") & frame["task"].isin(tasks)]
     sources, arms = _order(frame, "source"), [a for a in MARKERS if (frame["method"] == a).any()]
-    most = max(frame[frame["task"] == task]["group"].nunique() for task in tasks)
+    max_groups = max(frame[frame["task"] == task]["group"].nunique() for task in tasks)
     figure, axes = canvas(
-        WIDE, len(sources), len(tasks), 0.36 * most, left=1.3, gap=1.3, title=0.3, head=0.38, below=0.62, foot=0.5
+        WIDE, len(sources), len(tasks), 0.36 * max_groups, left=1.3, gap=1.3, title=0.3, head=0.38, below=0.62, foot=0.5
     )
     for axis, (source, task) in zip(axes, ((s, t) for s in sources for t in tasks), strict=True):
-        here = frame[(frame["source"] == source) & (frame["task"] == task)]
+        of_panel = frame[(frame["source"] == source) & (frame["task"] == task)]
         names = _order(frame[frame["task"] == task], "group")
-        sizes = dict(zip(here["group"], here["dims"], strict=True))
+        sizes = dict(zip(of_panel["group"], of_panel["dims"], strict=True))
         striped_rows(axis, [f"{name} ({sizes[name]})" if name in sizes else name for name in names])
         axis.tick_params(axis="y", labelsize=7.5)
         axis.set_title(f"{task_name(task)}, {'random' if source == 'random' else source.split(' at ')[0]}", pad=5)
-        for row in here[here["method"].isin(arms)].itertuples():
+        for row in of_panel[of_panel["method"].isin(arms)].itertuples():
             y = names.index(row.group) + (arms.index(row.method) - (len(arms) - 1) / 2) * 0.72 / len(arms)
             marked(axis, row.median, row.low, row.high, y, color(row.method), MARKERS[row.method], False)
         axis.locator_params(axis="x", nbins=4)

@@ -1,4 +1,4 @@
-"""What the grid's tables say, in words: one sentence a question, the sources side by side."""
+"""The grid's tables in sentences: one per question, with the sources side by side."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 import pandas as pd
 
 from benchmark.studies.factors import AVERAGE, INTERACTION, RIVALS
-from benchmark.studies.grid.groups import telling as one_a_body
-from benchmark.studies.telling import bounds, middle, moves
+from benchmark.studies.grid.groups import representative
+from benchmark.studies.telling import interval_of, median_task, over_tasks
 from benchmark.words import number, task_name
 
 STRATA = {"normalize reward": 6, "normalize obs": 6, "next_obs for delta": 4, "fitted for the better": 4}
@@ -25,7 +25,7 @@ QUESTIONS = (
     ("fitted for the better", AVERAGE, "error_over_delta",
      "what a fitted carry in place of the better of delta and next_obs does to the model's error"),
 )  # fmt: skip
-"""Contrast, stratum, measure, and what is asked of them."""
+"""Contrast, stratum, measure and the text of the question."""
 CURES = {
     "reward_unexplained": "the share of the reward's variance that stays unexplained",
     "miscalibration_obs": "the miscalibration of observations, |ln(predicted / actual error)|,",
@@ -33,10 +33,10 @@ CURES = {
 
 
 def sentences(tables: Mapping[str, pd.DataFrame]) -> list[str]:
-    """One for each question that the tables can speak to."""
-    told = [_contrast(tables["contrasts"], *question) for question in QUESTIONS]
-    told += [_cures(tables["rivals"], measure, noun) for measure, noun in CURES.items()]
-    return [text for text in [*told, _carriers(tables["groups"])] if text]
+    """One for each question that the tables have rows for."""
+    lines = [_contrast(tables["contrasts"], *question) for question in QUESTIONS]
+    lines += [_cures(tables["rivals"], measure, noun) for measure, noun in CURES.items()]
+    return [text for text in [*lines, _carriers(tables["groups"])] if text]
 
 
 def on(source: str) -> str:
@@ -44,10 +44,11 @@ def on(source: str) -> str:
     return "on random data" if source == "random" else f"on the {source} steps"
 
 
-def _contrast(contrasts: pd.DataFrame, contrast: str, stratum: str, measure: str, asked: str) -> str:
+def _contrast(contrasts: pd.DataFrame, contrast: str, stratum: str, measure: str, question: str) -> str:
     chosen = contrasts[(contrasts["contrast"] == contrast) & (contrasts["measure"] == measure)]
     chosen = chosen[(chosen["stratum"] == stratum) & (chosen["n"] > 0)]
-    text = _sentence(asked, (f"{on(source)} {moves(rows)}" for source, rows in chosen.groupby("source", sort=False)))
+    clauses = (f"{on(source)} {over_tasks(rows)}" for source, rows in chosen.groupby("source", sort=False))
+    text = _sentence(question, clauses)
     lacking = chosen[chosen["strata"] < STRATA[contrast]] if stratum == AVERAGE else chosen.head(0)
     if len(lacking):
         names = ", ".join(dict.fromkeys(task_name(task) for task in lacking["task"]))
@@ -56,34 +57,34 @@ def _contrast(contrasts: pd.DataFrame, contrast: str, stratum: str, measure: str
 
 
 def _cures(rivals: pd.DataFrame, measure: str, noun: str) -> str:
-    """On how many tasks each arm is clearly below mbpo, and its effect on the task in the middle."""
+    """The number of tasks on which each arm is clearly below mbpo, and its effect on the median task."""
     chosen = rivals[(rivals["measure"] == measure) & (rivals["against"] == "mbpo")]
     clauses = []
-    for source, here in chosen.groupby("source", sort=False):
+    for source, of_source in chosen.groupby("source", sort=False):
         arms = (
-            f"with {RIVALS.get(method, method)} on {int((rows['high'] < 0).sum())} of {len(rows)} ({middle(rows)})"
-            for method, rows in here.groupby("method", sort=False)
+            f"with {RIVALS.get(method, method)} on {int((rows['high'] < 0).sum())} of {len(rows)} ({median_task(rows)})"
+            for method, rows in of_source.groupby("method", sort=False)
         )
         clauses.append(f"{on(source)} {', '.join(arms)}")
     return _sentence(f"{noun} is clearly below mbpo's on so many tasks (in brackets the middle one)", clauses)
 
 
 def _carriers(groups: pd.DataFrame) -> str:
-    """The observation group with most of the variance that mbpo predicts, and its share, on one task a body."""
+    """The observation group with the largest share of the variance that mbpo predicts, on one task per body."""
     chosen = groups[(groups["method"] == "mbpo") & (groups["measure"] == "variance_share")]
-    chosen = chosen[chosen["task"].isin(one_a_body(chosen["task"]))]
+    chosen = chosen[chosen["task"].isin(representative(chosen["task"]))]
     clauses = []
-    for source, here in chosen.groupby("source", sort=False):
+    for source, of_source in chosen.groupby("source", sort=False):
         parts = []
-        for _, row in here.loc[here.groupby("task", sort=False)["median"].idxmax()].iterrows():
-            dims = int(here.loc[here["task"] == row["task"], "dims"].sum())
+        for _, row in of_source.loc[of_source.groupby("task", sort=False)["median"].idxmax()].iterrows():
+            dims = int(of_source.loc[of_source["task"] == row["task"], "dims"].sum())
             median, low, high = (100.0 * float(row[name]) for name in ("median", "low", "high"))
-            share = f"{number(median)} %{bounds(low, high, row['n'])}"
+            share = f"{number(median)} %{interval_of(low, high, row['n'])}"
             parts.append(f"{row['group']} on {task_name(row['task'])} ({row['dims']} of {dims} observations, {share})")
         clauses.append(f"{on(source)} {', '.join(parts)}")
     return _sentence("the group with the largest share of the variance that mbpo predicts in raw units", clauses)
 
 
-def _sentence(asked: str, clauses: Iterable[str]) -> str:
+def _sentence(subject: str, clauses: Iterable[str]) -> str:
     text = "; ".join(clauses)
-    return f"{asked[0].upper()}{asked[1:]}: {text}." if text else ""
+    return f"{subject[0].upper()}{subject[1:]}: {text}." if text else ""

@@ -16,7 +16,7 @@ from benchmark.options import RESULTS, Count, Json, Results, print_json, say
 from mbpo.config import NUMERICS_VERSIONS, InputError
 
 QUICK = {"sac": 2_000, "model": 1_000}
-"""Updates after which a quick comparison stops."""
+"""Updates of a quick comparison, by learner."""
 
 
 def parity(
@@ -32,36 +32,36 @@ def parity(
     if as_json:
         print_json(json.loads(table.to_json(orient="records")))
         return
-    shown = Table("", "measure", "updates", "predecessor", "ours", "agrees within", "verdict", title="parity")
+    output = Table("", "measure", "updates", "predecessor", "ours", "agrees within", "verdict", title="parity")
     for row in table.itertuples():
         ours, low, high = (f"{value:.4g}" for value in (row.ours, row.low, row.high))
-        shown.add_row(
+        output.add_row(
             row.learner, row.measure, f"{row.updates:,}", f"{row.predecessor:g}", ours, f"{low} to {high}", row.verdict
         )
-    Console(width=None if sys.stdout.isatty() else 120).print(shown)
+    Console(width=None if sys.stdout.isatty() else 120).print(output)
     print(f"{(table.verdict == 'agrees').sum()} of {len(table)} rows agree, {seeds} seeds of ours; {path}")
 
 
 def build(results: Path, seeds: int, quick: bool) -> tuple[Any, Path]:
-    """Train, compare and write; the table and where it lies. A quick one has a file of its own."""
+    """Train, compare and write; returns the table and its path. A quick comparison has its own file."""
     study = import_module("benchmark.studies.parity.study")
     comparison = import_module("benchmark.studies.parity.compare")
     theirs = comparison.reference()
     if quick:
         theirs = theirs[theirs.updates <= theirs.learner.map(QUICK)]
-    found: dict[tuple[str, int], list[float]] = {}
+    ours: dict[tuple[str, int], list[float]] = {}
     for learner, learn in (("sac", study.learn_sac), ("model", study.learn_model)):
         marks = sorted(set(theirs.updates[theirs.learner == learner].tolist()))
-        found |= learn(range(seeds), marks, say=say)
-    table = comparison.compare(theirs, found)
+        ours |= learn(range(seeds), marks, say=say)
+    table = comparison.compare(theirs, ours)
     path = results / "parity" / ("quick.csv" if quick else "parity.csv")
     return table, comparison.save(table, _versions(), path)
 
 
 def _versions() -> str:
-    """What decides the numbers, in a line."""
+    """Commit, numerics version and packages in one line."""
     provenance = import_module("benchmark.running.provenance")
     code, packages = provenance.code(), provenance.versions()
     commit = "no commit" if code["commit"] is None else f"commit {code['commit'][:10]}{'+' if code['dirty'] else ''}"
-    told = [f"{name} {packages[name]}" for name in ("torch", "mujoco", "dm_control")]
-    return "; ".join([commit, f"numerics {NUMERICS_VERSIONS['train']}", *told])
+    pinned = [f"{name} {packages[name]}" for name in ("torch", "mujoco", "dm_control")]
+    return "; ".join([commit, f"numerics {NUMERICS_VERSIONS['train']}", *pinned])

@@ -1,8 +1,8 @@
-"""Ours beside the predecessor's numbers: how far apart two runs of one algorithm may lie, and a verdict a row.
+"""Our numbers beside the predecessor's, with a verdict for each row.
 
-From our n seeds follows where one more run would lie in 95 of 100 cases (mean +- t s sqrt(1 + 1/n)), on the log scale
-for what is positive. `MARGIN` of the centre and the rounding of the predecessor's number widen that. A row whose
-interval is wide says little: that is why the table shows it.
+Our n seeds give the interval of one more run in 95 of 100 cases (mean +- t s sqrt(1 + 1/n)), on the log scale for
+positive measures. `MARGIN` of the centre and the rounding of the predecessor's number widen it. The table shows the
+interval, because agreement within a wide one is weak evidence.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from mbpo.config import InputError
 
 REFERENCE = Path(__file__).parents[3] / "results" / "published" / "parity" / "stfl.csv"
 MARGIN = 0.05
-"""Share of our centre by which two faithful programs may differ over and above their seeds: order of sums, epsilons."""
+"""Share of our centre by which two faithful programs may differ beyond their seeds: order of sums, epsilons."""
 CONFIDENCE = 0.95
 LOG_FROM: dict[str, float] = {"q_mean": 1_000, "temperature": 0, "state_mse": 0, "logvar": math.inf}
-"""From so many updates on a measure is compared on the log scale. Q is negative at first; a log-variance is one."""
+"""Updates from which on a measure is compared on the log scale. Q is negative at first; a log-variance is a log."""
 
 
 class Range(NamedTuple):
-    """Our centre, and where one more run may lie."""
+    """Our centre and the interval of one more run."""
 
     center: float
     low: float
@@ -35,9 +35,10 @@ class Range(NamedTuple):
 
 
 def tolerated(ours: Sequence[float], log: bool, rounding: float = 0.0, margin: float = MARGIN) -> Range:
-    """The range that agrees with our seeds; all NaN if they are not finite, or on a log scale not positive.
+    """The range that agrees with our seeds ``ours (S,)``; NaN if they are not finite, or not positive on a log scale.
 
-    Raises `InputError` for fewer than two seeds.
+    Raises:
+        InputError: fewer than two seeds.
     """
     values = np.asarray(ours, dtype=np.float64)
     if len(values) < 2:
@@ -55,33 +56,33 @@ def tolerated(ours: Sequence[float], log: bool, rounding: float = 0.0, margin: f
 
 
 def reference(path: Path = REFERENCE) -> pd.DataFrame:
-    """The predecessor's numbers: a row per learner, measure and updates."""
+    """The predecessor's numbers: ``learner, measure, updates, value, rounding``."""
     return pd.read_csv(path)
 
 
 def compare(theirs: pd.DataFrame, ours: Mapping[tuple[str, int], Sequence[float]]) -> pd.DataFrame:
-    """A row for each of `theirs` that `ours` has values for, with the verdict `agrees` or `differs`."""
+    """A row for each number of `theirs` that `ours` has values for, with the verdict `agrees` or `differs`."""
     rows = []
     for row in theirs.itertuples():
         values = ours.get((row.measure, row.updates))
         if values is None:
             continue
         log = row.updates >= LOG_FROM[row.measure]
-        found = tolerated(values, log, row.rounding)
+        agreed = tolerated(values, log, row.rounding)
         rows.append({
             "learner": row.learner, "measure": row.measure, "updates": row.updates, "predecessor": row.value,
-            "ours": found.center, "low": found.low, "high": found.high, "scale": "log" if log else "plain",
-            "verdict": "agrees" if found.low <= row.value <= found.high else "differs",
+            "ours": agreed.center, "low": agreed.low, "high": agreed.high, "scale": "log" if log else "plain",
+            "verdict": "agrees" if agreed.low <= row.value <= agreed.high else "differs",
             "seeds": len(values), "by_seed": " ".join(f"{value:.6g}" for value in values),
         })  # fmt: skip
     return pd.DataFrame(rows)
 
 
 def save(table: pd.DataFrame, versions: str, path: Path) -> Path:
-    """Write `path` to six digits, each row with the `versions` that gave it."""
+    """Write `table` with six digits to `path`, with the `versions` of our code in each row."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    shown = {name: [f"{value:.6g}" for value in table[name]] for name in ("predecessor", "ours", "low", "high")}
-    text = table.assign(**shown, margin=f"{MARGIN:g}", versions=versions).to_csv(index=False, lineterminator="\n")
+    rounded = {name: [f"{value:.6g}" for value in table[name]] for name in ("predecessor", "ours", "low", "high")}
+    text = table.assign(**rounded, margin=f"{MARGIN:g}", versions=versions).to_csv(index=False, lineterminator="\n")
     draft = path.with_suffix(".tmp")
     draft.write_text(text, encoding="utf-8")
     draft.replace(path)

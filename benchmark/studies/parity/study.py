@@ -1,6 +1,6 @@
 """Our SAC and our ensemble on fixed random transitions, as the predecessor's code was run on them.
 
-The rows do not react to what is learned, so two implementations of one algorithm differ in their draws alone:
+The rows do not depend on what is learned, so two implementations of one algorithm differ in their random draws alone:
 initial weights, batches and noise. All seeds train in lockstep, on one CPU thread.
 """
 
@@ -30,8 +30,8 @@ TASK = "dmc:quadruped-walk"
 ROWS, TRAIN_ROWS = 10_000, 8_000
 _BLOCK = 20
 
-Found = dict[tuple[str, int], list[float]]
-"""(measure, updates) -> a value for each seed."""
+Measured = dict[tuple[str, int], list[float]]
+"""(measure, updates) -> one value per seed."""
 Say = Callable[[str], None]
 
 
@@ -39,10 +39,10 @@ Say = Callable[[str], None]
 def random_rows(n: int = ROWS) -> np.ndarray:
     """``n`` packed rows ``(n, W)`` float32 of a uniformly random policy, episode after episode, dm_control's seed 0.
 
-    The actions come from numpy's ``default_rng(0)``, in float64. Which generator the predecessor's rows came from was
-    not written down. Of four obvious ones this is the one whose mean squared change of state in the last 2,000 rows,
-    11.87 (others 11.61, 12.01, 12.02), fits the predecessor's error after 300 updates, 11.82, when a model has hardly
-    learned: that row of the comparison is no evidence of its own.
+    The actions come from numpy's ``default_rng(0)``, in float64. The generator of the predecessor's rows was not
+    written down. Of four obvious ones this is the one whose mean squared change of state in the last 2,000 rows, 11.87
+    (others 11.61, 12.01, 12.02), fits the predecessor's error of 11.82 after 300 updates, when a model has hardly
+    learned. That row of the comparison is therefore no independent evidence.
     """
     env, layout = make_env(TASK), task_layout()
     rng = np.random.default_rng(0)
@@ -61,51 +61,51 @@ def random_rows(n: int = ROWS) -> np.ndarray:
 
 
 def task_layout() -> Layout:
-    """Where the fields of a row lie."""
+    """The layout of the packed rows."""
     info = task_info(TASK)
     return Layout(info.obs_dim, info.action_dim)
 
 
 def learn_sac(
     seeds: Sequence[int], marks: Sequence[int], method: Method | None = None, say: Say | None = None
-) -> Found:
-    """SAC of each seed on the rows as they are: mean Q and temperature after each of `marks` updates.
+) -> Measured:
+    """Train SAC for each seed on the fixed rows: mean Q and temperature after each of `marks` updates.
 
     Args:
         seeds: one run each.
         marks: ascending multiples of 20.
         method: its constants; the suite's ``sac`` by default.
-        say: told how far it is.
+        say: called with lines of progress.
     """
     method = method or load_suite().method("sac", TASK)
-    layout, place = task_layout(), engine("cpu")
+    layout, cpu = task_layout(), engine("cpu")
     streams = _streams(method, seeds)
     learner = Sac(method.sac, layout, streams)
-    block = place.block(partial(sac.updates, partial(sac.update, learner)))
+    block = cpu.block(partial(sac.updates, partial(sac.update, learner)))
     rows = _for_each(seeds, random_rows())
     size = method.sac.batch_size
-    found: Found = {}
+    measured: Measured = {}
     with one_thread():
-        for done in range(_BLOCK, marks[-1] + 1, _BLOCK):
+        for updates in range(_BLOCK, marks[-1] + 1, _BLOCK):
             index = streams.below("batch-real", rows.shape[1], _BLOCK * size)
             batches = gather_rows(rows, index).view(len(seeds), _BLOCK, size, -1)
             info = block(batches, streams.normal("sac", _BLOCK, 2, size, layout.action_dim))
-            if done in marks:
-                found["q_mean", done] = info["q_mean"].tolist()
-                found["temperature", done] = learner.alpha.tolist()
+            if updates in marks:
+                measured["q_mean", updates] = info["q_mean"].tolist()
+                measured["temperature", updates] = learner.alpha.tolist()
                 if say is not None:
-                    say(f"SAC: {done:,} of {marks[-1]:,} updates")
-    return found
+                    say(f"SAC: {updates:,} of {marks[-1]:,} updates")
+    return measured
 
 
 def learn_model(
     seeds: Sequence[int], marks: Sequence[int], method: Method | None = None, say: Say | None = None
-) -> Found:
-    """The ensemble of each seed on the first 8,000 rows, judged on the rest after each of `marks` updates.
+) -> Measured:
+    """Train the ensemble for each seed on the first 8,000 rows; it is judged on the rest after each of `marks` updates.
 
     ``state_mse`` is the squared error of the predicted next observation in the environment's units, ``logvar`` the
     predicted log-variance of all targets: means over members, rows and dimensions. `method` is the suite's ``mbpo`` by
-    default; of its constants `updates` and the share held out do not count.
+    default; its number of updates and its holdout ratio are replaced.
     """
     method = method or load_suite().method("mbpo", TASK)
     assert method.model is not None
@@ -115,22 +115,22 @@ def learn_model(
     ensemble = GaussianEnsemble(config, [method.target] * len(seeds), layout, streams)
     data = random_rows()
     train, held = _for_each(seeds, data[:TRAIN_ROWS]), _for_each(seeds, data[TRAIN_ROWS:])
-    found: Found = {}
+    measured: Measured = {}
 
     def watch(updates: int) -> None:
         if updates in marks:
-            found["state_mse", updates], found["logvar", updates] = judge(ensemble, held)
+            measured["state_mse", updates], measured["logvar", updates] = judge(ensemble, held)
             if say is not None:
                 say(f"model: {updates:,} of {marks[-1]:,} updates")
 
     with one_thread():
         fitting.fit(ensemble, train, streams, watch, math.gcd(*marks))
-    return found
+    return measured
 
 
 @torch.no_grad()
 def judge(ensemble: GaussianEnsemble, held: Tensor) -> tuple[list[float], list[float]]:
-    """Raw squared error of the next observation and log-variance on ``held (R, B, W)``: R numbers each."""
+    """Raw squared error of the next observation and log-variance on ``held (R, B, W)``, ``[R]`` each."""
     layout = ensemble.layout
     mean, logvar = ensemble(layout.inputs(held))
     obs = layout.obs(held)[:, None].expand(-1, mean.shape[1], -1, -1)
@@ -140,7 +140,7 @@ def judge(ensemble: GaussianEnsemble, held: Tensor) -> tuple[list[float], list[f
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Torch on one thread inside."""
+    """Torch runs on one thread inside."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -150,8 +150,8 @@ def one_thread() -> Iterator[None]:
 
 
 def _streams(method: Method, seeds: Sequence[int]) -> Streams:
-    place = engine("cpu")
-    return Streams([Run(method, seed).entropy for seed in seeds], place.device, place.dtype)
+    cpu = engine("cpu")
+    return Streams([Run(method, seed).entropy for seed in seeds], cpu.device, cpu.dtype)
 
 
 def _for_each(seeds: Sequence[int], rows: np.ndarray) -> Tensor:

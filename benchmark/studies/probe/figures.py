@@ -23,80 +23,74 @@ _PER_ROW = 4
 
 def figures(tables: Mapping[str, pd.DataFrame]) -> dict[str, Figure]:
     """Every picture whose table has rows."""
-    frame, places = tables["shares"], tables["points"]
-    found = {}
-    for name, measure, words in (("bias", "bias_per_step", BIAS), ("gain", "gain", GAIN)):
-        here = frame[(frame["measure"] == measure) & frame["centre"].notna()]
-        if len(here):
-            found[name] = against_share(here, words)
-    if len(places[["reward_unexplained", "shift_per_step", "gain_over_real"]].dropna()):
-        found["chain"] = chain(places)
-    return found
+    frame, points = tables["shares"], tables["points"]
+    pictures = {}
+    for name, measure, label in (("bias", "bias_per_step", BIAS), ("gain", "gain", GAIN)):
+        of_measure = frame[(frame["measure"] == measure) & frame["centre"].notna()]
+        if len(of_measure):
+            pictures[name] = against_share(of_measure, label)
+    if len(points[["reward_unexplained", "shift_per_step", "gain_over_real"]].dropna()):
+        pictures["chain"] = chain(points)
+    return pictures
 
 
 @styled
-def against_share(frame: pd.DataFrame, words: str) -> Figure:
-    """A measure against the share of synthetic rows: a panel a task, a line an arm."""
+def against_share(frame: pd.DataFrame, label: str) -> Figure:
+    """A measure against the share of synthetic rows: panels are tasks, lines arms; `frame` is of ``shares``."""
     tasks, methods = list(dict.fromkeys(frame["task"])), list(dict.fromkeys(frame["method"]))
     columns = min(_PER_ROW, len(tasks))
     rows = math.ceil(len(tasks) / columns)
     figure, axes = canvas(WIDE, rows, columns, 1.45, left=0.62, gap=0.5, title=0.24, below=0.4)
     for axis, task in zip(axes, tasks, strict=False):
         axis.set_title(task_name(task), pad=4)
-        for place, method in enumerate(methods):
-            here = frame[(frame["task"] == task) & (frame["method"] == method)].sort_values("share")
-            _line(axis, here, method, 1.6 * (place - (len(methods) - 1) / 2))
+        for index, method in enumerate(methods):
+            of_arm = frame[(frame["task"] == task) & (frame["method"] == method)].sort_values("share")
+            _line(axis, of_arm, method, 1.6 * (index - (len(methods) - 1) / 2))
         axis.axhline(0.0, color=SOFT, linewidth=0.9, zorder=1)
         axis.set_xticks(sorted(set(frame["share"])))
         _quiet(axis)
     for axis in axes[len(tasks) :]:
         axis.set_visible(False)
-    for place in range(0, len(tasks), columns):
-        axes[place].set_ylabel(words, fontsize=7.5)
+    for index in range(0, len(tasks), columns):
+        axes[index].set_ylabel(label, fontsize=7.5)
     for axis in axes[max(0, len(tasks) - columns) : len(tasks)]:
         axis.set_xlabel("synthetic rows, %", loc="left")
     legend(figure, methods)
-    what = {
+    subject = {
         BIAS: "Bias of critics of a fixed policy against its soft return, as the reward a step that accounts for it",
         GAIN: "Return of the policy that was reached less that of the policy before",
-    }[words]
-    figure.set_label(f"{what}, against the share of synthetic rows in a batch. {INTERVALS}")
+    }[label]
+    figure.set_label(f"{subject}, against the share of synthetic rows in a batch. {INTERVALS}")
     return figure
 
 
-def _line(axis: Axes, here: pd.DataFrame, method: str, aside: float) -> None:
-    """Centres joined, each on its interval, a little aside so that arms can be told apart."""
-    x = here["share"].to_numpy(float) + aside
+def _line(axis: Axes, points: pd.DataFrame, method: str, aside: float) -> None:
+    """A line of centres with their intervals, shifted by `aside` so that arms do not overlap."""
+    x = points["share"].to_numpy(float) + aside
     hue, marker = color(method), MARKERS.get(method, "o")
-    axis.plot(x, here["centre"], color=hue, linewidth=1.2, marker=marker, markersize=3.8, markeredgewidth=0, zorder=3)
-    for place, low, high in zip(x, here["low"], here["high"], strict=True):
+    axis.plot(x, points["centre"], color=hue, linewidth=1.2, marker=marker, markersize=3.8, markeredgewidth=0, zorder=3)
+    for at, low, high in zip(x, points["low"], points["high"], strict=True):
         if np.isfinite([low, high]).all():
-            axis.plot([place, place], [low, high], color=hue, linewidth=1.2, alpha=0.55, zorder=2)
+            axis.plot([at, at], [low, high], color=hue, linewidth=1.2, alpha=0.55, zorder=2)
 
 
 @styled
-def chain(places: pd.DataFrame) -> Figure:
-    """Two links side by side, a dot a task and arm: the model against the critic, the critic against the policy."""
-    methods = list(dict.fromkeys(places["method"]))
+def chain(points: pd.DataFrame) -> Figure:
+    """Two links, a dot per task and arm: model against critic, and critic against policy; `points` is the table."""
+    methods = list(dict.fromkeys(points["method"]))
     figure, axes = canvas(WIDE, 1, 2, 2.6, left=0.62, gap=0.75, foot=0.55)
     labels = ("1 \N{MINUS SIGN} R\u00b2 of the model's reward", "shift of the critic's bias, in reward a step",
               "return gained beyond real rows")  # fmt: skip
     links: Sequence[tuple[str, str]] = (("reward_unexplained", "shift_per_step"), ("shift_per_step", "gain_over_real"))
-    for axis, (cause, effect), words in zip(axes, links, pairwise(labels), strict=True):
+    for axis, (cause, effect), (x_label, y_label) in zip(axes, links, pairwise(labels), strict=True):
         for method in methods:
-            here = places[places["method"] == method]
-            axis.plot(
-                here[cause],
-                here[effect],
-                MARKERS.get(method, "o"),
-                color=color(method),
-                markersize=4.6,
-                markeredgewidth=0,
-            )
+            of_arm = points[points["method"] == method]
+            marker, hue = MARKERS.get(method, "o"), color(method)
+            axis.plot(of_arm[cause], of_arm[effect], marker, color=hue, markersize=4.6, markeredgewidth=0)
         axis.axhline(0.0, color=SOFT, linewidth=0.9, zorder=1)
-        axis.set_xlabel(words[0], loc="left")
-        axis.set_ylabel(words[1])
-        if cause == "reward_unexplained" and (places[cause].dropna() > 0).all():
+        axis.set_xlabel(x_label, loc="left")
+        axis.set_ylabel(y_label)
+        if cause == "reward_unexplained" and (points[cause].dropna() > 0).all():
             axis.set_xscale("log")
             axis.set_yscale("symlog", linthresh=0.1)
         else:

@@ -1,4 +1,4 @@
-"""Tasks of one body are alike, so a domain stays whole: in every half, every fold and every resample.
+"""Halves, folds and resamples of whole domains, because tasks of one body are alike.
 
 Source: Field & Welsh 2007 (resampling whole clusters).
 """
@@ -20,9 +20,9 @@ REPETITIONS = 500
 
 
 def declared_half(domains: Sequence[str]) -> Mask:
-    """The tasks ``(n,)`` that a rule is fitted on; the others score it.
+    """Mask ``(n,)`` of the tasks that a rule is fitted on; the others score it.
 
-    Fixed by the names alone: domains go, largest first and then by the hash of their name, to the smaller half.
+    It depends on the names alone: each domain, largest first and then by the hash of its name, joins the smaller half.
     """
     sizes = {domain: list(domains).count(domain) for domain in domains}
     return _deal(domains, sorted(sizes, key=lambda d: (-sizes[d], hashlib.sha256(d.encode()).hexdigest())))
@@ -44,7 +44,7 @@ def _deal(domains: Sequence[str], order: Sequence[str]) -> Mask:
 
 
 def folds(domains: Sequence[str]) -> Iterator[tuple[Mask, Mask]]:
-    """Every domain left out once: masks ``(n,)`` of the tasks kept and of those left out."""
+    """Leave out every domain once: masks ``(n,)`` of training and of test tasks."""
     members = np.asarray(domains)
     for domain in sorted(set(domains)):
         yield members != domain, members == domain
@@ -57,9 +57,9 @@ def over_domains(
     seed: int = 0,
     confidence: float = 0.95,
 ) -> Interval:
-    """``statistic(rows)`` with the percentile interval of whole domains drawn with replacement.
+    """``statistic(rows)`` with a percentile interval from whole domains drawn with replacement.
 
-    Draws in which it does not exist are left out; the bounds are NaN if that is one in five or more.
+    Draws with a statistic of NaN are left out; the bounds are NaN if these are more than one in five.
     """
     members = [np.flatnonzero(np.asarray(domains) == domain) for domain in sorted(set(domains))]
     estimate, repetitions = float(statistic(np.arange(len(domains)))), repetitions or REPETITIONS

@@ -19,22 +19,22 @@ from benchmark.words import minus, number, task_name
 
 LOSS = LinearSegmentedColormap.from_list("loss", ["#9fb8c9", "#e6a117", "#8c1c2f"])
 SIGNED = LinearSegmentedColormap.from_list("signed", ["#d1495b", "#f6f3ee", "#2a7fc0"])
-CLEAR = 0.5
-"""Rank correlation from which a cell of the heat table is dark enough for white figures, times its range."""
+DARK = 0.7
+"""Absolute rank correlation above which a cell of the heat table is dark and has white text."""
 
 
 @styled
 def task_map(tasks: pd.DataFrame) -> Figure:
-    """Where tasks lie: the reward's share of the targets' variance against the increment ratio."""
+    """Tasks by the reward's share of the targets' variance and by their increment ratio."""
     figure, (axis,) = canvas(WIDE, 1, 1, 4.6, left=0.6, foot=0.5, head=0.5, gap=0.0)
     axis.set_yscale("log")
     axis.axhline(1.0, color=RULE, linewidth=0.8, zorder=0)
     norm = Normalize(0.0, 1.0)
     for failed, marker in ((True, "s"), (False, "o")):
-        here = tasks[tasks["paper_seven"] == failed]
-        gain = here["reward_gain"].to_numpy(float)
+        group = tasks[tasks["paper_seven"] == failed]
+        gain = group["reward_gain"].to_numpy(float)
         shade = [TRUE if math.isnan(g) else LOSS(norm(np.clip(g, 0.0, 1.0))) for g in gain]
-        axis.scatter(here["reward_share_delta"], here["increment_median"], c=shade, marker=marker, s=46, linewidths=0)
+        axis.scatter(group["reward_share_delta"], group["increment_median"], c=shade, marker=marker, s=46, linewidths=0)
     low = min(tasks["reward_share_delta"].min() - 0.4, -4.0)
     axis.set_xlim(low, 1.6)
     axis.set_xticks([tick for tick in range(-12, 1, 2) if tick > low])
@@ -43,14 +43,9 @@ def task_map(tasks: pd.DataFrame) -> Figure:
     least = f" ({minus(f'{math.log10(LEAST_SHARE):.0f}')}: a reward that does not vary)"
     axis.set_xlabel("log10 reward share of the summed variance of delta targets" + least)
     axis.set_ylabel("median increment ratio, Var(s' " + minus("-") + " s) / Var(s')")
-    figure.text(
-        0.07,
-        0.955,
-        "Squares: the paper's seven. Color: reward R2 that normalization adds",
-        color=SOFT,
-    )
-    place = figure.add_axes((0.72, 0.955, 0.2, 0.022))
-    bar = figure.colorbar(ScalarMappable(norm, LOSS), cax=place, orientation="horizontal")
+    figure.text(0.07, 0.955, "Squares: the paper's seven. Color: reward R2 that normalization adds", color=SOFT)
+    bar_axes = figure.add_axes((0.72, 0.955, 0.2, 0.022))
+    bar = figure.colorbar(ScalarMappable(norm, LOSS), cax=bar_axes, orientation="horizontal")
     bar.set_ticks([0.0, 0.5, 1.0], labels=["0 or less", "0.5", "1 or more"])
     bar.outline.set_visible(False)
     figure.set_label(
@@ -67,14 +62,14 @@ def _name(axis: Axes, x: pd.Series, y: pd.Series, names: Sequence[str]) -> None:
     points = axis.transData.transform(np.column_stack([x, y]))
     labels = [task_name(name) for name in names]
     height = 11.0 * axis.figure.dpi / 72.0
-    placed = [(a - 0.4 * height, a + 0.4 * height, b) for a, b in points]
+    occupied = [(a - 0.4 * height, a + 0.4 * height, b) for a, b in points]
     for i in np.argsort(-points[:, 1]):
         left, middle = points[i][0] + 0.7 * height, points[i][1]
         right = left + 0.5 * height * len(labels[i])
-        for a, b, at in sorted(placed, key=lambda other: -float(other[2])):
+        for a, b, at in sorted(occupied, key=lambda other: -float(other[2])):
             if left < b and a < right and abs(at - middle) < height:
                 middle = at - height
-        placed.append((left, right, middle))
+        occupied.append((left, right, middle))
         across, up = axis.transData.inverted().transform((left, middle))
         moved = abs(middle - points[i][1]) > 1.0
         arrow = {"arrowstyle": "-", "color": RULE, "linewidth": 0.6, "shrinkB": 3.0} if moved else None
@@ -85,20 +80,13 @@ def _name(axis: Axes, x: pd.Series, y: pd.Series, names: Sequence[str]) -> None:
 
 @styled
 def increments(tasks: pd.DataFrame) -> Figure:
-    """What increments foretell: error, and variance in both units, with the lines of equal skill and equal accuracy."""
+    """Error and variance (in both units) against increments, with the lines of equal skill and equal accuracy."""
     figure, axes = canvas(WIDE, 1, 3, 2.4, left=0.55, foot=0.48, head=0.32, gap=0.6, title=0.22)
     skill, rescaling = foresight.equal_skill(tasks), foresight.rescaling(tasks)
     less, mean = "log variance, norm-only less ftfl", f"mean log Var(s') / Var(s' {minus('-')} s)"
+    error, half = "log error, ftfl / norm-only", "half the log of the overall ratio"
     panels = (  # ..., slopes of equal skill and of equal accuracy
-        (
-            "Error",
-            skill,
-            "direct_error_norm",
-            "log error, ftfl / norm-only",
-            "half the log of the overall ratio",
-            1.0,
-            0.0,
-        ),
+        ("Error", skill, "direct_error_norm", error, half, 1.0, 0.0),
         ("Variance, raw units", rescaling, "raw_drop", less, mean, -1.0, 0.0),
         ("Variance, target space", rescaling, "target_drop", less, mean, 0.0, 1.0),
     )
@@ -122,30 +110,28 @@ def increments(tasks: pd.DataFrame) -> Figure:
 
 @styled
 def foreseen(predictions: pd.DataFrame, scores: pd.DataFrame) -> Figure:
-    """Ranks that the fitted and the physical rules predicted on the declared half, against those measured."""
-    wanted = [outcome for outcome in OUTCOMES if (predictions["outcome"] == outcome).any()]
-    rows = math.ceil(len(wanted) / 4)
-    figure, axes = canvas(
-        WIDE, rows, 4, 1.55, left=0.45, foot=0.5, head=0.35, gap=0.35, title=0.42, below=0.3
-    )  # fmt: skip
-    for axis, outcome in zip(axes, wanted, strict=False):
-        told = []
+    """Measured ranks of the declared half against the ranks predicted by the fitted and the physical rules."""
+    outcomes = [outcome for outcome in OUTCOMES if (predictions["outcome"] == outcome).any()]
+    rows = math.ceil(len(outcomes) / 4)
+    figure, axes = canvas(WIDE, rows, 4, 1.55, left=0.45, foot=0.5, head=0.35, gap=0.35, title=0.42, below=0.3)
+    for axis, outcome in zip(axes, outcomes, strict=False):
+        correlations = []
         for contender, marker, hue in (("fitted", "o", color("ftfl")), ("physics", "D", color("norm-only"))):
-            here = predictions[(predictions["outcome"] == outcome) & (predictions["contender"] == contender)]
-            if here.empty:
+            chosen = predictions[(predictions["outcome"] == outcome) & (predictions["contender"] == contender)]
+            if chosen.empty:
                 continue
-            x, y = (pd.Series(here[side].astype(float)).rank() for side in ("predicted", "measured"))
+            x, y = (pd.Series(chosen[side].astype(float)).rank() for side in ("predicted", "measured"))
             axis.scatter(x, y, marker=marker, s=17, color=hue, alpha=0.8, linewidths=0, label=contender)
             score = scores[(scores["outcome"] == outcome) & (scores["contender"] == contender)].iloc[0]
-            told.append(f"{contender} {number(score['estimate'])}")
+            correlations.append(f"{contender} {number(score['estimate'])}")
         last = predictions[predictions["outcome"] == outcome]["task"].nunique()
         axis.plot([1, last], [1, last], color=RULE, linewidth=0.8, zorder=0)
-        axis.set_title(f"{OUTCOMES[outcome].replace(', ', ',' + chr(10), 1)}\n{', '.join(told)}", fontsize=7)
+        axis.set_title(f"{OUTCOMES[outcome].replace(', ', ',' + chr(10), 1)}\n{', '.join(correlations)}", fontsize=7)
         axis.set_xticks([1, last])
         axis.set_yticks([1, last])
-    for axis in axes[len(wanted) :]:
+    for axis in axes[len(outcomes) :]:
         axis.remove()
-    for axis in axes[max(len(wanted) - 4, 0) : len(wanted)]:
+    for axis in axes[max(len(outcomes) - 4, 0) : len(outcomes)]:
         axis.set_xlabel("rank predicted")
     axes[0].set_ylabel("rank measured")
     handles, labels = axes[0].get_legend_handles_labels()
@@ -159,22 +145,22 @@ def foreseen(predictions: pd.DataFrame, scores: pd.DataFrame) -> Figure:
 
 @styled
 def heat(predictors: pd.DataFrame, membership: pd.DataFrame) -> Figure:
-    """Rank correlation of every predictor with every outcome, and with the paper's list; framed after Holm."""
+    """Rank correlation of every predictor with every outcome and the paper's list; bold after Holm's correction."""
     columns = [*OUTCOMES, "paper_seven"]
     table = predictors.pivot(index="predictor", columns="outcome", values="spearman")
     listed = membership[membership["label"] == "paper_seven"].set_index("predictor")["auc"]
     table["paper_seven"] = 2.0 * listed - 1.0
     values = table.loc[list(PREDICTORS), columns].to_numpy(float)
-    firm = predictors.pivot(index="predictor", columns="outcome", values="p_holm")
+    p_values = predictors.pivot(index="predictor", columns="outcome", values="p_holm")
     figure, (axis,) = canvas(WIDE, 1, 1, 0.27 * len(PREDICTORS), left=3.0, foot=0.1, head=1.0, gap=0.0)
     axis.imshow(np.nan_to_num(values), cmap=SIGNED, vmin=-1.0, vmax=1.0, aspect="auto")
     for i, predictor in enumerate(PREDICTORS):
         for j, outcome in enumerate(columns):
             value = values[i, j]
-            told = "" if math.isnan(value) else minus(f"{value:.2f}")
-            held = outcome in OUTCOMES and firm.loc[predictor, outcome] < 0.05
-            axis.text(j, i, told, ha="center", va="center", fontsize=7.5, fontweight="bold" if held else "normal",
-                      color="white" if abs(value) > CLEAR + 0.2 else INK)  # fmt: skip
+            text = "" if math.isnan(value) else minus(f"{value:.2f}")
+            firm = outcome in OUTCOMES and p_values.loc[predictor, outcome] < 0.05
+            axis.text(j, i, text, ha="center", va="center", fontsize=7.5, fontweight="bold" if firm else "normal",
+                      color="white" if abs(value) > DARK else INK)  # fmt: skip
     heads = {**OUTCOMES, "paper_seven": "in the paper's seven, 2 AUC less 1"}
     axis.set_xticks(range(len(columns)), [_folded(heads[c]) for c in columns], fontsize=6.5)
     axis.set_yticks(range(len(PREDICTORS)), list(PREDICTORS.values()))

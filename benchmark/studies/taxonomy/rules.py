@@ -1,7 +1,7 @@
 """Small rules that predict an outcome of a task from measures of its data, and scores of such rules.
 
 The unit is the task: ``x (n, P)`` holds P predictors of n tasks, NaN where one does not exist, ``y (n,)`` an outcome. A
-rule is chosen by leaving one domain out at a time among the tasks it may see.
+rule is chosen by leaving out one domain at a time among its training tasks.
 
 Sources: Holte 1993 (one-attribute rules); Wilson 1927.
 """
@@ -21,8 +21,8 @@ from benchmark.judging.stats import Interval, spearman_columns
 from benchmark.studies.taxonomy.domains import Mask, folds
 
 Array = NDArray[np.float64]
-SECOND_PAYS = 0.1
-"""Rank correlation that a second predictor must add, in tasks left out of the fit, before a rule may have it."""
+SECOND_GAIN = 0.1
+"""Least gain in rank correlation, on tasks left out of the fit, for a rule to use a second predictor."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Scale:
     std: Array
 
     def standard(self, x: Array) -> Array:
-        """``x (n, P)`` in standard deviations from the mean; 0 where it does not exist, or did not vary in the fit."""
+        """``x (n, P)`` in standard deviations from the mean; 0 where it is NaN or did not vary in the fit."""
         varies = self.std > 1e-12
         return np.asarray(np.nan_to_num(np.where(varies, (x - self.mean) / np.where(varies, self.std, 1.0), 0.0)))
 
@@ -65,33 +65,33 @@ class Monotone:
 
 
 def fit_monotone(x: Array, y: Array, domains: Sequence[str]) -> Monotone:
-    """The one predictor, or the two where they add `SECOND_PAYS`, that order domains left out of the fit best.
+    """The predictor that orders left-out domains best, or the best two if they gain `SECOND_GAIN`.
 
     ``x (n, P)``, ``y (n,)`` without NaN.
     """
     pairs = [(i, i) for i in range(x.shape[1])] + list(combinations(range(x.shape[1]), 2))
     first, second = np.array(pairs).T
-    held = np.empty((len(y), len(pairs)))
-    for kept, left in folds(domains):
-        scale = _scale(x[kept])
-        signed = _signs(x[kept], y[kept], scale) * scale.standard(x[left])
-        held[left] = signed[:, first] + signed[:, second]
-    scores = np.nan_to_num(spearman_columns(held, y), nan=-1.0)
-    one = int(scores[: x.shape[1]].argmax())
+    predictions = np.empty((len(y), len(pairs)))
+    for train, test in folds(domains):
+        scale = _scale(x[train])
+        signed = _signs(x[train], y[train], scale) * scale.standard(x[test])
+        predictions[test] = signed[:, first] + signed[:, second]
+    scores = np.nan_to_num(spearman_columns(predictions, y), nan=-1.0)
+    best_single = int(scores[: x.shape[1]].argmax())
     best = int(scores.argmax())
-    chosen = pairs[best] if scores[best] >= scores[one] + SECOND_PAYS else (one, one)
-    columns, scale = tuple(dict.fromkeys(chosen)), _scale(x)
+    pair = pairs[best] if scores[best] >= scores[best_single] + SECOND_GAIN else (best_single, best_single)
+    columns, scale = tuple(dict.fromkeys(pair)), _scale(x)
     return Monotone(columns, tuple(float(s) for s in _signs(x, y, scale)[list(columns)]), scale)
 
 
 def _signs(x: Array, y: Array, scale: Scale) -> Array:
-    found = np.nan_to_num(spearman_columns(scale.standard(x), y))
-    return np.where(found < 0, -1.0, 1.0)
+    correlations = np.nan_to_num(spearman_columns(scale.standard(x), y))
+    return np.where(correlations < 0, -1.0, 1.0)
 
 
 @dataclass(frozen=True)
 class Stump:
-    """One class where a predictor lies at or below a threshold, another above; `column` None is one class for all."""
+    """One class at or below the threshold of a predictor, another above; one class for all if `column` is None."""
 
     column: int | None
     threshold: float
@@ -114,18 +114,18 @@ class Stump:
 
 
 def fit_stump(x: Array, classes: Sequence[str], domains: Sequence[str]) -> Stump:
-    """The stump that is right most often on domains left out of the fit; the majority unless a stump beats it there."""
+    """The stump that is right most often on left-out domains; the majority class unless a stump beats it there."""
     labels = np.asarray(classes, str)
     right = np.zeros(x.shape[1])
     right_common = 0
-    for kept, left in folds(domains):
-        if not kept.any():
+    for train, test in folds(domains):
+        if not train.any():
             continue
-        common = majority(labels[kept].tolist())
-        threshold, below, above = _cuts(x[kept], labels[kept], common)
-        found = np.where(np.isnan(x[left]), common, np.where(x[left] > threshold, above, below))
-        right += (found == labels[left][:, None]).sum(0)
-        right_common += int((labels[left] == common).sum())
+        common = majority(labels[train].tolist())
+        threshold, below, above = _cuts(x[train], labels[train], common)
+        predicted = np.where(np.isnan(x[test]), common, np.where(x[test] > threshold, above, below))
+        right += (predicted == labels[test][:, None]).sum(0)
+        right_common += int((labels[test] == common).sum())
     common, best = majority(labels.tolist()), int(right.argmax())
     if right[best] <= right_common:
         return Stump(None, math.nan, common, common, common)
@@ -134,9 +134,9 @@ def fit_stump(x: Array, classes: Sequence[str], domains: Sequence[str]) -> Stump
 
 
 def _cuts(x: Array, labels: NDArray[np.str_], common: str) -> tuple[Array, NDArray[np.str_], NDArray[np.str_]]:
-    """Of each column, the threshold between two neighbors with the fewest errors, and the classes on its sides: (P,).
+    """For each column the threshold with the fewest errors, and the classes below and above it: ``(P,)`` each.
 
-    The lowest of those that tie; a column that does not vary has `common` on both sides.
+    A threshold lies between two neighbors; of ties the lowest is taken. A constant column has `common` on both sides.
     """
     names = np.unique(labels)
     order = np.argsort(x, axis=0, kind="stable")  # NaN last
@@ -155,23 +155,23 @@ def _cuts(x: Array, labels: NDArray[np.str_], common: str) -> tuple[Array, NDArr
 
 
 def majority(classes: Sequence[str]) -> str:
-    """The commonest class; the first in the alphabet of those that tie."""
+    """The most frequent class; of ties the first in the alphabet."""
     names, counts = np.unique(np.asarray(classes, str), return_counts=True)
     return str(names[counts.argmax()])
 
 
 def auc(score: Array, label: Mask) -> float:
-    """Chance that a marked task has the larger score, ties as one half; NaN if all or none is marked."""
+    """Probability that a marked task has the larger score, ties as one half; NaN if all or none are marked."""
     known = ~np.isnan(score)
-    yes, no = score[known & label], score[known & ~label]
-    if not len(yes) or not len(no):
+    marked, unmarked = score[known & label], score[known & ~label]
+    if not len(marked) or not len(unmarked):
         return math.nan
-    return float((np.sign(np.subtract.outer(yes, no)).mean() + 1) / 2)
+    return float((np.sign(np.subtract.outer(marked, unmarked)).mean() + 1) / 2)
 
 
 def wilson(right: int, n: int, confidence: float = 0.95) -> Interval:
-    """Share of `n` tasks that were foreseen, with Wilson's interval; it takes tasks as independent."""
+    """Share ``right / n`` of tasks with Wilson's interval, which assumes independent tasks."""
     if not n:
         return Interval(math.nan, math.nan, math.nan)
-    found = sps.binomtest(right, n).proportion_ci(confidence, method="wilson")
-    return Interval(right / n, float(found.low), float(found.high))
+    bounds = sps.binomtest(right, n).proportion_ci(confidence, method="wilson")
+    return Interval(right / n, float(bounds.low), float(bounds.high))
