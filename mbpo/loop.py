@@ -12,6 +12,7 @@ SAC is the same loop with `model=None`. The caller decides what to store.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -23,16 +24,19 @@ from torch import Tensor
 from mbpo import checkpoint as snapshots
 from mbpo import fitting, sac
 from mbpo.buffer import ReplayBuffer
-from mbpo.config import Budget
+from mbpo.config import Budget, InputError
 from mbpo.fast.engine import engine
 from mbpo.look import evaluate
 from mbpo.rollouts import draw_noise
-from mbpo.state import Row, Run, TrainState
+from mbpo.state import Failure, Row, Run, TrainState
 
-__all__ = ["Row", "Run", "train"]
+__all__ = ["Failure", "Row", "Run", "train"]
+log = logging.getLogger(__name__)
 
 _BRANCH_CHUNK = 8_192
 _PROGRESS_SECONDS = 1.0
+_SAVING_SHARE = 0.01
+"""Most of the time that goes into snapshots: where one takes longer, the next comes later."""
 
 
 def train(
@@ -43,8 +47,10 @@ def train(
     drop: Sequence[str] = (),
     device: str = "auto",
     precision: str = "fp32",
-    checkpoint: Path | None = None,
+    checkpoint: Path | Sequence[Path] | None = None,
     checkpoint_seconds: float = 300.0,
+    keep_last: bool = False,
+    stop: Callable[[], bool] | None = None,
     progress: Callable[[int], None] | None = None,
     keep: Callable[[TrainState], None] | None = None,
     env_workers: int | None = None,
@@ -58,39 +64,83 @@ def train(
         drop: names of observation groups to leave out.
         device: "auto", "cpu", "cuda", "cuda:1".
         precision: "fp32", "fp64", "tf32", "bf16".
-        checkpoint: a folder; if it holds a snapshot, training resumes there and the rows made before
-            are yielded again first, so that the caller sees one uninterrupted job.
+        checkpoint: a folder for each run's snapshots, or one that holds such folders. If they hold snapshots at one
+            step, training resumes there, whatever company they were made in and if the budget was shorter, and the rows
+            made before are yielded again first, so that the caller sees one uninterrupted job.
         checkpoint_seconds: least time between two snapshots.
+        keep_last: make one at the end too, so that a longer budget can go on from there.
+        stop: asked after every env step; once it says yes a snapshot is made and `KeyboardInterrupt` raised.
         progress: called with env_steps about once a second.
         keep: called with the live state at each evaluation, before its row is yielded; it may read, not change. After a
             resume it is not called again for the rows that are only repeated.
         env_workers: processes that step environments; 1 for none, by default as many as pay. It changes no number.
 
+    A run whose environment fails ends there and its companions go on: see `Failure`.
+
     Raises:
-        InputError: unusable task, runs, device or checkpoint, before anything trains.
+        InputError: unusable task, runs, device or checkpoint, before anything trains; or every run has failed before
+            it had a score.
     """
+    folders = _folders(checkpoint, runs)
     state = TrainState(task, runs, budget, engine(device, precision), drop, env_workers)
     try:
-        saved = None if checkpoint is None else snapshots.load(checkpoint)
-        if saved is not None:
-            state.restore(saved)
+        step = snapshots.common_step(folders) if folders else None
+        if step is not None:
+            state.restore(folders, step)
+            for folder in folders:
+                snapshots.keep_only(folder / f"step-{step:012d}")
             yield from state.rows
         else:
             yield _record(state, keep)
-        saved_at = told_at = time.monotonic()
+        due = time.monotonic() + checkpoint_seconds
+        told_at = time.monotonic()
         while state.env_steps < budget.env_steps:
-            advance(state)
+            if len(state.ended) < len(runs):
+                advance(state)
+            else:  # nothing is left to train: only rows are left to repeat
+                state.env_steps = min((state.env_steps // budget.eval_every + 1) * budget.eval_every, budget.env_steps)
             if state.env_steps % budget.eval_every == 0 or state.env_steps == budget.env_steps:
                 yield _record(state, keep)
             now = time.monotonic()
-            if checkpoint is not None and now - saved_at >= checkpoint_seconds:
-                snapshots.save(checkpoint, state.env_steps, state.state())
-                saved_at = time.monotonic()
+            if stop is not None and stop():
+                saved = _save(state, folders)
+                raise KeyboardInterrupt(f"{'saved' if saved else 'stopped'} at env step {state.env_steps}")
+            if folders and now >= due:
+                _save(state, folders)
+                after = time.monotonic()
+                due = after + max(checkpoint_seconds, (after - now) / _SAVING_SHARE if checkpoint_seconds else 0.0)
             if progress is not None and now - told_at >= _PROGRESS_SECONDS:
                 progress(state.env_steps)
                 told_at = now
+        if folders and keep_last:
+            _save(state, folders)
     finally:
         state.close()
+
+
+def _folders(checkpoint: Path | Sequence[Path] | None, runs: Sequence[Run]) -> list[Path]:
+    if checkpoint is None:
+        return []
+    if isinstance(checkpoint, Path):
+        return [checkpoint / run.name for run in runs]
+    if len(checkpoint) != len(runs):
+        raise InputError(f"checkpoint: {len(checkpoint)} folders for {len(runs)} runs; give one a run")
+    return list(checkpoint)
+
+
+def _save(state: TrainState, folders: Sequence[Path]) -> bool:
+    """Snapshots of all runs; only when all are whole do the older ones go. A disk that is full stops no training."""
+    try:
+        made = [
+            snapshots.save(folder, state.env_steps, tree, state.buffers, r, keep_older=True)
+            for r, (folder, tree) in enumerate(zip(folders, state.snapshots(), strict=True))
+        ]
+        for snapshot in made:
+            snapshots.keep_only(snapshot)
+    except (OSError, InputError) as error:
+        log.warning("no snapshot at env step %d, training goes on: %s", state.env_steps, error)
+        return False
+    return bool(made)
 
 
 def _record(state: TrainState, keep: Callable[[TrainState], None] | None) -> Row:
@@ -130,9 +180,12 @@ def step_environments(state: TrainState) -> None:
         action = sac.act(state.sac, obs[:, None], state.streams.normal("act", 1, action_dim))[:, 0]
     chosen = action.cpu().numpy()
     lost = ~np.isfinite(chosen).all(1)
-    state.diverged |= lost
+    for r in np.flatnonzero(lost):
+        state.fail(int(r), "an action of its policy is not finite", ended=False)
     chosen[lost] = 0.0
     next_obs, reward, terminated, truncated = state.envs.step(chosen)
+    if state.envs.failed:
+        state.take_failures()
     mask = 1.0 - terminated
     # Packed on the host, so that one copy goes to the device.
     row = state.layout.pack(*(torch.as_tensor(x) for x in (state.obs, chosen, next_obs, reward, mask)))
