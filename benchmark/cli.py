@@ -39,6 +39,7 @@ from benchmark.report import status
 from benchmark.running import ensure
 from benchmark.running.cost import hours
 from benchmark.running.progress import Watch, sentence
+from benchmark.running.stopping import Stopped
 from benchmark.speed import commands as timing
 from benchmark.speed import rates
 from benchmark.studies import commands as studies
@@ -64,6 +65,9 @@ def run(
     precision: Annotated[str, typer.Option(help="of products: fp32, bf16, tf32 or fp64")] = "fp32",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1")] = "auto",
     max_lockstep: Annotated[int, Count("most runs in one job, a matter of memory")] = ensure.MAX_LOCKSTEP,
+    snapshot_seconds: Annotated[int, Count("least seconds between two snapshots")] = 300,
+    keep_last: Annotated[bool, typer.Option("--keep-last", help="keep the last state, for a longer budget")] = False,
+    mix_engines: Annotated[bool, typer.Option("--mix-engines", help="go on from another engine's snapshots")] = False,
     results: Results = RESULTS,
     cache: Cache = CACHE,
     as_json: Json = False,
@@ -84,7 +88,10 @@ def run(
     if missing:
         say(f"{len(missing)} of {count(len(wanted), 'run')} to train, estimated {duration(estimate * 3600)}")
         with Watch(cache, say):
-            ensure.ensure(wanted, store, device=device, max_lockstep=max_lockstep)
+            ensure.ensure(
+                wanted, store, device=device, max_lockstep=max_lockstep, checkpoint_seconds=snapshot_seconds,
+                keep_last=keep_last, mix_engines=mix_engines,
+            )  # fmt: skip
     found = [{"key": s.key, "kind": s.kind, "task": s.task, "method": s.method, "seed": s.seed} for s in wanted]
     if as_json:
         print_json({"trained": len(missing), "present": len(wanted) - len(missing), "runs": found})
@@ -231,8 +238,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _error(str(error), 2 if error.bad_input else 1)
     except typer.TyperException as error:
         return _error(error.format_message().replace("Value error, ", ""), error.exit_code)
-    except typer.Abort:
-        return _error("interrupted", 130)
+    except typer.Abort as error:
+        cause = error.__cause__
+        return _error(str(cause), cause.code) if isinstance(cause, Stopped) else _error("interrupted", 130)
+    except Stopped as error:
+        return _error(str(error), error.code)
     return code if isinstance(code, int) else 0
 
 

@@ -130,6 +130,16 @@ def load(folder: Path, step: int | None = None) -> dict[str, Any] | None:
     return dict(torch.load(state, map_location="cpu", weights_only=True))
 
 
+def is_sound(snapshot: Path) -> bool:
+    """Whether all files of a snapshot are what was written."""
+    try:
+        told = (snapshot / _SENTINEL).read_text(encoding="utf-8").split("\n", 1)[0].strip()
+        parts = [(snapshot.parent / segment.file, segment.digest) for segment in segments(snapshot)]
+        return all(_digest(path) == digest for path, digest in [(snapshot / _STATE, told), *parts])
+    except (OSError, UnicodeDecodeError, InputError):
+        return False
+
+
 def load_rows(folder: Path, step: int, buffers: Buffers, run: int, added: Mapping[str, int]) -> None:
     """Fill `run`'s part of `buffers` as it was at `step`, when it had `added` rows to each.
 

@@ -146,6 +146,7 @@ def _save(state: TrainState, folders: Sequence[Path]) -> bool:
 def _record(state: TrainState, keep: Callable[[TrainState], None] | None) -> Row:
     with state.engine.products():
         row = evaluate(state)
+    state.check_any_score()
     state.rows.append(row)
     if keep is not None:
         keep(state)

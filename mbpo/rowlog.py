@@ -53,7 +53,7 @@ def append(folder: Path, name: str, buffer: ReplayBuffer, run: int, known: Itera
     digest = hashlib.sha256()
     with draft.open("wb") as file:
         for rows in buffer.numbered(run, first):
-            view = memoryview(rows.contiguous().numpy()).cast("B")
+            view = rows.contiguous().numpy().data.cast("B")
             digest.update(view)
             file.write(view)
         file.flush()
@@ -75,7 +75,7 @@ def read(folder: Path, segments: Iterable[Segment], buffer: ReplayBuffer, run: i
         try:
             with path.open("rb") as file:
                 while len(numbers := np.fromfile(file, kind, piece)):
-                    digest.update(memoryview(numbers).cast("B"))
+                    digest.update(numbers.data)
                     rows = torch.from_numpy(numbers).view(-1, width)
                     buffer.put(run, first, rows)
                     first += len(rows)

@@ -241,8 +241,12 @@ class TrainState:
         """Mark the runs whose training environment has failed since the last look."""
         for run, cause in self.envs.failed.items():
             self.fail(run, cause)
+        self.check_any_score()
+
+    def check_any_score(self) -> None:
+        """Raise `InputError` once every run has ended before it had a score."""
         if len(self.ended) == len(self.runs) and all(f.scored_at is None for f in self.failures.values()):
-            raise InputError(self.failures[0].cause)  # not one run has a score to end with
+            raise InputError(self.failures[0].cause)
 
     def _live(self) -> dict[str, Any]:
         live: dict[str, Any] = {"sac": self.sac.state()}

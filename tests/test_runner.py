@@ -29,6 +29,7 @@ from benchmark.running.job import Place
 from benchmark.running.leases import Leases
 from benchmark.suite.load import specs
 from benchmark.words import duration
+from mbpo import checkpoint
 from mbpo.config import InputError, Method, ModelConfig, SacConfig
 
 PENDULUM, HOPPER = "gym:InvertedPendulum-v5", "gym:Hopper-v5"
@@ -170,11 +171,11 @@ def test_a_job_that_was_begun_resumes_in_its_own_company(store: Store) -> None:
     seen: list[tuple[Path, list[str]]] = []
 
     def interrupt(job: Sequence[RunSpec], place: Place) -> None:
-        (place.checkpoint / "step-1").mkdir()
+        (place.checkpoints[1] / "step-1").mkdir()
         raise KeyboardInterrupt
 
     def look(job: Sequence[RunSpec], place: Place) -> None:
-        seen.append((place.checkpoint, sorted(path.name for path in place.checkpoint.iterdir())))
+        seen.append((place.checkpoints[1], sorted(path.name for path in place.checkpoints[1].iterdir())))
 
     begun = Fake(interrupt)
     with pytest.raises(KeyboardInterrupt):
@@ -182,9 +183,9 @@ def test_a_job_that_was_begun_resumes_in_its_own_company(store: Store) -> None:
     resumed = Fake(look)
     go(store, wanted(["norm-only", "mbpo", "ftfl"], seeds=3), resumed)
     assert resumed.jobs[0] == begun.jobs[0], "the checkpoint fits only the runs that it was made with"
-    ours = ["runs.json", "stretches.json"]
+    ours = ["run.json", "stretches.json"]
     assert seen[0][1] == [ours[0], "step-1", ours[1]] and seen[1][1] == ours
-    assert len(set(resumed.trained)) == 9 and list((store.cache / "checkpoints").iterdir()) == []
+    assert len(set(resumed.trained)) == 9 and list((store.cache / "snapshots").iterdir()) == []
     assert store.read(begun.jobs[0][0]).provenance["resumed"] is True
     assert store.read(resumed.jobs[1][0]).provenance["resumed"] is False
 
@@ -193,12 +194,11 @@ def test_a_job_that_was_begun_resumes_in_its_own_company(store: Store) -> None:
 
 
 def snapshot(place: Place, step: int, seconds: float) -> None:
-    """A complete snapshot that was made `seconds` after the present stretch began."""
-    folder = place.checkpoint / f"step-{step:012d}"
-    folder.mkdir()
-    (folder / "COMPLETE").touch()
-    began = json.loads((place.checkpoint / "stretches.json").read_text())[-1]["began"]
-    os.utime(folder, (began + seconds, began + seconds))
+    """A complete snapshot of every run that was made `seconds` after the present stretch began."""
+    for run in place.checkpoints:
+        folder = checkpoint.save(run, step, {"step": step})
+        began = json.loads((run / "stretches.json").read_text())[-1]["began"]
+        os.utime(folder, (began + seconds, began + seconds))
 
 
 def test_every_stretch_of_a_run_is_on_record(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -248,16 +248,18 @@ def test_a_stretch_tells_what_may_move_numbers(monkeypatch: pytest.MonkeyPatch) 
 
 def test_stretches_that_cannot_be_read_are_refused(store: Store) -> None:
     def damage(job: Sequence[RunSpec], place: Place) -> None:
-        (place.checkpoint / "stretches.json").write_text('[{"steps": [0]}]')
+        (place.checkpoints[0] / "stretches.json").write_text('[{"steps": [0]}]')
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         go(store, wanted(["sac"]), Fake(damage))
+    fake = Fake()
     with pytest.raises(
-        JobsFailed, match=r"stretches\.json' does not hold a job's stretches; delete its folder"
+        JobsFailed, match=r"stretches\.json' does not hold a run's stretches; delete its folder"
     ) as error:
-        go(store, wanted(["sac"]), Fake())
+        go(store, wanted(["sac"]), fake)
     assert error.value.bad_input
+    assert [[spec.seed for spec in job] for job in fake.jobs] == [[1]], "the other run of the job is not stopped by it"
 
 
 # Runs of another version
@@ -405,13 +407,14 @@ def test_rows_of_training_become_tables(monkeypatch: pytest.MonkeyPatch, tmp_pat
             yield SimpleNamespace(
                 **{"env_steps": step, "updates": 2 * step, "returns": returns, "lengths": np.array([[3, 4], [5, 6]])},
                 diagnostics={"q_mean": np.array([1.0, 2.0]) + step},
+                failures={},
             )
 
     loop = SimpleNamespace(train=train, Run=lambda method, seed: (method, seed))
     monkeypatch.setitem(sys.modules, "mbpo.loop", loop)
     runs = [spec.model_copy(update={"drop": ("x",), "precision": "fp64"}) for spec in wanted(["mbpo"])]
     steps: list[tuple[int, int]] = []
-    place = Place(tmp_path, tmp_path / "checkpoint", lambda step, of: steps.append((step, of)), "cpu", 12.0)
+    place = Place(tmp_path, [tmp_path / "checkpoint"], lambda step, of: steps.append((step, of)), "cpu", 12.0)
     first, second = running_train.train_job(runs, place)
     assert first.curve.to_dict("list") == {
         "env_steps": [0, 0, 5, 5],
@@ -435,7 +438,7 @@ def test_rows_of_training_become_tables(monkeypatch: pytest.MonkeyPatch, tmp_pat
         "cpu",
         12.0,
     )
-    assert call["checkpoint"] == tmp_path / "checkpoint" and steps == [(7, 60)]
+    assert call["checkpoint"] == [tmp_path / "checkpoint"] and steps == [(7, 60)]
 
 
 def test_provenance_says_where_numbers_came_from_and_names_no_machine(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,11 +7,11 @@ others hold all that is left. This is the only caller of `mbpo.train`.
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -21,14 +21,16 @@ from typing import Self
 import numpy as np
 import pandas as pd
 
-from benchmark.records.spec import RunSpec, lockstep, unique
+from benchmark.records.spec import RunSpec, unique
 from benchmark.records.store import Store
+from benchmark.running import snapshots
 from benchmark.running.cost import MAX_LOCKSTEP
 from benchmark.running.job import Job, Place, Result, Trainer
 from benchmark.running.leases import Leases
 from benchmark.running.progress import Progress
 from benchmark.running.provenance import conditions, device_name, provenance
-from benchmark.running.stretches import Stretches
+from benchmark.running.stopping import Stopping
+from benchmark.running.stretches import Stretches, mixed
 from benchmark.running.train import train_job
 from benchmark.words import count, duration
 from mbpo.config import InputError, numerics_version
@@ -63,6 +65,8 @@ def ensure(
     max_lockstep: int = MAX_LOCKSTEP,
     checkpoint_seconds: float = 300.0,
     poll_seconds: float = 1.0,
+    keep_last: bool = False,
+    mix_engines: bool = False,
     trainers: Mapping[str, Trainer] | None = None,
 ) -> list[RunSpec]:
     """See that every spec has a record.
@@ -74,6 +78,8 @@ def ensure(
         device: "auto", "cpu", "cuda", "cuda:1".
         max_lockstep: most runs in one job, a matter of memory.
         checkpoint_seconds: least time between two snapshots of a job.
+        keep_last: keep the last snapshot of finished training runs, so that a longer budget goes on from there.
+        mix_engines: let runs go on that were begun with another simulator, device or release; their provenance says so.
         poll_seconds: how often to look again while others train what is left.
         trainers: what trains each kind of run; by default `TRAINERS`.
 
@@ -84,6 +90,7 @@ def ensure(
         InputError: a results folder that cannot be written, a task, observation group or device that does not exist, a
             run whose numbers are another version's than this code's; all before anything trains.
         JobsFailed: after all other jobs were finished.
+        Stopped: a signal ended the work; what was trained is saved.
     """
     if max_lockstep < 1:
         raise InputError(f"max_lockstep = {max_lockstep}: a job holds at least 1 run")
@@ -96,11 +103,15 @@ def ensure(
     store.prepare()
     if trainers is None:
         _check(missing, device)
-    work = _Work(store, device, max_lockstep, checkpoint_seconds, poll_seconds, trainers or TRAINERS)
-    # What others are fitted on comes first; what they need of it is a kept replay, be there a record or not.
-    work.until_none(lambda: _without_replay(sources.values(), store.cache), keep_replay=True)
-    lost = work.failed.keys
-    work.until_none(lambda: [s for s in store.missing(wanted) if s.source_run is None or s.source_run.key not in lost])
+    options = _Options(device, max_lockstep, checkpoint_seconds, poll_seconds, keep_last, mix_engines)
+    with Stopping() as stopping:
+        work = _Work(store, options, trainers or TRAINERS, stopping)
+        # What others are fitted on comes first; what they need of it is a kept replay, be there a record or not.
+        work.until_none(lambda: _without_replay(sources.values(), store.cache), keep_replay=True)
+        lost = work.failed.keys
+        work.until_none(
+            lambda: [s for s in store.missing(wanted) if s.source_run is None or s.source_run.key not in lost]
+        )
     work.failed.tell()
     return []
 
@@ -118,8 +129,9 @@ def keep_replays(
     refuse_untrainable(missing, store)
     store.prepare()
     _check(missing, device)
-    work = _Work(store, device, max_lockstep, 300.0, 1.0, TRAINERS)
-    work.until_none(lambda: _without_replay(wanted, store.cache), keep_replay=True)
+    with Stopping() as stopping:
+        work = _Work(store, _Options(device, max_lockstep), TRAINERS, stopping)
+        work.until_none(lambda: _without_replay(wanted, store.cache), keep_replay=True)
     work.failed.tell()
 
 
@@ -142,39 +154,110 @@ def _without_replay(sources: Iterable[RunSpec], cache: Path) -> list[RunSpec]:
     return [run for run in sources if not has(cache, run)]
 
 
+@dataclass(frozen=True)
+class _Options:
+    """As the arguments of `ensure`."""
+
+    device: str = "auto"
+    max_lockstep: int = MAX_LOCKSTEP
+    checkpoint_seconds: float = 300.0
+    poll_seconds: float = 1.0
+    keep_last: bool = False
+    mix_engines: bool = False
+
+
 @dataclass
 class _Work:
     """Jobs shared with every other process on the same cache, done until nothing is left."""
 
     store: Store
-    device: str
-    max_lockstep: int
-    checkpoint_seconds: float
-    poll_seconds: float
+    options: _Options
     trainers: Mapping[str, Trainer]
+    stopping: Stopping
     failed: _Failures = field(default_factory=lambda: _Failures())
 
     def until_none(self, missing: Callable[[], list[RunSpec]], keep_replay: bool = False) -> None:
         """Take, train and store jobs of what `missing` names, until it names nothing but what failed."""
-        leases, waiting = Leases(self.store.cache), False
+        leases, waiting, most = Leases(self.store.cache), False, self.options.max_lockstep
         while todo := [spec for spec in missing() if spec.key not in self.failed.keys]:
             progressed = False
-            for group in _groups(todo, self.store.cache, self.max_lockstep):
+            for group in snapshots.groups(todo, self.store.cache, most):
                 with leases.take(spec.key for spec in group) as keys:
                     progressed = progressed or bool(keys)
-                    left = {spec.key for spec in missing()}  # another process may have finished some since
+                    left = {spec.key: spec for spec in missing()}  # another process may have finished some since
                     mine = [spec for spec in group if spec.key in keys and spec.key in left]
-                    if mine:
-                        self._run(Job(tuple(mine)), keep_replay)
+                    if keep_replay:  # what was kept on the way is wanted: a run that has ended keeps nothing any more
+                        snapshots.forget_ended(self.store.cache, mine)
+                    else:
+                        snapshots.grow(self.store.cache, mine, leases)
+                    for part in snapshots.groups(mine, self.store.cache, most):
+                        self._run(part, leases, keep_replay)
             if not progressed:
                 if not waiting:
                     log.info("waiting for %s that other processes train", count(len(todo), "run"))
                 waiting = True
-                time.sleep(self.poll_seconds)
+                time.sleep(self.options.poll_seconds)
 
-    def _run(self, job: Job, keep_replay: bool) -> None:
-        with self.failed.of(job):
-            _run(job, self.store, self.device, self.checkpoint_seconds, self.trainers, keep_replay)
+    def _run(self, group: Sequence[RunSpec], leases: Leases, keep_replay: bool) -> None:
+        """Train a group less the runs that cannot go on; one that needs more memory than there is in two halves."""
+        sound = []
+        for spec in group:
+            with self.failed.of(Job((spec,))):
+                check_resumable(self.store.cache, spec, self.options)
+                sound.append(spec)
+        if not sound:
+            return
+        try:
+            with self.failed.of(Job(tuple(sound)), passing=_Halved):
+                self._train(Job(tuple(sound)), leases, keep_replay)
+        except _Halved:
+            middle = (len(sound) + 1) // 2
+            log.warning("not enough memory for %s in lockstep: in two halves", count(len(sound), "run"))
+            for half in (sound[:middle], sound[middle:]):
+                self._run(half, leases, keep_replay)
+
+    def _train(self, job: Job, leases: Leases, keep_replay: bool) -> None:
+        self.stopping.check()
+        training = job.specs[0].kind == "train"
+        with self.stopping.deferring() if training else nullcontext():
+            try:
+                unscored = _run(
+                    job, self.store, self.options, self.trainers, leases, lambda: self.stopping.requested, keep_replay
+                )
+            except Exception as error:
+                if len(job.specs) > 1 and _is_memory(error):
+                    raise _Halved from error
+                raise
+        for spec, cause in unscored:
+            with self.failed.of(Job((spec,))):
+                raise InputError(f"{spec.label}: {cause}")
+        self.stopping.check()
+
+
+class _Halved(Exception):
+    """A job is to be tried again in two halves."""
+
+
+def _is_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+
+
+def check_resumable(cache: Path, spec: RunSpec, options: _Options) -> None:
+    """Raise `InputError` for a run whose snapshot is damaged or was made by another engine than this one."""
+    here = snapshots.folder(cache, spec)
+    if not here.is_dir():
+        return
+    stretches = Stretches(here)
+    if not snapshots.steps(cache, spec):
+        return
+    differ = stretches.differ(conditions(spec, device_name(options.device)))
+    if differ and not options.mix_engines:
+        raise InputError(
+            f"{spec.label} was begun with another engine ({', '.join(differ)}): go on where it was begun, give "
+            f"--mix-engines (its provenance will say so), or delete {str(here)!r} to train from the start"
+        )
+    if snapshots.is_damaged(here):
+        raise InputError(f"the snapshot of {spec.label} is damaged; delete {str(here)!r} to train from the start")
 
 
 def _check(specs: Sequence[RunSpec], device: str) -> None:
@@ -193,9 +276,11 @@ class _Failures:
         self.found: list[tuple[str, Exception]] = []
         self.keys: set[str] = set()
         self._job: Job | None = None
+        self._passing: type[Exception] | None = None
 
-    def of(self, job: Job) -> Self:
-        self._job = job
+    def of(self, job: Job, passing: type[Exception] | None = None) -> Self:
+        """For a `with` block in which `job` may fail; an error of the type `passing` is the caller's."""
+        self._job, self._passing = job, passing
         return self
 
     def tell(self) -> None:
@@ -211,58 +296,64 @@ class _Failures:
     ) -> bool:
         if not isinstance(error, Exception) or self._job is None:
             return False
+        if self._passing is not None and isinstance(error, self._passing):
+            return False
         log.error("job failed: %s", self._job.label, exc_info=None if isinstance(error, InputError) else error)
         self.found.append((self._job.label, error))
         self.keys.update(spec.key for spec in self._job.specs)
         return True
 
 
-def _groups(todo: Sequence[RunSpec], cache: Path, most: int) -> list[list[RunSpec]]:
-    """Lockstep groups of `todo`. Jobs that a killed process began come first, in the company they were begun in."""
-    left = {spec.key: spec for spec in todo}
-    begun = []
-    for page in sorted((cache / "checkpoints").glob("*/runs.json")):
-        try:
-            keys = json.loads(page.read_text())
-        except FileNotFoundError:  # its job has just finished
-            continue
-        if all(key in left for key in keys):
-            begun.append([left.pop(key) for key in keys])
-    return begun + lockstep(left.values(), most)
-
-
 def _run(
     job: Job,
     store: Store,
-    device: str,
-    checkpoint_seconds: float,
+    options: _Options,
     trainers: Mapping[str, Trainer],
+    leases: Leases,
+    stop: Callable[[], bool],
     keep_replay: bool = False,
-) -> None:
-    """Train one job and write the records that are not there yet."""
-    first = job.specs[0]
-    checkpoint = store.cache / "checkpoints" / job.name
-    resumed = checkpoint.exists()
-    checkpoint.mkdir(parents=True, exist_ok=True)
-    draft = checkpoint / "runs.tmp"
-    draft.write_text(json.dumps([spec.key for spec in job.specs]))
-    draft.replace(checkpoint / "runs.json")
-    log.info("%s %s", "resuming" if resumed else "training", job.label)
-    start, name = time.monotonic(), device_name(device)
-    stretches, snapshots = Stretches(checkpoint), import_module("mbpo.checkpoint").complete(checkpoint)
-    stretches.begin(conditions(first, name), snapshots[-1] if snapshots else None)
-    with Progress(store.cache, job.name, job.specs, first.length) as progress:
-        place = Place(store.cache, checkpoint, progress, device, checkpoint_seconds, keep_replay)
+) -> list[tuple[RunSpec, str]]:
+    """Train one job and write the records that are not there yet; returns the runs that failed before any score."""
+    first, cache = job.specs[0], store.cache
+    resumed = [snapshots.folder(cache, spec).exists() for spec in job.specs]
+    folders = [snapshots.begin(cache, spec, options.keep_last) for spec in job.specs]
+    checkpoint = import_module("mbpo.checkpoint")
+    step = checkpoint.common_step(folders)
+    log.info("%s %s", "resuming" if any(resumed) else "training", job.label)
+    start, name = time.monotonic(), device_name(options.device)
+    stretches = [Stretches(folder) for folder in folders]
+    for each, folder, spec in zip(stretches, folders, job.specs, strict=True):
+        snapshot = None if step is None else folder / f"step-{step:012d}"
+        each.begin(conditions(spec, name), snapshot, [other.key for other in job.specs])
+    unscored: list[tuple[RunSpec, str]] = []
+    with Progress(cache, job.name, job.specs, first.length) as progress:
+
+        def told(step: int, of: int) -> None:
+            if leases.lost & {spec.key for spec in job.specs}:
+                raise RuntimeError("another machine has taken over this job: this one was out of reach too long")
+            progress(step, of)
+
+        place = Place(
+            *(cache, folders, told, options.device, options.checkpoint_seconds, keep_replay, options.keep_last, stop)
+        )
         results = trainers[first.kind](job.specs, place)
         seconds = time.monotonic() - start
-        for spec, result in zip(job.specs, results, strict=True):
-            if store.has(spec):  # trained again for its replay
+        for spec, result, each, again in zip(job.specs, results, stretches, resumed, strict=True):
+            failure = place.failures.get(spec.key)
+            if failure is not None and failure["ended"] and failure["scored_at"] is None:
+                unscored.append((spec, f"failed at env step {failure['step']}: {failure['cause']}"))
+            elif store.has(spec):  # trained again for its replay
                 _compare(store.read(spec).curve, result.curve, spec)
             else:
-                told = stretches.ended(_end(spec, result), seconds)
-                store.write(spec, *result, provenance(spec, job.specs, name, seconds, resumed, told))
-    shutil.rmtree(checkpoint)
+                life = each.ended(_end(spec, result), seconds)
+                marks = {"failure": failure, "mixed": mixed(life)}
+                found = provenance(spec, job.specs, name, seconds, again, life)
+                store.write(spec, *result, {**found, **{mark: value for mark, value in marks.items() if value}})
+    for spec, folder in zip(job.specs, folders, strict=True):
+        if not (options.keep_last and spec.kind == "train"):
+            shutil.rmtree(folder)
     log.info("finished %s in %s", job.label, duration(seconds))
+    return unscored
 
 
 def _end(spec: RunSpec, result: Result) -> int:

@@ -69,7 +69,7 @@ class InTurn:
     def __init__(self, task: str, n: int, drop: Sequence[str], finite: bool, isolate: bool = False) -> None:
         self.envs = [make_env(task, drop, finite) for _ in range(n)]
         self.info = self.envs[0].info
-        self.failures = {} if isolate else None
+        self.failures: dict[int, str] | None = {} if isolate else None
 
     def reset(self, rows: Sequence[int], seeds: Sequence[int]) -> Array:
         """As in `Simulators`."""
@@ -141,7 +141,7 @@ class InProcesses:
     def __init__(
         self, task: str, n: int, drop: Sequence[str], finite: bool, workers: int, isolate: bool = False
     ) -> None:
-        self.failures = {} if isolate else None
+        self.failures: dict[int, str] | None = {} if isolate else None
         self.info = task_info(task, drop)
         methods = multiprocessing.get_all_start_methods()
         context: Any = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
