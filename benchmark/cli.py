@@ -37,6 +37,7 @@ from benchmark.records.spec import Kind
 from benchmark.records.store import Store
 from benchmark.report import status
 from benchmark.running import ensure
+from benchmark.running.clean import leftovers
 from benchmark.running.cost import hours
 from benchmark.running.progress import Watch, sentence
 from benchmark.running.stopping import Stopped
@@ -103,11 +104,17 @@ def run(
 def show_status(
     protocol: ProtocolName = "quick",
     speed: Annotated[Path | None, typer.Option(help="a file or folder of speed --save to estimate by")] = None,
+    clean: Annotated[
+        bool, typer.Option("--clean", help="list what ended processes left behind, and remove it")
+    ] = False,
     results: Results = RESULTS,
     cache: Cache = CACHE,
     as_json: Json = False,
 ) -> None:
     """Records present and missing per task and method, estimated hours, and what trains now."""
+    if clean:
+        _clean(Store(results, cache), as_json)
+        return
     found = status.overview(load_suite().protocol(protocol), Store(results, cache), os.environ, speed)
     if as_json:
         print_json(found)
@@ -124,6 +131,18 @@ def show_status(
         print(f"running: {sentence(job)}")
     for folder in found["torn"]:
         print(f"torn, ignored: {folder}")
+
+
+def _clean(store: Store, as_json: bool) -> None:
+    found = leftovers(store)
+    for left in found:
+        left.remove()
+    if as_json:
+        print_json([{"path": str(left.path), "why": left.why, "bytes": left.bytes} for left in found])
+        return
+    for left in found:
+        print(f"removed {left.path}: {left.why}")
+    print(f"{count(len(found), 'leftover')}, {sum(left.bytes for left in found) / 2**20:.1f} MB")
 
 
 @app.command()

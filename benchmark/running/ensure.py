@@ -333,9 +333,7 @@ def _run(
                 raise RuntimeError("another machine has taken over this job: this one was out of reach too long")
             progress(step, of)
 
-        place = Place(
-            *(cache, folders, told, options.device, options.checkpoint_seconds, keep_replay, options.keep_last, stop)
-        )
+        place = Place(*(cache, folders, told, options.device, options.checkpoint_seconds, keep_replay, stop))
         results = trainers[first.kind](job.specs, place)
         seconds = time.monotonic() - start
         for spec, result, each, again in zip(job.specs, results, stretches, resumed, strict=True):

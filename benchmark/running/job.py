@@ -35,7 +35,6 @@ class Place:
     device: str = "auto"
     checkpoint_seconds: float = 300.0
     keep_replay: bool = False
-    keep_last: bool = False
     stop: Callable[[], bool] | None = None
     failures: dict[str, dict[str, Any]] = field(default_factory=dict)
 

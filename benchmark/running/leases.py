@@ -147,8 +147,8 @@ class Leases:
             yield
         except PermissionError as error:
             raise InputError(
-                f"the cache folder has {str(error.filename or self.folder)!r} of another user, which cannot be written; "
-                "give another --cache, or let its owner make the folder writable for both"
+                f"the cache folder has {str(error.filename or self.folder)!r} of another user, which cannot be "
+                "written; give another --cache, or let its owner make the folder writable for both"
             ) from None
 
     def _is_mine(self, holder: str | None) -> bool:

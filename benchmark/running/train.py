@@ -28,7 +28,7 @@ def train_job(specs: Sequence[RunSpec], place: Place) -> list[Result]:
         precision=first.precision,
         checkpoint=place.checkpoints,
         checkpoint_seconds=place.checkpoint_seconds,
-        keep_last=place.keep_last,
+        keep_last=True,  # a kill between the last step and the record costs nothing then
         stop=place.stop,
         progress=lambda step: place.progress(step, total),
         keep=keep,
