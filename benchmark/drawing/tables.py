@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from benchmark.words import DASH, TIMES, number
+from benchmark.words import DASH, TIMES, no_tags, number
 
 TEX: dict[str, str | int | None] = {
     **{sign: f"\\{sign}" for sign in "&%$#_{}"},
@@ -65,7 +65,7 @@ def markdown(frame: pd.DataFrame) -> str:
     lines = ["| " + " | ".join(str(column).replace("_", " ") for column in frame) + " |"]
     lines.append("|" + "|".join("--:" if right else "---" for right in numeric) + "|")
     for row in frame.itertuples(index=False):
-        cells = [_cell(value, right) for value, right in zip(row, numeric, strict=True)]
+        cells = [no_tags(_cell(value, right)) for value, right in zip(row, numeric, strict=True)]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
