@@ -56,7 +56,7 @@ class Run(NamedTuple):
 
 
 class Failure(NamedTuple):
-    """Why a run counts as lost, from which env step on, and the last evaluation before it, if one followed an update.
+    """Why a run counts as lost, the env steps it had made, and the last evaluation before, if one followed an update.
 
     A run that `ended` trains no further: its later rows repeat the returns of that evaluation.
     """
@@ -341,7 +341,7 @@ class TrainState:
             for k in same_keys(tree["diagnostics"] for tree in trees)
         }
         step = trees[0]["env_steps"]
-        failures = {r: failure for r, failure in self.failures.items() if failure.step <= step}
+        failures = {r: failure for r, failure in self.failures.items() if diagnostics["diverged"][r]}
         returns, lengths = (np.stack([tree[name].numpy() for tree in trees]) for name in ("returns", "lengths"))
         return Row(step, trees[0]["updates"], returns, lengths, diagnostics, failures)
 

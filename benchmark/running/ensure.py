@@ -199,9 +199,15 @@ class _Work:
                 time.sleep(self.options.poll_seconds)
 
     def _run(self, group: Sequence[RunSpec], leases: Leases, keep_replay: bool) -> None:
-        """Train a group less the runs that cannot go on; one that needs more memory than there is in two halves."""
+        """Train a group less the runs that cannot go on.
+
+        One that breaks for a reason that nobody can lay on a run goes on in two halves, each from its last snapshot:
+        what needs less memory may fit, and what breaks by itself ends alone.
+        """
         sound = []
         for spec in group:
+            if self.store.has(spec) and not keep_replay:  # written before the job broke
+                continue
             with self.failed.of(Job((spec,))):
                 check_resumable(self.store.cache, spec, self.options)
                 sound.append(spec)
@@ -210,9 +216,13 @@ class _Work:
         try:
             with self.failed.of(Job(tuple(sound)), passing=_Halved):
                 self._train(Job(tuple(sound)), leases, keep_replay)
-        except _Halved:
+        except _Halved as error:
             middle = (len(sound) + 1) // 2
-            log.warning("not enough memory for %s in lockstep: in two halves", count(len(sound), "run"))
+            cause = error.__cause__
+            log.warning(
+                "%s broke (%s: %s) and goes on in two halves",
+                *(Job(tuple(sound)).label, type(cause).__name__, " ".join(str(cause).split())),
+            )
             for half in (sound[:middle], sound[middle:]):
                 self._run(half, leases, keep_replay)
 
@@ -225,7 +235,7 @@ class _Work:
                     job, self.store, self.options, self.trainers, leases, lambda: self.stopping.requested, keep_replay
                 )
             except Exception as error:
-                if len(job.specs) > 1 and _is_memory(error):
+                if len(job.specs) > 1 and not isinstance(error, InputError):
                     raise _Halved from error
                 raise
         for spec, cause in unscored:
@@ -236,10 +246,6 @@ class _Work:
 
 class _Halved(Exception):
     """A job is to be tried again in two halves."""
-
-
-def _is_memory(error: Exception) -> bool:
-    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
 
 
 def check_resumable(cache: Path, spec: RunSpec, options: _Options) -> None:

@@ -24,6 +24,7 @@ from benchmark.words import count, duration
 WINDOW_SECONDS = 60.0
 """Span that speed is taken over: random first steps are cheap, a mean since the start would promise too much."""
 EVERY_SECONDS = 1.0
+_WRITING_SHARE = 0.005
 _FIELDS = {"job", "kind", "task", "methods", "runs", "step", "of", "steps_per_s", "eta_s", "keys"}
 log = logging.getLogger(__name__)
 
@@ -43,7 +44,7 @@ class Progress:
             "pid": os.getpid(),
         }
         self._seen: deque[tuple[float, int]] = deque()
-        self._written = -EVERY_SECONDS
+        self._due = 0.0
         self.step, self.of = 0, of
 
     def __enter__(self) -> Self:
@@ -65,7 +66,7 @@ class Progress:
         self._seen.append((now, step))
         while now - self._seen[0][0] > WINDOW_SECONDS and len(self._seen) > 2:
             self._seen.popleft()
-        if now - self._written >= EVERY_SECONDS:
+        if now >= self._due:
             self._write(now)
 
     @property
@@ -86,11 +87,12 @@ class Progress:
             "eta_s": (self.of - self.step) / speed if speed else None,
             "updated": time.time(),
         }
-        self._written = now
         try:
             replace_file(self.path, json.dumps(data))
         except OSError as error:  # a disk that is full: nobody is told for now, and training goes on
             log.debug("progress not written: %s", error)
+        took = time.monotonic() - now  # a slow disk must not slow the training down
+        self._due = now + max(EVERY_SECONDS, took / _WRITING_SHARE)
 
 
 def running(cache: Path) -> list[dict[str, Any]]:
