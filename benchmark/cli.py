@@ -50,7 +50,25 @@ from benchmark.suite.load import load_suite, specs
 from benchmark.words import count, duration
 from mbpo.config import InputError, nearest
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__, rich_markup_mode=None)
+
+class _Ended(Exception):
+    """A signal ended a command, under a name that typer, which makes 130 of every interrupt, does not know."""
+
+    def __init__(self, stopped: Stopped) -> None:
+        self.stopped = stopped
+
+
+class _Commands(typer.core.TyperGroup):
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except Stopped as stopped:
+            raise _Ended(stopped) from stopped
+
+
+app = typer.Typer(
+    cls=_Commands, add_completion=False, pretty_exceptions_enable=False, help=__doc__, rich_markup_mode=None
+)
 
 
 @app.command()
@@ -257,11 +275,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _error(str(error), 2 if error.bad_input else 1)
     except typer.TyperException as error:
         return _error(error.format_message().replace("Value error, ", ""), error.exit_code)
-    except typer.Abort as error:
-        cause = error.__cause__
-        return _error(str(cause), cause.code) if isinstance(cause, Stopped) else _error("interrupted", 130)
-    except Stopped as error:
-        return _error(str(error), error.code)
+    except _Ended as error:
+        say(str(error.stopped))
+        return error.stopped.code
+    except typer.Abort:
+        return _error("interrupted", 130)
     return code if isinstance(code, int) else 0
 
 

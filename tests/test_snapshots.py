@@ -363,6 +363,28 @@ def test_a_preempted_job_loses_no_step(store: Store, tmp_path: Path, caplog: pyt
         assert [row["steps"] for row in store.read(spec).provenance["stretches"]] == [[0, 57], [57, 80]]
 
 
+def test_the_command_line_says_that_it_saved(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    """With the exit code of the signal; the same command then goes on and finishes."""
+    from mbpo import loop
+
+    advance, told = loop.advance, []
+
+    def then_signal(state: Any) -> None:
+        advance(state)
+        if state.env_steps == 30 and not told:
+            told.append(signal.raise_signal(signal.SIGTERM))
+
+    places = ["--results", str(store.results), "--cache", str(store.cache)]
+    asked = ["run", "--task", "gym:InvertedPendulum-v5", "--method", "sac", "--seeds", "1", "--protocol", "smoke"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "advance", then_signal)
+        assert cli.main([*asked, *places]) == 128 + signal.SIGTERM
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said == "SIGTERM: saved at env step 30; the same command goes on from there"
+    assert cli.main([*asked, *places]) == 0
+    assert "resuming train sac" in capsys.readouterr().err
+
+
 # What the dead leave behind
 
 
