@@ -12,7 +12,6 @@ SAC is the same loop with `model=None`. The caller decides what to store.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -22,16 +21,15 @@ import torch
 from torch import Tensor
 
 from mbpo import checkpoint as snapshots
-from mbpo import fitting, sac
+from mbpo import fitting, sac, saving
 from mbpo.buffer import ReplayBuffer
-from mbpo.config import Budget, InputError
+from mbpo.config import Budget
 from mbpo.fast.engine import engine
 from mbpo.look import evaluate
 from mbpo.rollouts import draw_noise
 from mbpo.state import Failure, Row, Run, TrainState
 
 __all__ = ["Failure", "Row", "Run", "train"]
-log = logging.getLogger(__name__)
 
 _BRANCH_CHUNK = 8_192
 _PROGRESS_SECONDS = 1.0
@@ -81,12 +79,12 @@ def train(
         InputError: unusable task, runs, device or checkpoint, before anything trains; or every run has failed before
             it had a score.
     """
-    folders = _folders(checkpoint, runs)
+    folders = saving.folders_of(checkpoint, runs)
     state = TrainState(task, runs, budget, engine(device, precision), drop, env_workers)
     try:
         step = snapshots.common_step(folders) if folders else None
         if step is not None:
-            state.restore(folders, step)
+            saving.restore(state, folders, step)
             for folder in folders:
                 snapshots.keep_only(folder / f"step-{step:012d}")
             yield from state.rows
@@ -103,44 +101,19 @@ def train(
                 yield _record(state, keep)
             now = time.monotonic()
             if stop is not None and stop():
-                saved = _save(state, folders)
+                saved = saving.save(state, folders)
                 raise KeyboardInterrupt(f"{'saved' if saved else 'stopped'} at env step {state.env_steps}")
             if folders and now >= due:
-                _save(state, folders)
+                saving.save(state, folders)
                 after = time.monotonic()
                 due = after + max(checkpoint_seconds, (after - now) / _SAVING_SHARE if checkpoint_seconds else 0.0)
             if progress is not None and now - told_at >= _PROGRESS_SECONDS:
                 progress(state.env_steps)
                 told_at = now
         if folders and keep_last:
-            _save(state, folders)
+            saving.save(state, folders)
     finally:
         state.close()
-
-
-def _folders(checkpoint: Path | Sequence[Path] | None, runs: Sequence[Run]) -> list[Path]:
-    if checkpoint is None:
-        return []
-    if isinstance(checkpoint, Path):
-        return [checkpoint / run.name for run in runs]
-    if len(checkpoint) != len(runs):
-        raise InputError(f"checkpoint: {len(checkpoint)} folders for {len(runs)} runs; give one a run")
-    return list(checkpoint)
-
-
-def _save(state: TrainState, folders: Sequence[Path]) -> bool:
-    """Snapshots of all runs; only when all are whole do the older ones go. A disk that is full stops no training."""
-    try:
-        made = [
-            snapshots.save(folder, state.env_steps, tree, state.buffers, r, keep_older=True)
-            for r, (folder, tree) in enumerate(zip(folders, state.snapshots(), strict=True))
-        ]
-        for snapshot in made:
-            snapshots.keep_only(snapshot)
-    except (OSError, InputError) as error:
-        log.warning("no snapshot at env step %d, training goes on: %s", state.env_steps, error)
-        return False
-    return bool(made)
 
 
 def _record(state: TrainState, keep: Callable[[TrainState], None] | None) -> Row:

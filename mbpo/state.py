@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mbpo import checkpoint as snapshots
 from mbpo import dynamics, sac
 from mbpo.buffer import Layout, ReplayBuffer
-from mbpo.checkpoint import copy_into, of_run, own, same_keys
-from mbpo.config import Budget, InputError, Method, numerics_version
+from mbpo.config import Budget, InputError, Method
 from mbpo.dynamics import GaussianEnsemble
 from mbpo.envs import EnvBatch
 from mbpo.envs.rewards import reward_for
@@ -248,105 +245,15 @@ class TrainState:
         if len(self.ended) == len(self.runs) and all(f.scored_at is None for f in self.failures.values()):
             raise InputError(self.failures[0].cause)
 
-    def _live(self) -> dict[str, Any]:
-        live: dict[str, Any] = {"sac": self.sac.state()}
-        if self.dynamics is not None:
-            live["dynamics"] = self.dynamics.state()
-            live["range"] = {"low": self.low, "high": self.high}
-        return live
-
     @property
     def buffers(self) -> dict[str, ReplayBuffer]:
         """The buffers by their names in a snapshot."""
         return {"real": self.real} if self.synthetic is None else {"real": self.real, "synthetic": self.synthetic}
 
-    def identity(self, run: int) -> dict[str, Any]:
-        """What a snapshot and the run that takes it over have in common; the budget may have grown."""
-        return {
-            "task": self.envs.info.id,
-            "drop": list(self.envs.info.drop),
-            "run": self.runs[run].entropy,
-            "budget": {k: v for k, v in self.budget.model_dump().items() if k != "env_steps"},
-            "device": self.engine.device.type,
-            "precision": self.engine.precision,
-            "numerics_version": numerics_version("train", self.method),
-        }
-
-    def snapshots(self) -> Iterator[dict[str, Any]]:
-        """What each run needs, beside the rows of its buffers, to go on as if never interrupted."""
-        env = [
-            {k: torch.as_tensor(v) if isinstance(v, np.ndarray) else v for k, v in e.items()} for e in self.envs.state()
-        ]
-        live, streams, runs = self._live(), self.streams.states(), len(self.runs)
-        split = None if self.split is None else {"train": self.split.train, "holdout": self.split.holdout}
-        for r in range(runs):
-            failure = self.failures.get(r)
-            yield {
-                "run": self.identity(r),
-                "live": own(of_run(live, r, runs)),
-                "added": {name: int(buffer.added[r]) for name, buffer in self.buffers.items()},
-                "streams": streams[r],
-                "env": env[r],
-                "counters": {"env_steps": self.env_steps, "updates": self.updates},
-                "episodes": int(self.episodes[r]),
-                "diverged": bool(self.diverged[r]),
-                "failure": None if failure is None else failure._asdict(),
-                "info": own(of_run(self.info, r, runs)),
-                "split": None if split is None else own(of_run(split, r, runs)),
-                "rows": [_row_tree(row, r) for row in self.rows],
-            }
-
-    def restore(self, folders: Sequence[Path], step: int) -> None:
-        """Take over the snapshots at `step` of the same runs, each from its own folder.
-
-        Raises:
-            InputError: a snapshot is of another run, or damaged.
-        """
-        saved = [snapshots.load(folder, step) for folder in folders]
-        parts = [part for part in saved if part is not None]
-        assert len(parts) == len(self.runs), "every run has a snapshot at that step"
-        runs, live = len(parts), self._live()
-        for r, part in enumerate(parts):
-            differ = [name for name, value in self.identity(r).items() if part["run"].get(name) != value]
-            if differ or part["counters"]["env_steps"] > self.budget.env_steps:
-                what = ", ".join(differ or ["budget"])
-                raise InputError(
-                    f"the checkpoint in {folders[r]} is of another job: {what} differ; give it another folder"
-                )
-            copy_into(of_run(live, r, runs), part["live"])
-            snapshots.load_rows(folders[r], step, self.buffers, r, part["added"])
-            if part["failure"] is not None:
-                self.failures[r] = Failure(**part["failure"])
-        self.streams.restore([part["streams"] for part in parts])
-        self.obs = self.envs.restore(
-            [{k: v.numpy() if isinstance(v, Tensor) else v for k, v in part["env"].items()} for part in parts]
-        )
-        first, device = parts[0], self.engine.device
-        self.env_steps, self.updates = first["counters"]["env_steps"], first["counters"]["updates"]
-        self.episodes = np.asarray([part["episodes"] for part in parts], dtype=np.int64)
-        self.diverged = np.asarray([part["diverged"] for part in parts], dtype=bool)
-        names = same_keys(part["info"] for part in parts)
-        self.info = {k: torch.cat([part["info"][k] for part in parts]).to(device) for k in names}
-        if first["split"] is not None:
-            sides = {k: torch.cat([part["split"][k] for part in parts]).to(device) for k in ("train", "holdout")}
-            self.split = Split(**sides)
-        rows = [self._row([part["rows"][i] for part in parts]) for i in range(len(first["rows"]))]
-        # A shorter budget ended with an evaluation of its own, which is not on the grid of the longer one.
-        every, end = self.budget.eval_every, self.budget.env_steps
-        self.rows = [row for row in rows if row.env_steps % every == 0 or row.env_steps == end]
-
-    def _row(self, trees: Sequence[dict[str, Any]]) -> Row:
-        diagnostics = {
-            k: np.array([tree["diagnostics"][k] for tree in trees])
-            for k in same_keys(tree["diagnostics"] for tree in trees)
-        }
-        step = trees[0]["env_steps"]
-        failures = {r: failure for r, failure in self.failures.items() if diagnostics["diverged"][r]}
-        returns, lengths = (np.stack([tree[name].numpy() for tree in trees]) for name in ("returns", "lengths"))
-        return Row(step, trees[0]["updates"], returns, lengths, diagnostics, failures)
-
-
-def _row_tree(row: Row, run: int) -> dict[str, Any]:
-    tensors = {name: torch.as_tensor(getattr(row, name)[run].copy()) for name in ("returns", "lengths")}
-    diagnostics = {name: float(values[run]) for name, values in row.diagnostics.items()}
-    return {"env_steps": row.env_steps, "updates": row.updates, **tensors, "diagnostics": diagnostics}
+    def live(self) -> dict[str, Any]:
+        """The tensors that are written in place as training goes on."""
+        live: dict[str, Any] = {"sac": self.sac.state()}
+        if self.dynamics is not None:
+            live["dynamics"] = self.dynamics.state()
+            live["range"] = {"low": self.low, "high": self.high}
+        return live

@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 
 from benchmark.suite.load import specs
-from mbpo import Budget, loop
+from mbpo import Budget, saving
 from mbpo.fast.engine import engine
 from mbpo.state import Run, TrainState
 
@@ -56,7 +56,7 @@ def measured(state: TrainState, folders: list[Path]) -> dict[str, float]:
     thread = threading.Thread(target=watch)
     thread.start()
     wall, cpu = time.monotonic(), time.process_time()
-    assert loop._save(state, folders)
+    assert saving.save(state, folders)
     wall, cpu = time.monotonic() - wall, time.process_time() - cpu
     over.set()
     thread.join()
@@ -80,7 +80,7 @@ def main() -> None:
         print(json.dumps({"after 15k more steps": measured(state, [place / "0"])}), flush=True)
         started = time.monotonic()
         fresh = TrainState(TASK, [Run(spec.constants, 0)], budget, engine("cpu", "fp32"))
-        fresh.restore([place / "0"], state.env_steps)
+        saving.restore(fresh, [place / "0"], state.env_steps)
         print(json.dumps({"resume s": round(time.monotonic() - started, 2)}), flush=True)
         assert torch.equal(fresh.real.rows[0, : rows + AHEAD], state.real.rows[0, : rows + AHEAD])
         for each in (state, fresh):

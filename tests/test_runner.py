@@ -21,7 +21,7 @@ from fake_trainer import Fake, result
 
 from benchmark.records.spec import RunSpec
 from benchmark.records.store import Store
-from benchmark.running import cost, progress, provenance
+from benchmark.running import cost, progress, provenance, work
 from benchmark.running import ensure as runner
 from benchmark.running import train as running_train
 from benchmark.running.ensure import JobsFailed, ensure
@@ -44,7 +44,7 @@ def store(tmp_path: Path) -> Store:
 @pytest.fixture(autouse=True)
 def _no_simulator(monkeypatch: pytest.MonkeyPatch) -> None:
     """Provenance without building environments or importing torch; its own test asks for the real one."""
-    monkeypatch.setattr(runner, "device_name", lambda device: "cpu")
+    monkeypatch.setattr(work, "device_name", lambda device: "cpu")
     monkeypatch.setattr(provenance, "engine", lambda task, drop: "e0")
 
 
@@ -204,7 +204,7 @@ def snapshot(place: Place, step: int, seconds: float) -> None:
 
 def test_every_stretch_of_a_run_is_on_record(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     threads, asked = [1], wanted(["sac"])
-    monkeypatch.setattr(runner, "conditions", lambda spec, device: {"threads": threads[0], "device": device})
+    monkeypatch.setattr(work, "conditions", lambda spec, device: {"threads": threads[0], "device": device})
 
     def leave(step: int | None, seconds: float = 0.0) -> None:
         def stop(job: Sequence[RunSpec], place: Place) -> None:
@@ -294,11 +294,11 @@ import sys
 from pathlib import Path
 sys.path[:0] = [{tests!r}, {root!r}]
 from fake_trainer import Fake, slow_and_logged
-from benchmark.running import provenance
+from benchmark.running import provenance, work
 from benchmark.running import ensure as runner
 from benchmark.suite.load import specs
 from benchmark.records.store import Store
-runner.device_name = lambda device: "cpu"
+work.device_name = lambda device: "cpu"
 provenance.engine = lambda task, drop: "e0"
 here = Path({here!r})
 runs = specs("train", ["gym:InvertedPendulum-v5", "gym:Hopper-v5"], {methods!r}, "smoke", 3)
@@ -378,7 +378,7 @@ def test_waiting_sleeps_between_looks(store: Store, monkeypatch: pytest.MonkeyPa
         if len(naps) == 3:
             others.close()
 
-    monkeypatch.setattr(runner.time, "sleep", nap)
+    monkeypatch.setattr(work.time, "sleep", nap)
     assert go(store, wanted(), Fake()) == [] and naps == [0.05] * 3
 
 

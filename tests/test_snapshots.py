@@ -26,8 +26,7 @@ from benchmark.drawing import jinja
 from benchmark.judging.scores import failure as told_failure
 from benchmark.records.spec import RunSpec
 from benchmark.records.store import Store
-from benchmark.running import ensure as runner
-from benchmark.running import provenance, snapshots
+from benchmark.running import provenance, snapshots, work
 from benchmark.running.clean import DRAFT_SECONDS, leftovers
 from benchmark.running.ensure import JobsFailed, ensure
 from benchmark.running.job import Place
@@ -50,7 +49,7 @@ def store(tmp_path: Path) -> Store:
 
 @pytest.fixture(autouse=True)
 def _no_simulator(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner, "device_name", lambda device: "cpu")
+    monkeypatch.setattr(work, "device_name", lambda device: "cpu")
     monkeypatch.setattr(provenance, "engine", lambda task, drop: "e0")
 
 
