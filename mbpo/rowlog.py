@@ -19,6 +19,8 @@ from mbpo.buffer import ReplayBuffer
 from mbpo.config import InputError
 
 ENDING = ".rows"
+SMALL = 4_096
+"""A file with fewer rows is written anew with the next ones: a short cadence is not to leave thousands of files."""
 _READ = 2**24
 
 
@@ -49,6 +51,8 @@ def append(folder: Path, name: str, buffer: ReplayBuffer, run: int, known: Itera
     first = max(oldest, kept[-1].last if kept else 0)
     if first >= added:
         return kept
+    while kept and kept[-1].last - kept[-1].first < SMALL and kept[-1].first >= oldest:
+        first = kept.pop().first
     draft = folder / f".{name}.{os.getpid()}.tmp"
     digest = hashlib.sha256()
     with draft.open("wb") as file:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -26,6 +27,12 @@ JANNER = [Run(small_janner(MBPO), 0), Run(small_janner(FTFL), 1), Run(small_jann
 @cache
 def undisturbed(janner: bool = False) -> tuple[list[Row], TrainState]:
     return drive(DRIFT, JANNER if janner else RUNS, BUDGET)
+
+
+@pytest.fixture(autouse=True)
+def _no_power_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing here loses power, and waiting for the disk is most of the time that a snapshot takes."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
 def break_training(state: TrainState, run: int, error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:

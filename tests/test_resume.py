@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
 from helpers import FITTED, FTFL, MBPO, assert_same_rows, assert_same_run, drive, parameters, small, small_janner
 from toy_envs import DRIFT, ENDLESS
 
-from mbpo import Budget, InputError, checkpoint, loop
+from mbpo import Budget, InputError, checkpoint, loop, rowlog, saving
 from mbpo.checkpoint import complete
 from mbpo.loop import Row, Run
 from mbpo.state import TrainState
@@ -25,6 +28,12 @@ def undisturbed() -> tuple[list[Row], TrainState]:
     return drive(DRIFT, ARMS, BUDGET)
 
 
+@pytest.fixture(autouse=True)
+def _no_power_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing here loses power, and waiting for the disk is most of the time that a snapshot takes."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+
+
 class Interrupted(Exception):
     """The machine goes down."""
 
@@ -32,7 +41,7 @@ class Interrupted(Exception):
 def interrupt(
     at: int, task: str, runs: list[Run], folder: Path, budget: Budget = BUDGET, **options: object
 ) -> TrainState:
-    """Train with a snapshot after every env step until the machine goes down right after step `at`."""
+    """Train with snapshots, the last one at step `at`, until the machine goes down right after it."""
     seen = []
 
     def stop(state: TrainState) -> None:
@@ -40,7 +49,12 @@ def interrupt(
         if state.env_steps == at:
             raise Interrupted
 
-    with pytest.raises(Interrupted):
+    save = saving.save
+
+    def now_and_then(state: TrainState, folders: Sequence[Path]) -> bool:
+        return (state.env_steps % 10 == 0 or state.env_steps >= at - 2) and save(state, folders)
+
+    with pytest.raises(Interrupted), mock.patch.object(saving, "save", now_and_then):
         drive(task, runs, budget, at_step=stop, checkpoint=folder, checkpoint_seconds=0.0, **options)
     return seen[-1]
 
@@ -238,12 +252,18 @@ def test_a_budget_may_grow(tmp_path: Path, run: Run) -> None:
     assert_same_run(parameters(whole, 0), parameters(state, 0))
 
 
-def test_rows_are_appended_and_those_that_no_buffer_holds_go(tmp_path: Path) -> None:
+@pytest.mark.parametrize("small_file", [0, 100])
+def test_rows_are_appended_and_those_that_no_buffer_holds_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_file: int
+) -> None:
+    monkeypatch.setattr(rowlog, "SMALL", small_file)
     run = Run(small(MBPO, rollout={"per_step": 8, "retain": 5}, real_capacity=60), 0)
     rows, whole = drive(DRIFT, [run], BUDGET)
     written: dict[str, int] = {}
 
     def look(state: TrainState) -> None:
+        if small_file:
+            assert len(list((tmp_path / run.name).glob("*.rows"))) <= 2 * 120 * 8 // small_file + 2
         files = {path.name: path.stat().st_mtime_ns for path in (tmp_path / run.name).glob("*.rows")}
         assert all(files[name] == written[name] for name in files if name in written), "a file was written again"
         held = sum(state.layout.width * 8 * int(buffer.size[0]) for buffer in state.buffers.values())

@@ -53,6 +53,12 @@ def _no_simulator(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(provenance, "engine", lambda task, drop: "e0")
 
 
+@pytest.fixture(autouse=True)
+def _no_power_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing here loses power, and waiting for the disk is most of the time that a snapshot takes."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+
+
 def specs(seeds: int = 2, steps: int = 80, **changes: Any) -> list[RunSpec]:
     budget = BUDGET.model_copy(update={"env_steps": steps})
     arms = {"mbpo": MBPO, "ftfl": FTFL}
