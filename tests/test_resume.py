@@ -116,7 +116,7 @@ def test_a_caller_that_stops_listening_loses_nothing(tmp_path: Path) -> None:
 
 
 def test_a_finished_job_yields_its_rows_again(tmp_path: Path) -> None:
-    rows, _ = drive(DRIFT, ARMS, BUDGET, checkpoint=tmp_path, checkpoint_seconds=0.0)
+    rows, _ = drive(DRIFT, ARMS, BUDGET, checkpoint=tmp_path, keep_last=True)
     trained: list[TrainState] = []
     again, _ = drive(DRIFT, ARMS, BUDGET, checkpoint=tmp_path, at_step=trained.append)
     assert not trained

@@ -288,6 +288,18 @@ def test_a_lease_whose_holder_is_gone_expires_and_a_late_holder_learns_of_it(tmp
         assert not (tmp_path / "leases" / "a.lease").exists()
 
 
+def test_leases_hold_where_files_cannot_be_linked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*names: Any) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refused)
+    one, other = Leases(tmp_path, "one"), Leases(tmp_path, "other")
+    with one.take(["a"]) as held, other.take(["a"]) as theirs:
+        assert (held, theirs) == (["a"], [])
+    with other.take(["a"]) as theirs:
+        assert theirs == ["a"]
+
+
 def test_a_killed_process_of_this_machine_frees_its_lease_at_once(tmp_path: Path) -> None:
     code = (
         "import sys, time; from pathlib import Path; from benchmark.running.leases import Leases\n"

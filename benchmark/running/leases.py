@@ -102,7 +102,7 @@ class Leases:
                     aside.unlink()
                     return False
                 aside.unlink()
-            os.link(draft, path)  # fails where the file exists, and it appears with its content
+            _create(draft, path)
         except (FileExistsError, FileNotFoundError):
             return False
         finally:
@@ -176,6 +176,17 @@ class Leases:
 
     def _page(self, key: str) -> Path:
         return self.folder / f"{key}.lease"
+
+
+def _create(draft: Path, path: Path) -> None:
+    """Make `path` with the content of `draft`. Raises `FileExistsError` where it is there, whoever was first."""
+    try:
+        os.link(draft, path)  # it appears with its content
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without links
+        with path.open("x") as file:
+            file.write(draft.read_text())
 
 
 def _name(page: Path) -> str | None:
