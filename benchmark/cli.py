@@ -39,8 +39,10 @@ from benchmark.report import status
 from benchmark.report import work as worker
 from benchmark.report.queue import Batch
 from benchmark.running import ensure
+from benchmark.running.clean import leftovers
 from benchmark.running.cost import hours
 from benchmark.running.progress import Watch, sentence
+from benchmark.running.stopping import Stopped
 from benchmark.speed import commands as timing
 from benchmark.speed import rates
 from benchmark.studies import commands as studies
@@ -50,7 +52,25 @@ from benchmark.suite.load import load_suite, specs
 from benchmark.words import count, duration
 from mbpo.config import InputError, nearest
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__, rich_markup_mode=None)
+
+class _Ended(Exception):
+    """A signal ended a command, under a name that typer, which makes 130 of every interrupt, does not know."""
+
+    def __init__(self, stopped: Stopped) -> None:
+        self.stopped = stopped
+
+
+class _Commands(typer.core.TyperGroup):
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except Stopped as stopped:
+            raise _Ended(stopped) from stopped
+
+
+app = typer.Typer(
+    cls=_Commands, add_completion=False, pretty_exceptions_enable=False, help=__doc__, rich_markup_mode=None
+)
 
 
 @app.command()
@@ -66,6 +86,9 @@ def run(
     precision: Annotated[str, typer.Option(help="of products: fp32, bf16, tf32 or fp64")] = "fp32",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1")] = "auto",
     max_lockstep: Annotated[int, Count("most runs in one job, a matter of memory")] = ensure.MAX_LOCKSTEP,
+    snapshot_seconds: Annotated[int, Count("least seconds between two snapshots")] = 300,
+    keep_last: Annotated[bool, typer.Option("--keep-last", help="keep the last state, for a longer budget")] = False,
+    mix_engines: Annotated[bool, typer.Option("--mix-engines", help="go on from another engine's snapshots")] = False,
     results: Results = RESULTS,
     cache: Cache = CACHE,
     as_json: Json = False,
@@ -86,7 +109,10 @@ def run(
     if missing:
         say(f"{len(missing)} of {count(len(wanted), 'run')} to train, estimated {duration(estimate * 3600)}")
         with Watch(cache, say):
-            ensure.ensure(wanted, store, device=device, max_lockstep=max_lockstep)
+            ensure.ensure(
+                wanted, store, device=device, max_lockstep=max_lockstep, checkpoint_seconds=snapshot_seconds,
+                keep_last=keep_last, mix_engines=mix_engines,
+            )  # fmt: skip
     found = [{"key": s.key, "kind": s.kind, "task": s.task, "method": s.method, "seed": s.seed} for s in wanted]
     if as_json:
         print_json({"trained": len(missing), "present": len(wanted) - len(missing), "runs": found})
@@ -98,11 +124,17 @@ def run(
 def show_status(
     protocol: ProtocolName = "quick",
     speed: Annotated[Path | None, typer.Option(help="a file or folder of speed --save to estimate by")] = None,
+    clean: Annotated[
+        bool, typer.Option("--clean", help="list what ended processes left behind, and remove it")
+    ] = False,
     results: Results = RESULTS,
     cache: Cache = CACHE,
     as_json: Json = False,
 ) -> None:
     """Records present and missing per task and method, estimated hours, and what trains now."""
+    if clean:
+        _clean(Store(results, cache), as_json)
+        return
     found = status.overview(load_suite().protocol(protocol), Store(results, cache), os.environ, speed)
     if as_json:
         print_json(found)
@@ -119,6 +151,18 @@ def show_status(
         print(f"running: {sentence(job)}")
     for folder in found["torn"]:
         print(f"torn, ignored: {folder}")
+
+
+def _clean(store: Store, as_json: bool) -> None:
+    found = leftovers(store)
+    for left in found:
+        left.remove()
+    if as_json:
+        print_json([{"path": str(left.path), "why": left.why, "bytes": left.bytes} for left in found])
+        return
+    for left in found:
+        print(f"removed {left.path}: {left.why}")
+    print(f"{count(len(found), 'leftover')}, {sum(left.bytes for left in found) / 2**20:.1f} MB")
 
 
 @app.command()
@@ -269,6 +313,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _error(str(error), 2 if error.bad_input else 1)
     except typer.TyperException as error:
         return _error(error.format_message().replace("Value error, ", ""), error.exit_code)
+    except _Ended as error:
+        say(str(error.stopped))
+        return error.stopped.code
     except typer.Abort:
         return _error("interrupted", 130)
     return code if isinstance(code, int) else 0

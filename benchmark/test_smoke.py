@@ -88,7 +88,7 @@ def test_training_leaves_whole_records_and_is_not_done_twice(
     before = {path: path.stat().st_mtime_ns for path in fresh.runs.rglob("*")}
     assert run(fresh, capsys, task, *methods(*names))["trained"] == 0
     assert {path: path.stat().st_mtime_ns for path in fresh.runs.rglob("*")} == before
-    assert fresh.torn() == [] and not any((fresh.cache / "checkpoints").iterdir())
+    assert fresh.torn() == [] and not any((fresh.cache / "snapshots").iterdir())
 
 
 def test_fits_leave_whole_records(fresh: Store, smoke: Protocol, capsys: pytest.CaptureFixture[str]) -> None:
@@ -130,9 +130,9 @@ def test_a_killed_job_resumes_to_the_same_numbers(
     ensure.ensure(wanted, whole)
     save = checkpoint.save
 
-    def save_and_die(folder: Path, step: int, tree: dict[str, Any]) -> Path:
-        place = save(folder, step, tree)
-        if step == stop:
+    def save_and_die(folder: Path, step: int, *rest: Any, **options: Any) -> Path:
+        place = save(folder, step, *rest, **options)
+        if step == stop and folder.name == wanted[-1].key:
             raise KeyboardInterrupt
         return place
 
@@ -141,7 +141,8 @@ def test_a_killed_job_resumes_to_the_same_numbers(
         with pytest.raises(KeyboardInterrupt):
             ensure.ensure(wanted, broken, checkpoint_seconds=0)
     assert broken.missing(wanted) == wanted
-    assert [path.name for path in (broken.cache / "checkpoints").glob("*/step-*")] == [f"step-{stop:012d}"]
+    kept = [[path.name for path in sorted((broken.cache / "snapshots" / s.key).glob("step-*"))] for s in wanted]
+    assert all(names == [f"step-{stop - 1:012d}", f"step-{stop:012d}"] for names in kept), "the older goes last"
     ensure.ensure(wanted, broken)
     for spec in wanted:
         check_equal(spec, whole, broken)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +17,11 @@ def task_name(task: str) -> str:
     """`dmc:humanoid-run` as a label."""
     suite, _, name = task.rpartition(":")
     return f"{name.removesuffix('-v5')} (Gym)" if suite == "gym" else name.removesuffix("-v0")
+
+
+def no_tags(text: str) -> str:
+    """The text with what would open an HTML tag escaped, for Markdown."""
+    return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", text)
 
 
 DASH, TIMES = "\N{EN DASH}", "\N{MULTIPLICATION SIGN}"

@@ -7,6 +7,7 @@ limit leaves it at 1, so truncation never cuts a bootstrap.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -58,6 +59,10 @@ class Layout:
         return torch.cat([obs, action, next_obs, reward[..., None], mask[..., None]], dim=-1)
 
 
+_PIECE = 65_536
+"""Rows that are copied at once on their way to a file: no second buffer in memory."""
+
+
 class ReplayBuffer:
     """First in, first out; each run has its own fill level, since rollouts end at different steps.
 
@@ -107,14 +112,24 @@ class ReplayBuffer:
             raise ValueError("runs hold different numbers of rows; gather them by slot")
         return self.rows[:, :n]
 
-    def state(self) -> dict[str, Tensor]:
-        """The rows in use and the counts, for a checkpoint."""
-        return {"rows": self.rows[:, : int(self.size.max())].clone(), "added": self.added.clone()}
+    def oldest(self, run: int) -> int:
+        """Number of the oldest row that `run` holds; rows are numbered from 0 in the order they were added."""
+        return max(int(self.added[run]) - self.capacity, 0)
 
-    def restore(self, state: dict[str, Tensor]) -> None:
-        """Take over a state of the same shape."""
-        self.rows[:, : state["rows"].shape[1]] = state["rows"].to(self.rows)
-        self.added.copy_(state["added"])
+    def numbered(self, run: int, first: int) -> Iterator[Tensor]:
+        """The rows of `run` from number `first`, which it still holds, to its last: pieces ``(n, W)`` on the CPU."""
+        added = int(self.added[run])
+        while first < added:
+            slot = first % self.capacity
+            n = min(added - first, self.capacity - slot, _PIECE)
+            yield self.rows[run, slot : slot + n].cpu()
+            first += n
+
+    def put(self, run: int, first: int, rows: Tensor) -> None:
+        """Put ``rows (n, W)``, numbered from `first`, where `add` would have put them; of too many the last remain."""
+        skipped = max(len(rows) - self.capacity, 0)
+        slots = (torch.arange(skipped, len(rows), device=self.rows.device) + first) % self.capacity
+        self.rows[run].index_copy_(0, slots, rows[skipped:].to(self.rows))
 
 
 def gather_rows(rows: Tensor, index: Tensor) -> Tensor:

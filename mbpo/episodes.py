@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -36,18 +36,28 @@ class Episodes:
 
 
 def play(
-    envs: EnvBatch, actor: Actor, seeds: Tensor, device: torch.device, dtype: torch.dtype, record: bool = False
+    envs: EnvBatch,
+    actor: Actor,
+    seeds: Tensor,
+    device: torch.device,
+    dtype: torch.dtype,
+    record: bool = False,
+    skip: Collection[int] = (),
 ) -> Episodes:
     """Play one episode per environment from ``seeds (R, n)``; `envs` holds R * n environments, run by run.
 
     An episode ends where its environment terminates or truncates it. Actions that are not finite (a
-    diverged policy) are taken as zero.
+    diverged policy) are taken as zero. Runs in `skip` play nothing, and an environment that fails (under
+    `isolate`) ends its episode where it was: their rows hold what was reached.
     """
     runs, n = seeds.shape
-    obs = envs.reset(seeds.flatten().tolist())
+    active = np.array([i for i in range(runs * n) if i // n not in skip], dtype=np.int64)
+    obs = np.zeros((runs * n, envs.info.obs_dim), np.float32)
+    if len(active):
+        obs[active] = envs.reset(seeds.flatten()[active].tolist(), active.tolist())
+        active = _sound(active, envs)
     returns, lengths = np.zeros(runs * n), np.zeros(runs * n, dtype=np.int64)
     traces = [Trace() for _ in range(runs * n)] if record else []
-    active = np.arange(runs * n)
     while len(active):
         action, log_prob = actor(torch.as_tensor(obs, device=device, dtype=dtype).view(runs, n, -1))
         actions = np.nan_to_num(action.reshape(runs * n, -1).cpu().numpy(), nan=0.0, posinf=0.0, neginf=0.0)
@@ -63,6 +73,11 @@ def play(
         returns[active] += reward
         lengths[active] += 1
         obs[active] = next_obs
-        active = active[~(terminated | truncated)]
+        active = _sound(active[~(terminated | truncated)], envs)
     grouped = [traces[r * n : (r + 1) * n] for r in range(runs)] if record else []
     return Episodes(returns.reshape(runs, n), lengths.reshape(runs, n), grouped)
+
+
+def _sound(active: np.ndarray, envs: EnvBatch) -> np.ndarray:
+    """Those of `active` whose environments have not failed."""
+    return active[[i not in envs.failed for i in active]] if envs.failed else active

@@ -13,6 +13,7 @@ from mbpo.state import Row, TrainState
 from mbpo.streams import Streams
 
 _SAMPLE = 2_048
+_BIAS = ("critic_bias", "critic_bias_over", "critic_bias_under", "mc_reward_part", "mc_entropy_part", "mc_q")
 
 
 def evaluate(state: TrainState) -> Row:
@@ -27,12 +28,24 @@ def evaluate(state: TrainState) -> Row:
         _eval_seeds(state, "eval", episodes),
         state.engine.device,
         state.engine.dtype,
+        skip=state.ended,
     )
+    _take_failures(state, "evaluation")
     measured = _training(state) | _buffers(state) | _model(state) | _bias(state)
     _mark_diverged(state)
+    for r in state.ended if state.rows else ():
+        played.returns[r], played.lengths[r] = state.rows[-1].returns[r], state.rows[-1].lengths[r]
     as_arrays = {name: value.detach().double().cpu().numpy() for name, value in measured.items()}
     as_arrays["diverged"] = state.diverged.astype(float)
-    return Row(state.env_steps, state.updates, played.returns, played.lengths, as_arrays)
+    return Row(state.env_steps, state.updates, played.returns, played.lengths, as_arrays, dict(state.failures))
+
+
+def _take_failures(state: TrainState, purpose: str) -> None:
+    """Mark the runs of which an episode could not be played to its end."""
+    episodes = max(state.budget.eval_episodes, 1)
+    for n in dict.fromkeys((episodes, state.budget.bias_episodes)):
+        for i, cause in (state.eval_envs(n).failed if n else {}).items():
+            state.fail(i // n, f"in the {purpose}: {cause}")
 
 
 def _eval_seeds(state: TrainState, name: str, episodes: int) -> Tensor:
@@ -44,7 +57,8 @@ def _eval_seeds(state: TrainState, name: str, episodes: int) -> Tensor:
 def _mark_diverged(state: TrainState) -> None:
     """A run is lost once a parameter of its actor or critic is not finite; it counts as what it scores."""
     finite = [p.detach().isfinite().flatten(1).all(1) for p in state.sac.actor.parameters + state.sac.critic.parameters]
-    state.diverged |= ~torch.stack(finite).all(0).cpu().numpy()
+    for r in np.flatnonzero(~torch.stack(finite).all(0).cpu().numpy()):
+        state.fail(int(r), "a parameter of its actor or critic is not finite", ended=False)
 
 
 def _training(state: TrainState) -> dict[str, Tensor]:
@@ -113,15 +127,21 @@ def _bias(state: TrainState) -> dict[str, Tensor]:
             )
 
     seeds = _eval_seeds(state, "bias", episodes)
-    played = play(state.eval_envs(episodes), stochastic, seeds, state.engine.device, state.engine.dtype, record=True)
+    played = play(
+        state.eval_envs(episodes), stochastic, seeds, state.engine.device, state.engine.dtype, True, state.ended
+    )
+    _take_failures(state, "episodes that its critic is held against")
     out: list[dict[str, float]] = []
     for r, traces in enumerate(played.traces):
+        if r in state.ended:
+            out.append(dict.fromkeys(_BIAS, np.nan))
+            continue
         q = [_q_of_run(state, r, np.stack(t.obs), np.stack(t.action)) for t in traces]
         found = diagnostics.critic_bias(traces, q, state.method.sac.discount, float(state.sac.alpha[r]))
         bias = {"critic_bias": found.bias, "critic_bias_over": found.over, "critic_bias_under": found.under}
         parts = {"mc_reward_part": found.reward_part, "mc_entropy_part": found.entropy_part, "mc_q": found.q}
         out.append(bias | parts)
-    return {name: torch.tensor([measured[name] for measured in out]) for name in out[0]}
+    return {name: torch.tensor([measured[name] for measured in out]) for name in _BIAS}
 
 
 @torch.no_grad()

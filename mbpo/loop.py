@@ -21,18 +21,20 @@ import torch
 from torch import Tensor
 
 from mbpo import checkpoint as snapshots
-from mbpo import fitting, sac
+from mbpo import fitting, sac, saving
 from mbpo.buffer import ReplayBuffer
 from mbpo.config import Budget
 from mbpo.fast.engine import engine
 from mbpo.look import evaluate
 from mbpo.rollouts import draw_noise
-from mbpo.state import Row, Run, TrainState
+from mbpo.state import Failure, Row, Run, TrainState
 
-__all__ = ["Row", "Run", "train"]
+__all__ = ["Failure", "Row", "Run", "train"]
 
 _BRANCH_CHUNK = 8_192
 _PROGRESS_SECONDS = 1.0
+_SAVING_SHARE = 0.01
+"""Most of the time that goes into snapshots: where one takes longer, the next comes later."""
 
 
 def train(
@@ -43,8 +45,10 @@ def train(
     drop: Sequence[str] = (),
     device: str = "auto",
     precision: str = "fp32",
-    checkpoint: Path | None = None,
+    checkpoint: Path | Sequence[Path] | None = None,
     checkpoint_seconds: float = 300.0,
+    keep_last: bool = False,
+    stop: Callable[[], bool] | None = None,
     progress: Callable[[int], None] | None = None,
     keep: Callable[[TrainState], None] | None = None,
     env_workers: int | None = None,
@@ -58,37 +62,56 @@ def train(
         drop: names of observation groups to leave out.
         device: "auto", "cpu", "cuda", "cuda:1".
         precision: "fp32", "fp64", "tf32", "bf16".
-        checkpoint: a folder; if it holds a snapshot, training resumes there and the rows made before
-            are yielded again first, so that the caller sees one uninterrupted job.
+        checkpoint: a folder for each run's snapshots, or one that holds such folders. If they hold snapshots at one
+            step, training resumes there, whatever company they were made in and if the budget was shorter, and the rows
+            made before are yielded again first, so that the caller sees one uninterrupted job.
         checkpoint_seconds: least time between two snapshots.
+        keep_last: make one at the end too, so that a longer budget can go on from there.
+        stop: asked after every env step; once it says yes a snapshot is made and `KeyboardInterrupt` raised.
         progress: called with env_steps about once a second.
         keep: called with the live state at each evaluation, before its row is yielded; it may read, not change. After a
             resume it is not called again for the rows that are only repeated.
         env_workers: processes that step environments; 1 for none, by default as many as pay. It changes no number.
 
+    A run whose environment fails ends there and its companions go on: see `Failure`.
+
     Raises:
-        InputError: unusable task, runs, device or checkpoint, before anything trains.
+        InputError: unusable task, runs, device or checkpoint, before anything trains; or every run has failed before
+            it had a score.
     """
+    folders = saving.folders_of(checkpoint, runs)
     state = TrainState(task, runs, budget, engine(device, precision), drop, env_workers)
     try:
-        saved = None if checkpoint is None else snapshots.load(checkpoint)
-        if saved is not None:
-            state.restore(saved)
+        step = snapshots.common_step(folders) if folders else None
+        if step is not None:
+            saving.restore(state, folders, step)
+            for folder in folders:
+                snapshots.keep_only(folder / f"step-{step:012d}")
             yield from state.rows
         else:
             yield _record(state, keep)
-        saved_at = told_at = time.monotonic()
+        due = time.monotonic() + checkpoint_seconds
+        told_at = time.monotonic()
         while state.env_steps < budget.env_steps:
-            advance(state)
+            if len(state.ended) < len(runs):
+                advance(state)
+            else:  # nothing is left to train: only rows are left to repeat
+                state.env_steps = min((state.env_steps // budget.eval_every + 1) * budget.eval_every, budget.env_steps)
             if state.env_steps % budget.eval_every == 0 or state.env_steps == budget.env_steps:
                 yield _record(state, keep)
             now = time.monotonic()
-            if checkpoint is not None and now - saved_at >= checkpoint_seconds:
-                snapshots.save(checkpoint, state.env_steps, state.state())
-                saved_at = time.monotonic()
+            if stop is not None and stop():
+                saved = saving.save(state, folders)
+                raise KeyboardInterrupt(f"{'saved' if saved else 'stopped'} at env step {state.env_steps}")
+            if folders and now >= due:
+                saving.save(state, folders)
+                after = time.monotonic()
+                due = after + max(checkpoint_seconds, (after - now) / _SAVING_SHARE if checkpoint_seconds else 0.0)
             if progress is not None and now - told_at >= _PROGRESS_SECONDS:
                 progress(state.env_steps)
                 told_at = now
+        if folders and keep_last:
+            saving.save(state, folders)
     finally:
         state.close()
 
@@ -96,6 +119,7 @@ def train(
 def _record(state: TrainState, keep: Callable[[TrainState], None] | None) -> Row:
     with state.engine.products():
         row = evaluate(state)
+    state.check_any_score()
     state.rows.append(row)
     if keep is not None:
         keep(state)
@@ -130,9 +154,12 @@ def step_environments(state: TrainState) -> None:
         action = sac.act(state.sac, obs[:, None], state.streams.normal("act", 1, action_dim))[:, 0]
     chosen = action.cpu().numpy()
     lost = ~np.isfinite(chosen).all(1)
-    state.diverged |= lost
+    for r in np.flatnonzero(lost):
+        state.fail(int(r), "an action of its policy is not finite", ended=False)
     chosen[lost] = 0.0
     next_obs, reward, terminated, truncated = state.envs.step(chosen)
+    if state.envs.failed:
+        state.take_failures()
     mask = 1.0 - terminated
     # Packed on the host, so that one copy goes to the device.
     row = state.layout.pack(*(torch.as_tensor(x) for x in (state.obs, chosen, next_obs, reward, mask)))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
@@ -14,8 +15,7 @@ from torch import Tensor
 
 from mbpo import dynamics, sac
 from mbpo.buffer import Layout, ReplayBuffer
-from mbpo.checkpoint import copy_into
-from mbpo.config import Budget, InputError, Method, numerics_version
+from mbpo.config import Budget, InputError, Method
 from mbpo.dynamics import GaussianEnsemble
 from mbpo.envs import EnvBatch
 from mbpo.envs.rewards import reward_for
@@ -27,6 +27,8 @@ from mbpo.fitting import Split
 from mbpo.rollouts import BranchNoise, branch, revised
 from mbpo.sac import Sac
 from mbpo.streams import Streams, stream_seed
+
+log = logging.getLogger(__name__)
 
 
 class Run(NamedTuple):
@@ -44,16 +46,37 @@ class Run(NamedTuple):
         constants = self.method.model_dump_json(exclude_defaults=True)
         return f"{self.seed}/{hashlib.sha256(constants.encode()).hexdigest()}"
 
+    @property
+    def name(self) -> str:
+        """A folder's name: 16 hex digits of the entropy."""
+        return hashlib.sha256(self.entropy.encode()).hexdigest()[:16]
+
+
+class Failure(NamedTuple):
+    """Why a run counts as lost, the env steps it had made, and the last evaluation before, if one followed an update.
+
+    A run that `ended` trains no further: its later rows repeat the returns of that evaluation.
+    """
+
+    step: int
+    cause: str
+    ended: bool
+    scored_at: int | None
+
 
 @dataclass(frozen=True)
 class Row:
-    """One evaluation of all runs: returns and lengths ``(R, episodes)``, diagnostics ``(R,)`` each."""
+    """One evaluation of all runs: returns and lengths ``(R, episodes)``, diagnostics ``(R,)`` each.
+
+    `failures` are those of the runs that are lost by now.
+    """
 
     env_steps: int
     updates: int
     returns: np.ndarray
     lengths: np.ndarray
     diagnostics: dict[str, np.ndarray] = field(default_factory=dict)
+    failures: Mapping[int, Failure] = field(default_factory=dict)
 
 
 def check_runs(runs: Sequence[Run]) -> Method:
@@ -133,11 +156,13 @@ class TrainState:
         self.env_steps = self.updates = 0
         self.episodes = np.zeros(len(runs), dtype=np.int64)
         self.diverged = np.zeros(len(runs), dtype=bool)
+        self.failures: dict[int, Failure] = {}
         self.info: dict[str, Tensor] = {}
         self.rows: list[Row] = []
         self.obs = np.zeros((len(runs), info.obs_dim), dtype=np.float32)
         self._eval_envs: dict[int, EnvBatch] = {}
         self.reset(range(len(runs)))
+        self.take_failures()
 
     def _buffer(self, capacity: int) -> ReplayBuffer:
         return ReplayBuffer(len(self.runs), capacity, self.layout, self.engine.device, self.engine.dtype)
@@ -175,7 +200,7 @@ class TrainState:
     def _env_batch(self, task: str, n: int, drop: Sequence[str]) -> EnvBatch:
         # Torch's threads are this process's share of the CPUs, and they wait while environments are stepped.
         workers = workers_for(n, torch.get_num_threads()) if self.env_workers is None else min(self.env_workers, n)
-        return EnvBatch(task, n, drop, workers=workers)
+        return EnvBatch(task, n, drop, workers=workers, isolate=True)
 
     def fit_range(self, rows: Tensor) -> None:
         """Take least and largest next_obs and reward of packed ``rows (R, N, W)``, in place."""
@@ -192,81 +217,43 @@ class TrainState:
         for batch in (self.envs, *self._eval_envs.values()):
             batch.close()
 
-    def _live(self) -> dict[str, Any]:
+    def fail(self, run: int, cause: str, ended: bool = True) -> None:
+        """Mark `run` as failed at this step, the first time; it `ended` if its environment cannot go on.
+
+        Its companions are as if it had lived: it keeps its place in every batch, with an environment that gives zeros.
+        """
+        self.diverged[run] = True
+        if run not in self.failures:
+            scored = [row.env_steps for row in self.rows if row.updates]
+            failure = Failure(self.env_steps, cause, ended, scored[-1] if scored else None)
+            self.failures[run] = failure
+            log.warning("seed %d failed at env step %d: %s", self.runs[run].seed, *failure[:2])
+
+    @property
+    def ended(self) -> list[int]:
+        """The runs whose environments cannot go on."""
+        return [run for run, failure in self.failures.items() if failure.ended]
+
+    def take_failures(self) -> None:
+        """Mark the runs whose training environment has failed since the last look."""
+        for run, cause in self.envs.failed.items():
+            self.fail(run, cause)
+        self.check_any_score()
+
+    def check_any_score(self) -> None:
+        """Raise `InputError` once every run has ended before it had a score."""
+        if len(self.ended) == len(self.runs) and all(f.scored_at is None for f in self.failures.values()):
+            raise InputError(self.failures[0].cause)
+
+    @property
+    def buffers(self) -> dict[str, ReplayBuffer]:
+        """The buffers by their names in a snapshot."""
+        return {"real": self.real} if self.synthetic is None else {"real": self.real, "synthetic": self.synthetic}
+
+    def live(self) -> dict[str, Any]:
+        """The tensors that are written in place as training goes on."""
         live: dict[str, Any] = {"sac": self.sac.state()}
         if self.dynamics is not None:
             live["dynamics"] = self.dynamics.state()
             live["range"] = {"low": self.low, "high": self.high}
         return live
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """What a checkpoint and the job that takes it over have in common."""
-        return {
-            "task": self.envs.info.id,
-            "drop": list(self.envs.info.drop),
-            "runs": [run.entropy for run in self.runs],
-            "budget": self.budget.model_dump(),
-            "device": self.engine.device.type,
-            "precision": self.engine.precision,
-            "numerics_version": numerics_version("train", self.method),
-        }
-
-    def state(self) -> dict[str, Any]:
-        """All that a resumed job needs to go on as if never interrupted."""
-        env = [
-            {k: torch.as_tensor(v) if isinstance(v, np.ndarray) else v for k, v in e.items()} for e in self.envs.state()
-        ]
-        return {
-            "job": self.identity,
-            "live": self._live(),
-            "real": self.real.state(),
-            "synthetic": None if self.synthetic is None else self.synthetic.state(),
-            "streams": self.streams.state(),
-            "env": env,
-            "counters": {"env_steps": self.env_steps, "updates": self.updates},
-            "episodes": self.episodes.tolist(),
-            "diverged": self.diverged.tolist(),
-            "info": dict(self.info),
-            "split": None if self.split is None else {"train": self.split.train, "holdout": self.split.holdout},
-            "rows": [_row_tree(row) for row in self.rows],
-        }
-
-    def restore(self, saved: dict[str, Any]) -> None:
-        """Take over a state saved by the same job.
-
-        Raises:
-            InputError: it was saved by another one.
-        """
-        differ = [name for name, value in self.identity.items() if saved["job"][name] != value]
-        if differ:
-            raise InputError(
-                f"the checkpoint is of another job: {', '.join(differ)} differ; give this one its own folder"
-            )
-        copy_into(self._live(), saved["live"])
-        self.real.restore(saved["real"])
-        if self.synthetic is not None:
-            self.synthetic.restore(saved["synthetic"])
-        self.streams.restore(saved["streams"])
-        self.obs = self.envs.restore(
-            [{k: v.numpy() if isinstance(v, Tensor) else v for k, v in e.items()} for e in saved["env"]]
-        )
-        self.env_steps, self.updates = saved["counters"]["env_steps"], saved["counters"]["updates"]
-        self.episodes = np.asarray(saved["episodes"], dtype=np.int64)
-        self.diverged = np.asarray(saved["diverged"], dtype=bool)
-        device = self.engine.device
-        self.info = {k: v.to(device) for k, v in saved["info"].items()}
-        self.split = None if saved["split"] is None else Split(**{k: v.to(device) for k, v in saved["split"].items()})
-        self.rows = [_row_from(tree) for tree in saved["rows"]]
-
-
-def _row_tree(row: Row) -> dict[str, Any]:
-    arrays = {"returns": row.returns, "lengths": row.lengths}
-    tensors = {k: torch.as_tensor(v) for k, v in arrays.items()}
-    diagnostics = {k: torch.as_tensor(v) for k, v in row.diagnostics.items()}
-    return {"env_steps": row.env_steps, "updates": row.updates, **tensors, "diagnostics": diagnostics}
-
-
-def _row_from(tree: dict[str, Any]) -> Row:
-    diagnostics = {k: v.numpy() for k, v in tree["diagnostics"].items()}
-    return Row(tree["env_steps"], tree["updates"], tree["returns"].numpy(), tree["lengths"].numpy(), diagnostics)

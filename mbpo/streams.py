@@ -86,10 +86,18 @@ class Streams:
         """The generators' states, for a checkpoint."""
         return {f"{name}@{place}": [g.get_state() for g in gens] for (name, place), gens in self._generators.items()}
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Continue every stream where `state` left it."""
+    def restore(self, states: Sequence[dict[str, Any]]) -> None:
+        """Continue every stream of each run where that run's entry of `states` left it.
+
+        A stream that a run had not drawn from yet begins anew.
+        """
         self._generators.clear()
-        for key, states in state.items():
-            name, place = key.rsplit("@", 1)
-            for generator, saved in zip(self.generators(name, "cpu" if place == "cpu" else None), states, strict=True):
-                generator.set_state(saved)
+        for run, state in enumerate(states):
+            for key, saved in state.items():
+                name, place = key.rsplit("@", 1)
+                self.generators(name, "cpu" if place == "cpu" else None)[run].set_state(saved)
+
+    def states(self) -> list[dict[str, Any]]:
+        """The generators' states of each run, as `restore` takes them."""
+        state = self.state()
+        return [{name: saved[run] for name, saved in state.items()} for run in range(len(self.entropies))]

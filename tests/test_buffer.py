@@ -193,24 +193,28 @@ def test_filled_is_all_rows_and_refuses_unequal_runs() -> None:
 
 
 @pytest.mark.parametrize("n", [3, 7, 16])
-def test_restore_continues_exactly(n: int) -> None:
-    held = buffer(2, 7)
-    held.add(numbered(2, n), torch.rand(2, n, generator=torch.Generator().manual_seed(n)) < 0.8)
-    state = held.state()
-    other = buffer(2, 7)
-    other.restore(state)
+@pytest.mark.parametrize("cuts", [[], [2], [1, 9, 10]])
+def test_rows_put_back_by_number_continue_exactly(n: int, cuts: list[int]) -> None:
+    """Read out piece by piece as the buffer fills and wraps, and put into another one from the oldest on."""
+    held, other = buffer(2, 7), buffer(2, 7)
+    kept: list[list[tuple[int, torch.Tensor]]] = [[], []]
+    valid = torch.rand(2, n, generator=torch.Generator().manual_seed(n)) < 0.8
+    ends = [cut for cut in cuts if cut < n] + [n]
+    for first, last in zip([0, *ends], ends, strict=False):
+        before = held.added.clone()
+        held.add(numbered(2, n)[:, first:last], valid[:, first:last])
+        for r in range(2):
+            number = max(int(before[r]), held.oldest(r))
+            for piece in held.numbered(r, number):
+                kept[r].append((number, piece.clone()))
+                number += len(piece)
+    for r in range(2):
+        for number, piece in kept[r]:
+            other.put(r, number, piece)
+    other.added.copy_(held.added)
     for each in (held, other):
         each.add(numbered(2, 4, 100))
     assert torch.equal(held.size, other.size)
     for r in range(2):
         k = int(held.size[r])
         assert newest_first(held, r, k) == newest_first(other, r, k)
-
-
-def test_a_saved_state_does_not_move_with_the_buffer() -> None:
-    held = buffer(1, 4)
-    held.add(numbered(1, 4))
-    state = held.state()
-    held.add(numbered(1, 3, 100))
-    held.restore(state)
-    assert newest_first(held, 0, 4) == [3, 2, 1, 0]

@@ -424,7 +424,7 @@ def test_state_holds_all_that_a_fit_changes() -> None:
     fit(ensemble, runs_of(150, 3), streams)
     other, fresh = make({**EARLY, "logvar_bounds": "learned"}, MIXED)
     copy_into(other.state(), ensemble.state())
-    fresh.restore(streams.state())
+    fresh.restore(streams.states())
     assert torch.equal(other.holdout_mse, ensemble.holdout_mse)
     probe = runs_of(20, 3)
     noise, member = normal(3, 20, 3), uniform(3, 20)

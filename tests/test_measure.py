@@ -102,7 +102,7 @@ def test_critic_bias_is_of_the_critics_mean_against_soft_returns_of_the_stochast
     state: TrainState, row: Row
 ) -> None:
     """`evaluate` forks its noise from the run's streams at their state then: the fork is made again from there."""
-    before = state.streams.state()
+    before = state.streams.states()
     fresh = evaluate(state)
     state.streams.restore(before)
     forked = state.streams.fork(f"bias/{state.env_steps}")

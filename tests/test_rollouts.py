@@ -125,7 +125,7 @@ def test_rollouts_start_in_real_states_and_follow_the_stochastic_policy() -> Non
     state = ready_state()
     assert state.dynamics is not None
     shadow = Streams([r.entropy for r in state.runs], CPU, torch.float64)
-    shadow.restore(state.streams.state())
+    shadow.restore(state.streams.states())
     rows = torch.stack(branched(state))
     assert rows.shape[:2] == (2, 8)
     slots = state.real.recent(shadow.slots("rollout-start", 8))

@@ -21,7 +21,7 @@ from fake_trainer import Fake, result
 
 from benchmark.records.spec import RunSpec
 from benchmark.records.store import Store
-from benchmark.running import cost, progress, provenance
+from benchmark.running import cost, progress, provenance, work
 from benchmark.running import ensure as runner
 from benchmark.running import train as running_train
 from benchmark.running.ensure import JobsFailed, ensure
@@ -29,6 +29,7 @@ from benchmark.running.job import Place
 from benchmark.running.leases import Leases
 from benchmark.suite.load import specs
 from benchmark.words import duration
+from mbpo import checkpoint
 from mbpo.config import InputError, Method, ModelConfig, SacConfig
 
 PENDULUM, HOPPER = "gym:InvertedPendulum-v5", "gym:Hopper-v5"
@@ -43,7 +44,7 @@ def store(tmp_path: Path) -> Store:
 @pytest.fixture(autouse=True)
 def _no_simulator(monkeypatch: pytest.MonkeyPatch) -> None:
     """Provenance without building environments or importing torch; its own test asks for the real one."""
-    monkeypatch.setattr(runner, "device_name", lambda device: "cpu")
+    monkeypatch.setattr(work, "device_name", lambda device: "cpu")
     monkeypatch.setattr(provenance, "engine", lambda task, drop: "e0")
 
 
@@ -133,16 +134,17 @@ def test_one_failing_job_is_named_and_does_not_stop_the_others(store: Store, cap
     fake = Fake(broken)
     with pytest.raises(JobsFailed) as error, caplog.at_level(logging.ERROR):
         go(store, wanted(tasks=[PENDULUM, HOPPER]), fake)
-    assert [label for label, _ in error.value.failures] == [f"train sac on {t} (2 runs)" for t in (PENDULUM, HOPPER)]
-    assert "2 jobs failed" in str(error.value) and "ZeroDivisionError: the third law" in str(error.value)
+    told = [label for label, _ in error.value.failures]
+    assert told == [f"train sac on {task} (1 run)" for task in (PENDULUM, PENDULUM, HOPPER, HOPPER)]
+    assert "4 jobs failed" in str(error.value) and "ZeroDivisionError: the third law" in str(error.value)
     assert isinstance(error.value.__cause__, ZeroDivisionError) and not error.value.bad_input
     assert "Traceback" in caplog.text
-    assert len(fake.jobs) == 4, "a job that failed is not tried again in the same call"
+    assert [len(job) for job in fake.jobs] == [2, 1, 1, 4, 2, 1, 1, 4], "a run that failed alone is not tried again"
     assert {record.spec.method for record in store.records()} == {"mbpo", "ftfl"}
     assert not any(Leases(store.cache).held(spec.key) for spec in wanted())
     second = Fake()
     go(store, wanted(tasks=[PENDULUM, HOPPER]), second)
-    assert {job[0].method for job in second.jobs} == {"sac"} and len(second.jobs) == 2
+    assert {job[0].method for job in second.jobs} == {"sac"} and len(second.trained) == 4
 
 
 def test_bad_input_that_shows_only_in_training_is_told_as_such(store: Store) -> None:
@@ -170,11 +172,11 @@ def test_a_job_that_was_begun_resumes_in_its_own_company(store: Store) -> None:
     seen: list[tuple[Path, list[str]]] = []
 
     def interrupt(job: Sequence[RunSpec], place: Place) -> None:
-        (place.checkpoint / "step-1").mkdir()
+        (place.checkpoints[1] / "step-1").mkdir()
         raise KeyboardInterrupt
 
     def look(job: Sequence[RunSpec], place: Place) -> None:
-        seen.append((place.checkpoint, sorted(path.name for path in place.checkpoint.iterdir())))
+        seen.append((place.checkpoints[1], sorted(path.name for path in place.checkpoints[1].iterdir())))
 
     begun = Fake(interrupt)
     with pytest.raises(KeyboardInterrupt):
@@ -182,9 +184,9 @@ def test_a_job_that_was_begun_resumes_in_its_own_company(store: Store) -> None:
     resumed = Fake(look)
     go(store, wanted(["norm-only", "mbpo", "ftfl"], seeds=3), resumed)
     assert resumed.jobs[0] == begun.jobs[0], "the checkpoint fits only the runs that it was made with"
-    ours = ["runs.json", "stretches.json"]
+    ours = ["run.json", "stretches.json"]
     assert seen[0][1] == [ours[0], "step-1", ours[1]] and seen[1][1] == ours
-    assert len(set(resumed.trained)) == 9 and list((store.cache / "checkpoints").iterdir()) == []
+    assert len(set(resumed.trained)) == 9 and list((store.cache / "snapshots").iterdir()) == []
     assert store.read(begun.jobs[0][0]).provenance["resumed"] is True
     assert store.read(resumed.jobs[1][0]).provenance["resumed"] is False
 
@@ -193,17 +195,16 @@ def test_a_job_that_was_begun_resumes_in_its_own_company(store: Store) -> None:
 
 
 def snapshot(place: Place, step: int, seconds: float) -> None:
-    """A complete snapshot that was made `seconds` after the present stretch began."""
-    folder = place.checkpoint / f"step-{step:012d}"
-    folder.mkdir()
-    (folder / "COMPLETE").touch()
-    began = json.loads((place.checkpoint / "stretches.json").read_text())[-1]["began"]
-    os.utime(folder, (began + seconds, began + seconds))
+    """A complete snapshot of every run that was made `seconds` after the present stretch began."""
+    for run in place.checkpoints:
+        folder = checkpoint.save(run, step, {"step": step})
+        began = json.loads((run / "stretches.json").read_text())[-1]["began"]
+        os.utime(folder, (began + seconds, began + seconds))
 
 
 def test_every_stretch_of_a_run_is_on_record(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     threads, asked = [1], wanted(["sac"])
-    monkeypatch.setattr(runner, "conditions", lambda spec, device: {"threads": threads[0], "device": device})
+    monkeypatch.setattr(work, "conditions", lambda spec, device: {"threads": threads[0], "device": device})
 
     def leave(step: int | None, seconds: float = 0.0) -> None:
         def stop(job: Sequence[RunSpec], place: Place) -> None:
@@ -248,16 +249,18 @@ def test_a_stretch_tells_what_may_move_numbers(monkeypatch: pytest.MonkeyPatch) 
 
 def test_stretches_that_cannot_be_read_are_refused(store: Store) -> None:
     def damage(job: Sequence[RunSpec], place: Place) -> None:
-        (place.checkpoint / "stretches.json").write_text('[{"steps": [0]}]')
+        (place.checkpoints[0] / "stretches.json").write_text('[{"steps": [0]}]')
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         go(store, wanted(["sac"]), Fake(damage))
+    fake = Fake()
     with pytest.raises(
-        JobsFailed, match=r"stretches\.json' does not hold a job's stretches; delete its folder"
+        JobsFailed, match=r"stretches\.json' does not hold a run's stretches; delete its folder"
     ) as error:
-        go(store, wanted(["sac"]), Fake())
+        go(store, wanted(["sac"]), fake)
     assert error.value.bad_input
+    assert [[spec.seed for spec in job] for job in fake.jobs] == [[1]], "the other run of the job is not stopped by it"
 
 
 # Runs of another version
@@ -291,11 +294,11 @@ import sys
 from pathlib import Path
 sys.path[:0] = [{tests!r}, {root!r}]
 from fake_trainer import Fake, slow_and_logged
-from benchmark.running import provenance
+from benchmark.running import provenance, work
 from benchmark.running import ensure as runner
 from benchmark.suite.load import specs
 from benchmark.records.store import Store
-runner.device_name = lambda device: "cpu"
+work.device_name = lambda device: "cpu"
 provenance.engine = lambda task, drop: "e0"
 here = Path({here!r})
 runs = specs("train", ["gym:InvertedPendulum-v5", "gym:Hopper-v5"], {methods!r}, "smoke", 3)
@@ -375,7 +378,7 @@ def test_waiting_sleeps_between_looks(store: Store, monkeypatch: pytest.MonkeyPa
         if len(naps) == 3:
             others.close()
 
-    monkeypatch.setattr(runner.time, "sleep", nap)
+    monkeypatch.setattr(work.time, "sleep", nap)
     assert go(store, wanted(), Fake()) == [] and naps == [0.05] * 3
 
 
@@ -405,13 +408,14 @@ def test_rows_of_training_become_tables(monkeypatch: pytest.MonkeyPatch, tmp_pat
             yield SimpleNamespace(
                 **{"env_steps": step, "updates": 2 * step, "returns": returns, "lengths": np.array([[3, 4], [5, 6]])},
                 diagnostics={"q_mean": np.array([1.0, 2.0]) + step},
+                failures={},
             )
 
     loop = SimpleNamespace(train=train, Run=lambda method, seed: (method, seed))
     monkeypatch.setitem(sys.modules, "mbpo.loop", loop)
     runs = [spec.model_copy(update={"drop": ("x",), "precision": "fp64"}) for spec in wanted(["mbpo"])]
     steps: list[tuple[int, int]] = []
-    place = Place(tmp_path, tmp_path / "checkpoint", lambda step, of: steps.append((step, of)), "cpu", 12.0)
+    place = Place(tmp_path, [tmp_path / "checkpoint"], lambda step, of: steps.append((step, of)), "cpu", 12.0)
     first, second = running_train.train_job(runs, place)
     assert first.curve.to_dict("list") == {
         "env_steps": [0, 0, 5, 5],
@@ -435,7 +439,7 @@ def test_rows_of_training_become_tables(monkeypatch: pytest.MonkeyPatch, tmp_pat
         "cpu",
         12.0,
     )
-    assert call["checkpoint"] == tmp_path / "checkpoint" and steps == [(7, 60)]
+    assert call["checkpoint"] == [tmp_path / "checkpoint"] and steps == [(7, 60)]
 
 
 def test_provenance_says_where_numbers_came_from_and_names_no_machine(monkeypatch: pytest.MonkeyPatch) -> None:

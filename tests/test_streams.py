@@ -94,7 +94,7 @@ def test_restore_continues_exactly() -> None:
     s = streams()
     draw_all(s)
     s.normal("n", 7)  # an odd number, so that a pair of normals is cut in half
-    state = s.state()
+    state = s.states()
     expected = draw_all(s) + draw_all(s)
     fresh, used = streams(), streams()
     used.uniform("u", 99)
@@ -107,7 +107,7 @@ def test_restore_continues_exactly() -> None:
 def test_a_saved_state_does_not_move_with_the_streams() -> None:
     s = streams()
     s.uniform("u", 3)
-    state = s.state()
+    state = s.states()
     expected = s.uniform("u", 3)
     s.uniform("u", 100)
     s.restore(state)
@@ -116,7 +116,7 @@ def test_a_saved_state_does_not_move_with_the_streams() -> None:
 
 def test_restore_forgets_streams_begun_after_the_state() -> None:
     s = streams()
-    state = s.state()
+    state = s.states()
     first = s.normal("late", 4)
     s.restore(state)
     assert torch.equal(s.normal("late", 4), first)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from benchmark.words import DASH, TIMES, number
+from benchmark.words import DASH, TIMES, no_tags, number
 
 TEX: dict[str, str | int | None] = {
     **{sign: f"\\{sign}" for sign in "&%$#_{}"},
@@ -58,7 +58,7 @@ def _numeric(frame: pd.DataFrame) -> list[bool]:
 
 def markdown(frame: pd.DataFrame) -> str:
     """A pipe table; numbers have three digits and are right-aligned."""
-    head, *rows = (f"| {' | '.join(row)} |" for row in _rows(frame))
+    head, *rows = (f"| {' | '.join(map(no_tags, row))} |" for row in _rows(frame))
     rule = "|".join("--:" if right else "---" for right in _numeric(frame))
     return "\n".join([head, f"|{rule}|", *rows])
 

@@ -192,7 +192,12 @@ def _decide(
     else:
         out = _open(criterion, out, sample, tasks)
     arms = ((evidence.arm, evidence.x), (evidence.against, evidence.y))
-    diverged = [f"{name} seed {score.seed}" for name, scores in arms for score in scores if score.diverged]
+    diverged = [
+        f"{name} seed {score.seed}" + (f" ({score.failure})" if score.failure else "")
+        for name, scores in arms
+        for score in scores
+        if score.diverged
+    ]
     if diverged:
         out = replace(out, reason=f"{out.reason}; diverged and counted as it stood: {', '.join(diverged)}")
     return out

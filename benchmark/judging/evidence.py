@@ -18,6 +18,8 @@ class Score:
     engine: str = ""
     """Fingerprint of simulator and package versions: different engines are never pooled."""
     diverged: bool = False
+    failure: str = ""
+    """When and why a run that counts as it stood was lost, where its record says so."""
     undefined: str = ""
     """Why the run, sound in itself, has no such number; `value` is then NaN."""
 

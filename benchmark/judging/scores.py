@@ -38,7 +38,13 @@ def score(record: Record, estimand: Estimand) -> Score:
         value = math.log10(value) if value > 0 else math.nan
     still = estimand.measure in NEED_VARYING_REWARD and math.isnan(value) and record.last("reward_true_std") == 0
     undefined = "the held-out rewards do not vary, so more transitions are needed" if still else ""
-    return Score(record.spec.seed, value, len(rows), engine(record), diverged(record), undefined)
+    return Score(record.spec.seed, value, len(rows), engine(record), diverged(record), failure(record), undefined)
+
+
+def failure(record: Record) -> str:
+    """When and why the run was lost, as its provenance says."""
+    told = record.provenance.get("failure")
+    return f"at step {told['step']}: {told['cause']}" if told else ""
 
 
 def engine(record: Record) -> str:

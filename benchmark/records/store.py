@@ -102,7 +102,7 @@ class Store:
                     pass
         page = self.results / "store.json"
         if not page.exists():
-            _replace(page, json.dumps({"store_version": STORE_VERSION}) + "\n")
+            replace_file(page, json.dumps({"store_version": STORE_VERSION}) + "\n")
 
     def has(self, spec: RunSpec) -> bool:
         """Whether a sound record of this key exists, under whatever method name."""
@@ -333,7 +333,7 @@ def _flush(path: Path, text: str) -> None:
         os.fsync(file.fileno())
 
 
-def _replace(path: Path, text: str) -> None:
+def replace_file(path: Path, text: str) -> None:
     """Write a small file so that no reader ever sees half of it."""
     draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     _flush(draft, text)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -23,14 +23,20 @@ class Result(NamedTuple):
 
 @dataclass(frozen=True)
 class Place:
-    """Where and how a job runs, for the function that trains it."""
+    """Where and how a job runs, for the function that trains it.
+
+    `checkpoints` are the folders of the runs' snapshots, in order. `stop` says whether the job is to save and end.
+    `failures` is filled in by the trainer: why a run, by its key, is lost, for its provenance.
+    """
 
     cache: Path
-    checkpoint: Path
+    checkpoints: Sequence[Path]
     progress: Callable[[int, int], None]
     device: str = "auto"
     checkpoint_seconds: float = 300.0
     keep_replay: bool = False
+    stop: Callable[[], bool] | None = None
+    failures: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 Trainer = Callable[[Sequence[RunSpec], Place], Sequence[Result]]

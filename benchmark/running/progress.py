@@ -6,6 +6,7 @@ Fields: job, kind, task, methods, runs, step, of, steps_per_s, eta_s, pid, updat
 from __future__ import annotations
 
 import json
+import logging
 import os
 import threading
 import time
@@ -16,12 +17,16 @@ from types import TracebackType
 from typing import Any, Self
 
 from benchmark.records.spec import RunSpec
+from benchmark.records.store import replace_file
 from benchmark.running.leases import Leases
 from benchmark.words import count, duration
 
 WINDOW_SECONDS = 60.0
 """Span that speed is taken over: random first steps are cheap, a mean since the start would promise too much."""
 EVERY_SECONDS = 1.0
+_WRITING_SHARE = 0.005
+_FIELDS = {"job", "kind", "task", "methods", "runs", "step", "of", "steps_per_s", "eta_s", "keys"}
+log = logging.getLogger(__name__)
 
 
 class Progress:
@@ -39,7 +44,7 @@ class Progress:
             "pid": os.getpid(),
         }
         self._seen: deque[tuple[float, int]] = deque()
-        self._written = -EVERY_SECONDS
+        self._due = 0.0
         self.step, self.of = 0, of
 
     def __enter__(self) -> Self:
@@ -61,7 +66,7 @@ class Progress:
         self._seen.append((now, step))
         while now - self._seen[0][0] > WINDOW_SECONDS and len(self._seen) > 2:
             self._seen.popleft()
-        if now - self._written >= EVERY_SECONDS:
+        if now >= self._due:
             self._write(now)
 
     @property
@@ -82,10 +87,12 @@ class Progress:
             "eta_s": (self.of - self.step) / speed if speed else None,
             "updated": time.time(),
         }
-        draft = self.path.with_suffix(f".{os.getpid()}.tmp")
-        draft.write_text(json.dumps(data))
-        draft.replace(self.path)
-        self._written = now
+        try:
+            replace_file(self.path, json.dumps(data))
+        except OSError as error:  # a disk that is full: nobody is told for now, and training goes on
+            log.debug("progress not written: %s", error)
+        took = time.monotonic() - now  # a slow disk must not slow the training down
+        self._due = now + max(EVERY_SECONDS, took / _WRITING_SHARE)
 
 
 def running(cache: Path) -> list[dict[str, Any]]:
@@ -93,13 +100,19 @@ def running(cache: Path) -> list[dict[str, Any]]:
     leases = Leases(cache)
     found = []
     for path in sorted((cache / "progress").glob("*.json")):
-        try:
-            data = json.loads(path.read_text())
-        except (FileNotFoundError, json.JSONDecodeError):  # finished this moment
-            continue
-        if any(leases.held(key) for key in data["keys"]):
+        data = read(path)
+        if data is not None and any(leases.held(key) for key in data["keys"]):
             found.append({name: value for name, value in data.items() if name != "keys"})
     return found
+
+
+def read(path: Path) -> dict[str, Any] | None:
+    """The fields of one file; None where it is gone or damaged, which is no reason to stop anything."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        return dict(data) if set(data) >= _FIELDS and all(isinstance(key, str) for key in data["keys"]) else None
+    except (OSError, ValueError, TypeError):
+        return None
 
 
 def sentence(job: dict[str, Any]) -> str:

@@ -11,15 +11,13 @@ import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from benchmark.records.spec import Replay, RunSpec
 from mbpo.buffer import Layout
-from mbpo.checkpoint import copy_into
+from mbpo.checkpoint import copy_into, of_run, own
 from mbpo.config import InputError
 from mbpo.sac import Sac
 from mbpo.state import TrainState
@@ -42,7 +40,7 @@ def keeper(specs: Sequence[RunSpec], cache: Path) -> Callable[[TrainState], None
         for r, spec in enumerate(specs):
             place = folder(cache, spec)
             place.mkdir(parents=True, exist_ok=True)
-            policy = {"sac": _own(_of_run(state.sac.state(), r)), "env_steps": state.env_steps}
+            policy = {"sac": own(of_run(state.sac.state(), r, len(specs))), "env_steps": state.env_steps}
             _write(place / f"policy-{state.env_steps}.pt", partial(torch.save, policy))
             if state.env_steps == state.budget.env_steps:
                 rows = state.real.rows[r, : int(state.real.size[r])].float().cpu().numpy()
@@ -106,27 +104,7 @@ def load_policy(cache: Path, specs: Sequence[RunSpec], sac: Sac) -> None:
             kept = sorted(int(p.stem.removeprefix("policy-")) for p in path.parent.glob("policy-*.pt"))
             raise InputError(f"fit.source.step = {spec.fit.source.step}: no policy was kept then; there are {kept}")
         saved = torch.load(path, weights_only=True)
-        copy_into(_of_run(sac.state(), r), saved["sac"])
-
-
-def _of_run(tree: Any, run: int) -> Any:
-    """The part of a learner's state that belongs to one run: views ``(1, ...)`` of tensors ``(R, ...)``.
-
-    Adam's step counts ``(1, n)`` are common to all runs.
-    """
-    if isinstance(tree, dict):
-        return {name: value if name == "steps" else _of_run(value, run) for name, value in tree.items()}
-    if isinstance(tree, list):
-        return [_of_run(value, run) for value in tree]
-    assert isinstance(tree, Tensor)
-    return tree[run : run + 1]
-
-
-def _own(tree: Any) -> Any:
-    """The same tree with storage of its own: a saved view would drag along all runs."""
-    if isinstance(tree, dict):
-        return {name: _own(value) for name, value in tree.items()}
-    return [_own(value) for value in tree] if isinstance(tree, list) else tree.detach().cpu().clone()
+        copy_into(of_run(sac.state(), r, len(specs)), saved["sac"])
 
 
 def _evenly(rows: np.ndarray, index: np.ndarray, n: int) -> np.ndarray:
@@ -142,4 +120,6 @@ def _save_rows(rows: np.ndarray, draft: Path) -> None:
 def _write(path: Path, save: Callable[[Path], object]) -> None:
     draft = path.with_suffix(f".{os.getpid()}.tmp")
     save(draft)
+    with open(draft, "rb") as file:
+        os.fsync(file.fileno())
     draft.replace(path)

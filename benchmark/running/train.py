@@ -26,8 +26,10 @@ def train_job(specs: Sequence[RunSpec], place: Place) -> list[Result]:
         drop=first.drop,
         device=place.device,
         precision=first.precision,
-        checkpoint=place.checkpoint,
+        checkpoint=place.checkpoints,
         checkpoint_seconds=place.checkpoint_seconds,
+        keep_last=True,  # a kill between the last step and the record costs nothing then
+        stop=place.stop,
         progress=lambda step: place.progress(step, total),
         keep=keep,
     )
@@ -39,6 +41,9 @@ def train_job(specs: Sequence[RunSpec], place: Place) -> list[Result]:
             curves[r] += [(row.env_steps, episode, value, length) for episode, (value, length) in enumerate(pairs)]
             measures = {"updates": float(row.updates), **{name: float(v[r]) for name, v in row.diagnostics.items()}}
             diagnostics[r] += [(row.env_steps, name, -1, value) for name, value in measures.items()]
+        for r, failure in row.failures.items():
+            told = {"step": failure.step, "seed": specs[r].seed, "arm": specs[r].arm, "cause": failure.cause}
+            place.failures[specs[r].key] = {**told, "ended": failure.ended, "scored_at": failure.scored_at}
     return [
         Result(pd.DataFrame(curve, columns=COLUMNS["train"]), pd.DataFrame(measured, columns=DIAGNOSTICS))
         for curve, measured in zip(curves, diagnostics, strict=True)

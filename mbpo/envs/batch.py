@@ -22,15 +22,28 @@ class EnvBatch:
 
     They are stepped one after the other, or by `workers` processes side by side, which changes no number. `which` picks
     environments by index (all by default); rows of arguments and results follow it.
+
+    With `isolate` an environment that raises does not stop the others: `failed` says why, its rows are zeros from then
+    on, and it never ends an episode nor is stepped again.
     """
 
-    def __init__(self, task: str, n: int, drop: Sequence[str] = (), finite: bool = True, workers: int = 1) -> None:
+    def __init__(
+        self,
+        task: str,
+        n: int,
+        drop: Sequence[str] = (),
+        finite: bool = True,
+        workers: int = 1,
+        isolate: bool = False,
+    ) -> None:
         if n < 1:
             raise InputError(f"a batch of {n} environments of {task!r}: at least 1 is needed")
         if not 1 <= workers <= n:
             raise InputError(f"workers = {workers}: {n} environments are stepped by 1 to {n} processes")
         self._simulators = (
-            InTurn(task, n, drop, finite) if workers == 1 else InProcesses(task, n, drop, finite, workers)
+            InTurn(task, n, drop, finite, isolate)
+            if workers == 1
+            else InProcesses(task, n, drop, finite, workers, isolate)
         )
         self.info = self._simulators.info
         self._seeds = [-1] * n
@@ -41,15 +54,22 @@ class EnvBatch:
     def __len__(self) -> int:
         return len(self._seeds)
 
+    @property
+    def failed(self) -> dict[int, str]:
+        """The environments that have raised under `isolate`, each with its cause."""
+        return self._simulators.failures or {}
+
     def reset(self, seeds: Sequence[int], which: Sequence[int] | None = None) -> Array:
         """Start an episode per seed. Returns (len(which), O) float32."""
         rows = self._rows(which)
         for seed in seeds:
             if not 0 <= seed < 2**32:
                 raise InputError(f"seed = {seed}: an episode's seed lies in 0..2**32-1")
-        self._obs[rows] = self._simulators.reset(rows, [int(seed) for seed in seeds])
-        for i, seed in zip(rows, seeds, strict=True):
-            self._seeds[i], self._actions[i], self._over[i] = int(seed), [], False
+        live = [(i, int(seed)) for i, seed in zip(rows, seeds, strict=True) if i not in self.failed]
+        if live:
+            self._obs[[i for i, _ in live]] = self._simulators.reset([i for i, _ in live], [seed for _, seed in live])
+        for i, seed in live:
+            self._seeds[i], self._actions[i], self._over[i] = seed, [], False
         return self._obs[rows]
 
     def step(self, actions: Array, which: Sequence[int] | None = None) -> tuple[Array, Array, Array, Array]:
@@ -61,22 +81,42 @@ class EnvBatch:
         rows = self._rows(which)
         actions = np.array(actions, np.float32)  # a copy: it is kept for `state`
         self._check_actions(actions, rows)
-        next_obs, reward, terminated, truncated = self._simulators.step(rows, actions)
+        if self.failed:
+            next_obs, reward, terminated, truncated = self._step_live(rows, actions)
+        else:
+            next_obs, reward, terminated, truncated = self._simulators.step(rows, actions)
         for k, i in enumerate(rows):
-            self._actions[i].append(actions[k])
-            self._over[i] = bool(terminated[k] or truncated[k])
+            if i not in self.failed:
+                self._actions[i].append(actions[k])
+                self._over[i] = bool(terminated[k] or truncated[k])
         self._obs[rows] = next_obs
         return next_obs, reward, terminated, truncated
 
+    def _step_live(self, rows: Sequence[int], actions: Array) -> tuple[Array, Array, Array, Array]:
+        """One step of those of `rows` that have not failed; zeros for the others."""
+        n = len(rows)
+        found = np.zeros((n, self.info.obs_dim), np.float32), np.zeros(n), np.zeros(n, bool), np.zeros(n, bool)
+        live = [k for k, i in enumerate(rows) if i not in self.failed]
+        if live:
+            for whole, part in zip(found, self._simulators.step([rows[k] for k in live], actions[live]), strict=True):
+                whole[live] = part
+        return found
+
     def state(self) -> list[dict[str, Any]]:
-        """Per environment: `seed` of its episode, `actions` (t, A) since, and `obs` (O,) to check a replay by."""
-        if -1 in self._seeds:
+        """Per environment: `seed` of its episode, `actions` (t, A) since, and `obs` (O,) to check a replay by.
+
+        One that failed has its cause as `failed`.
+        """
+        if not self.failed and -1 in self._seeds:
             raise ValueError("state() before every environment was reset")
         empty = np.empty((0, self.info.action_dim), np.float32)
-        return [
+        found: list[dict[str, Any]] = [
             {"seed": seed, "actions": np.stack(actions) if actions else empty, "obs": obs.copy()}
             for seed, actions, obs in zip(self._seeds, self._actions, self._obs, strict=True)
         ]
+        for i, why in self.failed.items():
+            found[i]["failed"] = why
+        return found
 
     def restore(self, state: Sequence[Mapping[str, Any]]) -> Array:
         """Replay a `state`. Returns the current observations (n, O), bit-identical to then.
@@ -85,12 +125,17 @@ class EnvBatch:
         """
         if len(state) != len(self):
             raise InputError(f"a state of {len(state)} environments does not fit a batch of {len(self)}")
-        self.reset([env["seed"] for env in state])
-        for t in range(max(len(env["actions"]) for env in state)):
-            rows = [i for i, env in enumerate(state) if t < len(env["actions"])]
+        live = [i for i, env in enumerate(state) if "failed" not in env]
+        self.reset([state[i]["seed"] for i in live], live)
+        for t in range(max((len(state[i]["actions"]) for i in live), default=0)):
+            rows = [i for i in live if t < len(state[i]["actions"])]
             self.step(np.stack([state[i]["actions"][t] for i in rows]), rows)
         for i, env in enumerate(state):
-            if not np.array_equal(self._obs[i], env["obs"]):
+            if "failed" in env:
+                assert self._simulators.failures is not None, "only under `isolate` does an environment fail alone"
+                self._simulators.failures[i] = env["failed"]
+                self._obs[i], self._seeds[i], self._actions[i] = 0.0, env["seed"], list(env["actions"])
+            elif not np.array_equal(self._obs[i], env["obs"]):
                 raise InputError(
                     f"task {self.info.id!r}: replaying {len(env['actions'])} actions from seed {env['seed']} "
                     "led elsewhere; its episodes do not follow from seed and actions alone, or its simulator changed"
@@ -111,5 +156,5 @@ class EnvBatch:
             k, dim = np.argwhere(~np.isfinite(actions))[0]
             raise InputError(f"task {self.info.id!r}: action {dim} of environment {rows[k]} is {actions[k, dim]}")
         for i in rows:
-            if self._over[i]:
+            if self._over[i] and i not in self.failed:
                 raise ValueError(f"environment {i} has ended its episode: reset it before the next step")

@@ -6,6 +6,7 @@ costs one message to each process and one back, and observations pass through me
 
 from __future__ import annotations
 
+import atexit
 import multiprocessing
 import signal
 from collections.abc import Sequence
@@ -43,9 +44,14 @@ def workers_for(n: int, cpus: int) -> int:
 
 
 class Simulators(Protocol):
-    """`n` environments of one task; `rows` are their numbers."""
+    """`n` environments of one task; `rows` are their numbers.
+
+    `failures` holds a sentence for every environment that has raised, whose rows are zeros from then on and which is
+    not to be asked again; where it is None an error is raised instead.
+    """
 
     info: TaskInfo
+    failures: dict[int, str] | None
 
     def reset(self, rows: Sequence[int], seeds: Sequence[int]) -> Array:
         """Start an episode per seed: (len(rows), O)."""
@@ -60,15 +66,21 @@ class Simulators(Protocol):
 class InTurn:
     """In this process, one after the other."""
 
-    def __init__(self, task: str, n: int, drop: Sequence[str], finite: bool) -> None:
+    def __init__(self, task: str, n: int, drop: Sequence[str], finite: bool, isolate: bool = False) -> None:
         self.envs = [make_env(task, drop, finite) for _ in range(n)]
         self.info = self.envs[0].info
+        self.failures: dict[int, str] | None = {} if isolate else None
 
     def reset(self, rows: Sequence[int], seeds: Sequence[int]) -> Array:
         """As in `Simulators`."""
         obs = np.empty((len(rows), self.info.obs_dim), np.float32)
         for k, (i, seed) in enumerate(zip(rows, seeds, strict=True)):
-            obs[k], _ = self.envs[i].reset(seed=seed)
+            try:
+                obs[k], _ = self.envs[i].reset(seed=seed)
+            except Exception as error:
+                if self.failures is None:
+                    raise
+                self.failures[i], obs[k] = sentence(error), 0.0
         return obs
 
     def step(self, rows: Sequence[int], actions: Array) -> Steps:
@@ -77,13 +89,25 @@ class InTurn:
         next_obs, reward = np.empty((n, self.info.obs_dim), np.float32), np.empty(n)
         terminated, truncated = np.empty(n, bool), np.empty(n, bool)
         for k, i in enumerate(rows):
-            next_obs[k], reward[k], terminated[k], truncated[k], _ = self.envs[i].step(actions[k])
+            try:
+                next_obs[k], reward[k], terminated[k], truncated[k], _ = self.envs[i].step(actions[k])
+            except Exception as error:
+                if self.failures is None:
+                    raise
+                self.failures[i] = sentence(error)
+                next_obs[k], reward[k], terminated[k], truncated[k] = 0.0, 0.0, False, False
         return next_obs, reward, terminated, truncated
 
     def close(self) -> None:
         """As in `Simulators`."""
         for env in self.envs:
             env.close()
+
+
+def sentence(error: Exception) -> str:
+    """An environment's error in one line."""
+    said = " ".join(str(error).split())
+    return said if isinstance(error, InputError) else f"{type(error).__name__}: {said}"
 
 
 @dataclass(frozen=True)
@@ -110,10 +134,14 @@ class InProcesses:
     """In `workers` processes, each with a stretch of the environments.
 
     An error in an environment is raised here, that of the lowest place in `rows` if there are several, as `InputError`
-    with its own sentence if it is one and else as `RuntimeError`; its process has then ended.
+    with its own sentence if it is one and else as `RuntimeError`; its process has then ended. With `isolate` it goes
+    on, and only the end of a process is raised.
     """
 
-    def __init__(self, task: str, n: int, drop: Sequence[str], finite: bool, workers: int) -> None:
+    def __init__(
+        self, task: str, n: int, drop: Sequence[str], finite: bool, workers: int, isolate: bool = False
+    ) -> None:
+        self.failures: dict[int, str] | None = {} if isolate else None
         self.info = task_info(task, drop)
         methods = multiprocessing.get_all_start_methods()
         context: Any = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
@@ -127,12 +155,14 @@ class InProcesses:
         self._pipes, self._processes = [], []
         for start, stop in pairwise(cuts):
             mine, theirs = context.Pipe()
-            arguments = (theirs, board, task, tuple(drop), finite, start, stop)
+            arguments = (theirs, board, task, tuple(drop), finite, start, stop, isolate)
             process = context.Process(target=_serve, args=arguments, daemon=True)
             process.start()
             theirs.close()
             self._pipes.append(mine)
             self._processes.append(process)
+        # Before multiprocessing's own farewell, which terminates and joins: these processes do not heed that signal.
+        atexit.register(self.close)
 
     def reset(self, rows: Sequence[int], seeds: Sequence[int]) -> Array:
         """As in `Simulators`."""
@@ -148,6 +178,7 @@ class InProcesses:
 
     def close(self) -> None:
         """As in `Simulators`; returns when every process is gone."""
+        atexit.unregister(self.close)
         for pipe in self._pipes:
             with suppress(OSError):
                 pipe.send(None)
@@ -155,7 +186,7 @@ class InProcesses:
         for process in self._processes:
             process.join(_CLOSING_SECONDS)
             if process.is_alive():
-                process.terminate()
+                process.kill()
                 process.join()
         self._pipes, self._processes = [], []
 
@@ -176,7 +207,12 @@ class InProcesses:
 
     def _answer(self, w: int) -> tuple[int, bool, str] | None:
         try:
-            return self._pipes[w].recv()
+            answer: tuple[int, bool, str] | dict[int, str] | None = self._pipes[w].recv()
+            if not isinstance(answer, dict):
+                return answer
+            assert self.failures is not None
+            self.failures.update(answer)
+            return None
         except (EOFError, OSError):
             self._processes[w].join(_CLOSING_SECONDS)
             code = self._processes[w].exitcode
@@ -201,13 +237,22 @@ class _Forward:
 
 
 def _serve(
-    pipe: Connection, board: _Board, task: str, drop: tuple[str, ...], finite: bool, start: int, stop: int
+    pipe: Connection,
+    board: _Board,
+    task: str,
+    drop: tuple[str, ...],
+    finite: bool,
+    start: int,
+    stop: int,
+    isolate: bool,
 ) -> None:
     """The life of a process with environments `start` to `stop`: one answer to every order, until told to end."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the trainer decides what an interrupt means
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # sent to the whole group: the trainer decides what they mean
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     obs, action, reward, ended = board.arrays()
     with _Forward(pipe, start) as place, suppress(EOFError):
-        envs = InTurn(task, stop - start, drop, finite)
+        envs = InTurn(task, stop - start, drop, finite, isolate)
         while (order := pipe.recv()) is not None:
             for place.row, seed in order:
                 i, mine = place.row, [place.row - start]
@@ -215,5 +260,6 @@ def _serve(
                     obs[i] = envs.reset(mine, [seed])[0]
                 else:
                     obs[i], reward[i], ended[i, 0], ended[i, 1] = (x[0] for x in envs.step(mine, action[i : i + 1]))
-            pipe.send(None)
+            failed = {start + i: said for i, said in (envs.failures or {}).items()}
+            pipe.send(failed or None)
         envs.close()
