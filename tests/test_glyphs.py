@@ -44,7 +44,7 @@ def family(seed, forward):
 def test_what_is_reproduced_is_drawn_inside_the_claimed_region(rule, forward):
     rules = rule.model_copy(update={"level": 0.2})
     inside = 0
-    for seed in range(15):
+    for seed in range(8):
         outcomes = list(judge(rules, family(seed, forward)).values())
         scale = glyphs.Forest(rules, outcomes)
         for out in outcomes:
@@ -58,7 +58,8 @@ def test_what_is_reproduced_is_drawn_inside_the_claimed_region(rule, forward):
             elif out.verdict == "contradicted":
                 within = float(line.attrib["x1"]) > left + 0.2 and float(line.attrib["x2"]) < right - 0.2
                 assert not within
-    assert inside or rule.kind == "equivalence"
+    # Scores below 0 cannot exceed their reference by all of its size.
+    assert inside or rule.kind == "equivalence" or (rule.relative and forward is np.negative)
 
 
 def test_an_aggregate_says_over_how_many_tasks_it_is():

@@ -58,7 +58,7 @@ def forest(rows: Sequence[Judgement]) -> Forest | None:
 
 
 def _edges(criterion: Criterion, out: Outcome) -> tuple[float, float]:
-    """Ends of the claimed region: those of the outcome, else the margin's own, which a share of scores does not have."""
+    """Ends of the claimed region: those of the outcome, else the margin's; a share of scores has none."""
     if out.edges is not None:
         return out.edges
     margin = 0.0 if criterion.relative else criterion.margin
