@@ -63,7 +63,7 @@ def _spread_of_synthetic(v: pd.DataFrame) -> pd.Series:
 
 
 def _error_over_replay(v: pd.DataFrame) -> pd.Series:
-    """Root mean squared reward error, in spreads of the replay: R2 divides by the held-out rows, which may hardly vary."""
+    """Root mean squared reward error, in spreads of the replay: held-out rewards may hardly vary."""
     share = (1.0 - v["reward_r2"]).clip(lower=0.0) ** 0.5
     return share * v["reward_true_std"] / v["real_reward_std"].where(v["real_reward_std"] > 0)
 

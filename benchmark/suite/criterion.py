@@ -86,7 +86,8 @@ TRAIN_MEASURES = (
     RETURN, "q_mean", "critic_loss", "actor_loss", "temperature", "entropy", "real_reward_mean", "real_reward_std",
     "synthetic_reward_mean", "synthetic_reward_std", "model_holdout_mse", "reward_r2", "logvar_target", "logvar_raw",
     "critic_bias", "critic_bias_over", "critic_bias_under", "mc_q", "mc_reward_part", "mc_entropy_part",
-    "log_prob_mean", "log_std_mean", "pre_tanh_mean_abs", "pre_tanh_mean_max", "saturated_share", "reward_error_over_replay",
+    "log_prob_mean", "log_std_mean", "pre_tanh_mean_abs", "pre_tanh_mean_max", "saturated_share",
+    "reward_error_over_replay",
 )  # fmt: skip
 
 

@@ -98,6 +98,12 @@ class Claim(Config):
         return digest(self.model_dump(mode="json", include=DECIDES, exclude_defaults=True))
 
     @property
+    def expecting(self) -> str:
+        """Who expects it: the paper, where it or a digest of it says so of its own tasks; else the project."""
+        stated = self.source.sure.startswith(("S:", "D:")) and not any("benchmark.toys" in t for t in self.tasks)
+        return "Paper expects" if stated else "We expect"
+
+    @property
     def rows(self) -> tuple[str, ...]:
         """What gets a verdict of its own: each task, or the whole family of a counting or an aggregate claim."""
         whole = self.criterion.aggregate or self.criterion.at_least is not None
