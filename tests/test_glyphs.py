@@ -17,7 +17,7 @@ RULES = [
     for kind, direction, (margin, relative) in product(
         ("difference", "non-inferiority", "equivalence"),
         ("higher", "lower"),
-        ((0.0, False), (0.3, False), (0.2, True), (1.0, True)),
+        ((0.0, False), (0.3, False), (0.2, True), (0.5, True)),
     )
     if margin or kind == "difference"
 ]
