@@ -20,6 +20,7 @@ from benchmark.suite.needs import runs
 from mbpo.config import InputError
 
 QUICK = load_suite().protocol("quick")
+SIGNATURE = ("reward-too-low", "reward-bunched", "reward-flat")
 
 
 @pytest.fixture
@@ -187,10 +188,10 @@ def test_known_records_give_known_verdicts(filled):
     by = {}
     for row in judge_all(filled, QUICK):
         by.setdefault(row.claim.id, set()).add(row.outcome.verdict)
-    on_random_data = ("reward-collapse", "reward-cure", "reward-overspread", "reward-collapse-control")
+    on_random_data = ("reward-collapse", "reward-cure", "reward-overspread", "reward-collapse-control", *SIGNATURE)
     assert {claim: verdicts for claim, verdicts in by.items() if claim.startswith("reward")} == {
         **{key: {"reproduced"} for key in on_random_data},
-        **{key: {"incomplete"} for key in ("reward-collapse-replay", "reward-cure-replay")},
+        **{key: {"incomplete"} for key in ("reward-collapse-replay", "reward-cure-replay", "reward-error-online")},
     }
     assert by["variance-inflation"] == {"reproduced"}
     assert by["variance-inflation-raw"] <= {"contradicted", "inconclusive"}

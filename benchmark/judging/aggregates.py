@@ -57,25 +57,28 @@ def intervals(scores: Matrices) -> pd.DataFrame:
 
 
 def profiles(scores: Matrices) -> pd.DataFrame:
-    """``suite, method, score, share, low, high``: the share of runs above each normalized score."""
+    """``suite, method, score, share, low, high, tasks``: the share of runs above each normalized score."""
     rows = []
     for suite, made in scores.items():
         top = max(1.0, *(float(found.max()) for found in made.values()))
         taus = np.linspace(0, top, POINTS)
         for method, (share, low, high) in stats.performance_profiles(made, taus, repetitions=REPETITIONS).items():
-            rows += [(suite, method, *point) for point in zip(taus, share, low, high, strict=True)]
-    return pd.DataFrame(rows, columns=["suite", "method", "score", "share", "low", "high"])
+            rows += [
+                (suite, method, *point, made[method].shape[1]) for point in zip(taus, share, low, high, strict=True)
+            ]
+    return pd.DataFrame(rows, columns=["suite", "method", "score", "share", "low", "high", "tasks"])
 
 
 def improvements(scores: Matrices) -> pd.DataFrame:
-    """``suite, method, over, probability, interval_low, interval_high`` of methods over SAC and each other."""
+    """``suite, method, over, probability, interval_low, interval_high, tasks`` of methods over SAC and each other."""
     rows = []
     for suite, made in scores.items():
         pairs = dict.fromkeys([(b, a) for a, b in pairwise(made)] + [(b, "sac") for b in made if b != "sac"])
         pairs_here = [(x, y) for x, y in pairs if y in made]
         found = stats.improvement_intervals({pair: (made[pair[0]], made[pair[1]]) for pair in pairs_here}, REPETITIONS)
-        rows += [(suite, *pair, *interval) for pair, interval in found.items()]
-    return pd.DataFrame(rows, columns=["suite", "method", "over", "probability", "interval_low", "interval_high"])
+        rows += [(suite, *pair, *interval, made[pair[0]].shape[1]) for pair, interval in found.items()]
+    columns = ["suite", "method", "over", "probability", "interval_low", "interval_high", "tasks"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def _final(curves: pd.DataFrame, suite: Suite) -> pd.DataFrame:

@@ -184,6 +184,7 @@ def _decide(
     out = Outcome(
         "inconclusive", effect, (low, high), criterion.level, min(len(evidence.x), len(evidence.y)), confirm, ""
     )
+    out = replace(out, edges=_edges(sample, (low, high), criterion.confidence))
     if confirm <= criterion.level:
         out = replace(out, verdict="reproduced", reason=f"{_says(criterion, evidence)}: p = {confirm:.2g}{holm}")
     elif refute <= criterion.level:
@@ -201,6 +202,20 @@ def _decide(
     if diverged:
         out = replace(out, reason=f"{out.reason}; diverged and counted as it stood: {', '.join(diverged)}")
     return out
+
+
+def _edges(sample: Sample, interval: tuple[float, float], confidence: float) -> tuple[float, float]:
+    """The claimed region on the scale of the shift, so that it holds `interval` exactly where the tests pass.
+
+    A relative margin moves every score of the reference by another amount; its edge is by how much that moves the
+    interval's end. An absolute margin moves the end by itself.
+    """
+    ends = [-math.inf, math.inf]
+    for bound in sample.bounds:
+        end = 0 if bound.side == "greater" else 1
+        moved = stats.shift_interval(sample.x, bound.y, confidence)[1 + end]
+        ends[end] = interval[end] - moved if math.isfinite(moved) else float(np.median(bound.y - sample.y))
+    return ends[0], ends[1]
 
 
 def _open(criterion: Criterion, out: Outcome, sample: Sample, tasks: int) -> Outcome:

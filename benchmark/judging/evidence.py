@@ -55,3 +55,5 @@ class Outcome:
     power: float | None = None
     needed: int | None = None
     """Seeds per arm that would settle an inconclusive task with a chance of 80 %."""
+    edges: tuple[float, float] | None = None
+    """Ends of the claimed region on the scale of `effect`: an interval whose test passes lies between them."""

@@ -58,9 +58,33 @@ def matrix(frame: pd.DataFrame, value: str) -> np.ndarray:
     return wide.dropna().to_numpy()
 
 
+def _spread_of_synthetic(v: pd.DataFrame) -> pd.Series:
+    return np.hypot(v["reward_pred_std"], v["reward_noise_std"])
+
+
+def _error_over_replay(v: pd.DataFrame) -> pd.Series:
+    """Root mean squared reward error, in spreads of the replay: held-out rewards may hardly vary."""
+    share = (1.0 - v["reward_r2"]).clip(lower=0.0) ** 0.5
+    return share * v["reward_true_std"] / v["real_reward_std"].where(v["real_reward_std"] > 0)
+
+
+DERIVED = {
+    "reward_synthetic_std": (("reward_pred_std", "reward_noise_std"), _spread_of_synthetic),
+    "reward_error_over_replay": (("reward_r2", "reward_true_std", "real_reward_std"), _error_over_replay),
+}
+"""Measures that are functions of stored ones: their sources, and how they come from them."""
+
+
 def scalar_rows(record: Record, measure: str) -> pd.DataFrame:
-    """``step, value`` and more of one scalar of a run."""
+    """``step, value`` and more of one scalar of a run, stored or derived."""
     table = record.diagnostics
+    if measure in DERIVED:
+        sources, make = DERIVED[measure]
+        rows = table[table["measure"].isin(sources) & (table["dim"] == -1)]
+        wide = rows.pivot(index="step", columns="measure", values="value")
+        if not set(sources) <= set(wide.columns):
+            return pd.DataFrame({"step": [], "measure": [], "dim": [], "value": []})
+        return make(wide).rename("value").reset_index().assign(measure=measure, dim=-1)
     return table[(table["measure"] == measure) & (table["dim"] == -1)]
 
 

@@ -19,11 +19,11 @@ class Forest:
         self._criterion = criterion
         shown = [value for out in outcomes for value in _numbers(out)]
         sizes = sorted(abs(value) for value in shown if value)
-        margin = 0.0 if criterion.relative else criterion.margin
+        ends = sorted(abs(end) for out in outcomes for end in _edges(criterion, out) if math.isfinite(end) and end)
+        margin = ends[len(ends) // 2] if ends else 0.0
         # The margin has to be visible, and so have effects a thousand times larger.
         self._unit = margin or (sizes[len(sizes) // 2] if sizes else 1.0)
-        self._margin = margin
-        far = max([abs(self._bend(value)) for value in [*shown, 1.6 * margin]] or [1.0]) or 1.0
+        far = max(abs(self._bend(value)) for value in [*shown, *(1.6 * end for end in ends), 0.0]) or 1.0
         self._reach = 1.06 * far
 
     def row(self, outcome: Outcome, color: str) -> str:
@@ -32,19 +32,14 @@ class Forest:
             return ""
         low, high = (self._at(bound) for bound in outcome.interval)
         middle = HEIGHT / 2
-        shapes = [self._shade(), _line(self._at(0.0), 0, self._at(0.0), HEIGHT, "var(--soft)", 0.75)]
+        shapes = [self._shade(outcome), _line(self._at(0.0), 0, self._at(0.0), HEIGHT, "var(--soft)", 0.75)]
         shapes += [_line(low, middle, high, middle, color, 2)]
         shapes += [f'<circle cx="{self._at(outcome.effect):.1f}" cy="{middle}" r="3.4" fill="{color}"/>']
         return f'<svg class="forest" viewBox="0 0 {WIDTH:g} {HEIGHT:g}" aria-hidden="true">{"".join(shapes)}</svg>'
 
-    def _shade(self) -> str:
-        """The region in which the claim holds."""
-        margin, kind, up = self._margin, self._criterion.kind, self._criterion.direction == "higher"
-        if kind == "equivalence":
-            left, right = self._at(-margin), self._at(margin)
-        else:
-            offset = -margin if kind == "non-inferiority" else margin
-            left, right = (self._at(offset), WIDTH) if up else (0.0, self._at(-offset))
+    def _shade(self, outcome: Outcome) -> str:
+        """The region in which the claim holds; with a relative margin each row has its own."""
+        left, right = (self._at(end) for end in _edges(self._criterion, outcome))
         return f'<rect x="{left:.1f}" y="0" width="{right - left:.1f}" height="{HEIGHT:g}" fill="var(--claim)"/>'
 
     def _bend(self, value: float) -> float:
@@ -60,6 +55,17 @@ def forest(rows: Sequence[Judgement]) -> Forest | None:
     """The scale for a claim's rows; None for a counting claim, whose effect is not a shift."""
     criterion = rows[0].claim.criterion
     return None if criterion.at_least else Forest(criterion, [row.outcome for row in rows])
+
+
+def _edges(criterion: Criterion, out: Outcome) -> tuple[float, float]:
+    """Ends of the claimed region: those of the outcome, else the margin's; a share of scores has none."""
+    if out.edges is not None:
+        return out.edges
+    margin = 0.0 if criterion.relative else criterion.margin
+    if criterion.kind == "equivalence":
+        return -margin, margin
+    offset = -margin if criterion.kind == "non-inferiority" else margin
+    return (offset, math.inf) if criterion.direction == "higher" else (-math.inf, -offset)
 
 
 def _numbers(out: Outcome) -> list[float]:

@@ -147,6 +147,7 @@ def _claim(data: Data, claim: Claim, drawn: list[Picture]) -> dict[str, Any]:
         "meaning": claim.meaning,
         "source": claim.source.words,
         "expected": claim.expected,
+        "expecting": claim.expecting,
         "compared": f"{claim.arm_label} against {claim.against_label}",
         "estimand": claim.estimand.words,
         "criterion": _criterion(claim.criterion, len(claim.tasks)),

@@ -62,7 +62,7 @@ def intervals(frame: pd.DataFrame, width: float = WIDE) -> Figure:
     beside = width > 6
     columns, rows = (len(AGGREGATES), 1) if beside else (1, len(AGGREGATES))
     height = 0.3 * len(lines) + 0.1
-    figure, axes = canvas(width, rows, columns, height, left=1.35, gap=0.3, title=0.26, head=0.1, below=0.55)
+    figure, axes = canvas(width, rows, columns, height, left=1.35, gap=0.3, title=0.26, head=0.1, foot=0.65, below=0.7)
     for index, (axis, (name, words)) in enumerate(zip(axes, AGGREGATES.items(), strict=True)):
         axis.set_title(words, pad=4)
         labels = [f"{method} ({SUITES[suite]})" if len(set(frame["suite"])) > 1 else method for suite, method in lines]
@@ -72,7 +72,7 @@ def intervals(frame: pd.DataFrame, width: float = WIDE) -> Figure:
             _interval(axis, row["estimate"], row["interval_low"], row["interval_high"], y, color(method))
         axis.grid(axis="x", zorder=0)
         axis.locator_params(axis="x", nbins=4)
-        axis.set_xlabel("normalized return", loc="left")
+        axis.set_xlabel("normalized return\n" + _coverage(frame), loc="left")
     return figure
 
 
@@ -85,7 +85,7 @@ def profiles(frame: pd.DataFrame, width: float = WIDE) -> Figure:
     rows = math.ceil(len(suites) / columns)
     figure, axes = canvas(width, rows, columns, 2.0, left=0.62, gap=0.6, title=0.28)
     for axis, suite in zip(axes, suites, strict=False):
-        axis.set_title(SUITES[suite], pad=4)
+        axis.set_title(_coverage(frame[frame["suite"] == suite]), pad=4)
         for method in methods:
             here = frame[(frame["suite"] == suite) & (frame["method"] == method)]
             axis.fill_between(here["score"], here["low"], here["high"], color=color(method), alpha=0.15, linewidth=0)
@@ -107,7 +107,7 @@ def improvements(frame: pd.DataFrame, width: float = WIDE) -> Figure:
         f"{row.method} over {row.over}" + (f" ({SUITES[row.suite]})" if several else "")
         for row in frame.itertuples(index=False)
     ]
-    figure, axes = canvas(width, 1, 1, 0.32 * len(frame) + 0.1, left=1.75, gap=0, head=0.1, foot=0.65)
+    figure, axes = canvas(width, 1, 1, 0.32 * len(frame) + 0.1, left=1.75, gap=0, head=0.1, foot=0.8)
     axis = axes[0]
     striped_rows(axis, labels)
     for y, row in enumerate(frame.itertuples(index=False)):
@@ -116,7 +116,8 @@ def improvements(frame: pd.DataFrame, width: float = WIDE) -> Figure:
     axis.set_xlim(-0.02, 1.02)
     axis.grid(axis="x", zorder=0)
     between = " " if width > 6 else "\n"
-    axis.set_xlabel(between.join(["probability of improvement", "(0.5 = no difference)"]), loc="left")
+    named = between.join(["probability of improvement", "(0.5 = no difference)"])
+    axis.set_xlabel(f"{named}\n{_coverage(frame)}", loc="left")
     return figure
 
 
@@ -142,6 +143,12 @@ def sweep(frame: pd.DataFrame, tasks: Sequence[str], width: float = WIDE) -> Fig
     _label_feet(axes, len(tasks), columns, "synthetic share, %")
     axes[0].set_ylabel("final return")
     return figure
+
+
+def _coverage(frame: pd.DataFrame) -> str:
+    """Over how many tasks each suite is taken, since one task is no aggregate."""
+    counts = frame.groupby("suite", sort=False)["tasks"].max()
+    return ", ".join(f"{SUITES[s]}: " + ("1 task only" if n == 1 else f"{n} tasks") for s, n in counts.items())
 
 
 def _seeds_and_mean(axis: Axes, here: pd.DataFrame, x: str, y: str, method: str, median: bool = False) -> None:

@@ -78,6 +78,7 @@ FIT_MEASURES = (
     "reward_r2", "reward_slope", "reward_pred_mean", "reward_true_mean", "reward_pred_std", "reward_true_std",
     "reward_noise_std", "reward_std_ratio", "logvar_target", "logvar_raw", "at_floor", "at_ceiling", "calibration_obs",
     "calibration_reward", "error_over_delta", "error_over_next_obs",
+    "reward_synthetic_std",
 )  # fmt: skip
 
 
@@ -86,6 +87,7 @@ TRAIN_MEASURES = (
     "synthetic_reward_mean", "synthetic_reward_std", "model_holdout_mse", "reward_r2", "logvar_target", "logvar_raw",
     "critic_bias", "critic_bias_over", "critic_bias_under", "mc_q", "mc_reward_part", "mc_entropy_part",
     "log_prob_mean", "log_std_mean", "pre_tanh_mean_abs", "pre_tanh_mean_max", "saturated_share",
+    "reward_error_over_replay",
 )  # fmt: skip
 
 

@@ -57,7 +57,7 @@ class DeclaredEdit(Config):
 
 DECIDES = {
     *("statement", "expected", "kind", "data", "tasks", "drop", "arm", "against", "against_drop", "gate"),
-    *("estimand", "against_window", "criterion"),
+    *("estimand", "against_window", "against_measure", "criterion"),
 }
 """The fields of a claim that decide its verdict; the rest is how it is told, and where it can be judged."""
 
@@ -83,6 +83,7 @@ class Claim(Config):
     needs: str = ""
     estimand: Estimand
     against_window: tuple[float, float] | None = None
+    against_measure: str | None = None
     criterion: Criterion
     protocols: tuple[str, ...] = Field(min_length=1)
 
@@ -95,6 +96,12 @@ class Claim(Config):
     def form(self) -> str:
         """Hash of what decides the verdict; fields at their defaults are left out, so one added later moves no hash."""
         return digest(self.model_dump(mode="json", include=DECIDES, exclude_defaults=True))
+
+    @property
+    def expecting(self) -> str:
+        """Who expects it: the paper, where it or a digest of it says so of its own tasks; else the project."""
+        stated = self.source.sure.startswith(("S:", "D:")) and not any("benchmark.toys" in t for t in self.tasks)
+        return "Paper expects" if stated else "We expect"
 
     @property
     def rows(self) -> tuple[str, ...]:
@@ -115,11 +122,8 @@ class Claim(Config):
     @property
     def reference(self) -> Estimand:
         """The estimand of the arm that is compared against."""
-        return (
-            self.estimand
-            if self.against_window is None
-            else self.estimand.model_copy(update={"window": self.against_window})
-        )
+        given = {"window": self.against_window, "measure": self.against_measure}
+        return self.estimand.model_copy(update={name: value for name, value in given.items() if value is not None})
 
     @property
     def against_label(self) -> str:
