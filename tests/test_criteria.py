@@ -155,7 +155,7 @@ def test_an_open_verdict_tells_what_is_excluded_and_promises_nothing():
     out = one(HIGHER, (0.0, 0.35, 0.45, 0.55, 0.65), LOW)
     assert (out.verdict, out.power, out.needed) == ("inconclusive", None, None)
     low, high = out.interval
-    assert f"excluded at 90%: shifts below −{-low:.3g} and above {high:.3g}" in out.reason
+    assert f"excluded at 90%: shifts below \N{MINUS SIGN}{-low:.3g} and above {high:.3g}" in out.reason
     assert out.reason.endswith("no size of effect is registered, so no number of seeds is promised")
 
 

@@ -135,17 +135,22 @@ def test_a_share_of_seeds_can_be_claimed():
 
 def test_seeds_beyond_the_plan_change_no_verdict():
     rng = np.random.default_rng(6)
-    flips = 0
-    for _ in range(150):
-        x, y = rng.normal(size=(2, 15))
+    for shift in np.linspace(0, 2, 20):
+        x, y = rng.normal(size=(2, 15)) + np.array([[shift], [0]])
         plain = judged(Criterion(), x[:5], y[:5], planned=5)
-        for n in (6, 8, 15):
+        for n in (6, 15):
             more = judged(Criterion(), x[:n], y[:n], planned=5)
-            assert more.verdict == plain.verdict
-            assert (more.n, "in the interval alone" in more.reason) == (5, True)
+            assert (more.verdict, more.p, more.n) == (plain.verdict, plain.p, 5)
+            assert "in the interval alone" in more.reason
             assert more.effect == pytest.approx(np.median(np.subtract.outer(x[:n], y[:n])))
-        flips += any(judged(Criterion(), x[:n], y[:n]).verdict == "reproduced" for n in range(5, 16))
-    assert flips / 150 > 0.09  # what looking after every seed would have done
+
+
+def test_looking_after_every_seed_would_exceed_the_level_and_planned_looks_do_not():
+    rng = np.random.default_rng(8)
+    x, y = rng.normal(size=(2, 4_000, 15))
+    p = {n: location.typical_p(x[:, :n], y[:, :n]) for n in range(5, 16)}
+    assert (np.min(list(p.values()), axis=0) <= 0.05).mean() > 0.08
+    assert ((p[5] <= 0.03) | (p[10] <= 0.02)).mean() <= 0.06
 
 
 def test_fewer_than_planned_is_no_look():

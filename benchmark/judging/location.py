@@ -115,9 +115,9 @@ def _tamed_p(x: Array, y: Array) -> Array:
 def _spread_bound(x: Array, y: Array, level: float) -> float:
     """The largest shift below which `_spread_p` rejects."""
     gap, error, freedom = _welch([_drawn_in(x, y)], lost=2)
-    welch = float(gap - sps.t.isf(level, freedom) * error) if error > 0 else float(gap)
+    welch = float(gap + special.stdtrit(freedom, level) * error) if error > 0 else float(gap)
     n, m = len(x), len(y)
-    enough = np.flatnonzero(least_favourable_p(np.arange(n * m + 1.0), n, m) <= level)
+    enough = np.flatnonzero(least_favourable_p(np.arange(n * m + 1.0), n, m) <= level + 1e-12)
     if not len(enough):
         return welch
     pairs = np.sort(np.subtract.outer(x, y).ravel())

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import stats as sps
 
 from benchmark.judging import location, planning
 from benchmark.judging.evidence import Evidence, Score
@@ -71,8 +70,7 @@ class Sample:
     @property
     def iqm(self) -> float:
         """Difference of interquartile means."""
-        gaps = [sps.trim_mean(x, 0.25) - sps.trim_mean(y, 0.25) for x, y in zip(*self.raw, strict=True)]
-        return float(np.mean(gaps))
+        return float(np.mean([_iqm(x) - _iqm(y) for x, y in zip(*self.raw, strict=True)]))
 
     @property
     def of_means(self) -> Sample:
@@ -129,6 +127,12 @@ def detectable(criterion: Criterion, sample: Sample, level: float, n: int) -> tu
     sides = len(sample.bounds)
     chance = planning.power(test, x, y, effect, n, level=level, sides=sides)
     return effect, chance, planning.seeds_to_detect(test, x, y, effect, level=level, sides=sides)
+
+
+def _iqm(values: Array) -> float:
+    """The mean of what is left when a quarter of the scores, rounded down, goes at either end."""
+    cut = len(values) // 4
+    return float(np.sort(values)[cut : len(values) - cut].mean())
 
 
 def _residual(arm: Scores) -> Array:
