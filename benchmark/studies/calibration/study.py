@@ -70,8 +70,9 @@ def _looks(rng: np.random.Generator) -> Iterator[Row]:
         any_look = np.stack(list(p.values())).min(axis=0) <= 0.05
         planned = Criterion(looks=(Look(seeds=1, share=0.6), Look(seeds=2, share=0.2), Look(seeds=3, share=0.2)))
         at_looks = reproduced(Family(planned, 1), x[:, None], y[:, None])[:, 0]
+        once = np.asarray(p[5] <= 0.05)
         for words, hits in (
-            ("later seeds change no verdict", p[5] <= 0.05),
+            ("later seeds change no verdict", once),
             ("3 planned looks, at 5, 10 and 15 seeds", at_looks),
             ("not used: a look after every seed", any_look),
         ):
@@ -84,7 +85,7 @@ def _not_used(rng: np.random.Generator) -> Iterator[Row]:
         for ratio in RATIOS:
             for seeds in ((5, 5), (10, 10), (5, 50)):
                 x, y = truth(family, name, rng, 1_000, seeds, ratio)
-                hits = (7 * ranks_p(x, y) <= 0.05).any(axis=1)
+                hits = np.asarray((7 * ranks_p(x, y) <= 0.05).any(axis=1))
                 yield _at_most("not used", "exact ranks alone, 7 tasks", name, seeds, ratio, 0.05, hits)
     repetitions, draws = BOOTSTRAPS
     for name, draw in SCORES.items():
