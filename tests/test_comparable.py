@@ -53,6 +53,15 @@ def test_what_is_logged_at_the_end_alone_has_no_window():
     ), out.reason
 
 
+def test_a_first_evaluation_that_one_arm_lacks_is_named_and_one_that_both_lack_is_no_matter():
+    late = range(250, END + 1, 250)
+    out = verdict(arm(late, start=40), arm(GRID))
+    assert out.verdict == "invalid"
+    assert out.reason.startswith("mbpo seed 0 has no evaluation at step 0, where sac seed 0 has one: ")
+    assert verdict(arm(late), arm(late)).verdict == "inconclusive"
+    assert verdict(arm(late, LAST), arm(GRID, LAST)).verdict == "inconclusive"  # a window that does not need it
+
+
 def test_one_step_missing_in_one_run_is_left_out_of_all_and_told():
     x = arm(GRID)
     gap = [step for step in GRID if step != 1_250]

@@ -91,7 +91,7 @@ def aligned(evidence: Evidence) -> Aligned:
     lacks = _lacking(runs, shared)
     for arm, one, own in runs:
         low, high = f"{own.low:,.0f}", f"{own.high:,.0f}"
-        if not own.covered(shared):
+        if not own.covered(shared, whole=bool(lacks)):
             reach = f"the evaluations do not reach over the window from {low} to {high} env steps"
             return Aligned(evidence, "", f"{lacks}: {reach}" if lacks else f"{arm} seed {one.seed}: {reach}")
         if lacks and own.low < own.high and own.inside(shared) < 2:

@@ -48,10 +48,11 @@ class Curve:
         mean = line[0] if low == self.high else np.trapezoid(line, at) / (self.high - low)
         return transformed(float(mean), self.transform)
 
-    def covered(self, steps: Sequence[int]) -> bool:
-        """Whether evaluations at `steps` alone reach over the window."""
+    def covered(self, steps: Sequence[int], whole: bool = False) -> bool:
+        """Whether evaluations at `steps` alone reach over the window; the `whole` of it, or but for a late start."""
         x = np.array(steps, np.float64)
-        return len(x) > 0 and (self.low >= x[0] or self._may_begin_at(x)) and self.high <= x[-1]
+        begins = len(x) > 0 and (self.low >= x[0] or (not whole and self._may_begin_at(x)))
+        return bool(begins and self.high <= x[-1])
 
     def inside(self, steps: Sequence[int] | None = None) -> int:
         """How many evaluations, of all or of `steps`, lie in the window."""

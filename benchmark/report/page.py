@@ -197,7 +197,7 @@ def _criterion(criterion: Criterion, tasks: int) -> str:
     count = f", confirmed on at least {criterion.at_least} of {tasks} tasks" if criterion.at_least else ""
     looks = ", ".join(f"{look.seeds} \N{MULTIPLICATION SIGN} the seeds at {look.share:.0%}" for look in criterion.looks)
     planned = f"; looks planned at {looks} of the level" if looks else ""
-    return f"{rule}; exact one-sided Mann-Whitney at {criterion.level:.0%}{family}{count}{planned}"
+    return f"{criterion.estimand}: {rule}; one-sided at {criterion.level:.0%}{family}{count}{planned}"
 
 
 def _return_row(row: dict[str, Any]) -> dict[str, Any]:
