@@ -110,7 +110,7 @@ def _returns(task, method, rng):
     if "toys" in task:
         return toy_returns(task, method, progress, rng)
     pace = {"sac": 0.9, "mbpo": 0.35, "ftfl": 0.3}[method]
-    return 20 + 960 / (1 + np.exp(-(progress - pace) * 14)) + 15 * rng.normal(size=13)
+    return np.clip(20 + 960 / (1 + np.exp(-(progress - pace) * 14)) + 15 * rng.normal(size=13), 0, 1000)
 
 
 def toy_returns(task, method, progress, rng):

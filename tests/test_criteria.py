@@ -79,13 +79,16 @@ def test_numbers_of_a_verdict():
     assert (out.effect, out.n, out.level) == (-1.0, 5, 0.05)
     assert out.interval == pytest.approx((-1.2, -0.8))
     assert out.p == pytest.approx(1 / 252)
-    assert out.reason == "raw is lower than normalized: p = 0.004"
+    assert (out.mean, out.iqm) == (pytest.approx(-1), pytest.approx(-1))
+    assert out.reason.startswith("a typical seed of raw is lower than one of normalized: p = 0.004; ")
 
 
 def test_a_contradiction_gives_the_p_of_the_opposite():
     out = one(LOWER, HIGH, LOW)
     assert out.p == pytest.approx(1 / 252)
-    assert out.reason == "the opposite holds: raw is higher than normalized, p = 0.004"
+    assert out.reason.startswith(
+        "the opposite holds: a typical seed of raw is higher than one of normalized, p = 0.004"
+    )
 
 
 def test_leaving_equivalence_pays_for_its_two_sides():
@@ -119,7 +122,11 @@ def test_invalid_says_why_and_outranks_incomplete():
     twice = replace(evidence(LOW, HIGH), x=(*scores(LOW), Score(2, 0.3, 1)), lacking="missing x")
     engines = replace(evidence(LOW, HIGH), y=scores(HIGH, engine="b"))
     uneven = replace(evidence(LOW, HIGH), y=(*scores(HIGH[:4]), Score(4, 1.5, 7)))
-    cases = {"raw has seed 2 more than once": twice, "2 engines are mixed": engines, "unequal length: 1 and 7": uneven}
+    cases = {
+        "raw has seed 2 more than once": twice,
+        "2 engines are mixed": engines,
+        "unequal length: 1 and 7 values": uneven,
+    }
     for sentence, given in cases.items():
         out = judge(LOWER, {"task": given})["task"]
         assert out.verdict == "invalid"
@@ -144,18 +151,23 @@ def test_seed_order_is_irrelevant():
     assert judge(LOWER, {"t": shuffled}) == judge(LOWER, {"t": evidence(MIXED, LOW)})
 
 
-def test_inconclusive_gives_power_and_needed_seeds():
+def test_an_open_verdict_tells_what_is_excluded_and_promises_nothing():
     out = one(HIGHER, (0.0, 0.35, 0.45, 0.55, 0.65), LOW)
-    assert out.verdict == "inconclusive"
-    assert 0 < out.power < 0.8
-    assert out.needed > 5
-    assert f"about {out.needed} seeds per arm would settle it as reproduced" in out.reason
-    wrong_side = one(LOWER, (0.0, 0.35, 0.45, 0.55, 0.65), LOW)
-    assert "settle it as contradicted" in wrong_side.reason
-    assert wrong_side.needed == out.needed
-    hopeless = one(HIGHER, LOW, LOW)
-    assert hopeless.needed is None
-    assert "more than 100 seeds" in hopeless.reason
+    assert (out.verdict, out.power, out.needed) == ("inconclusive", None, None)
+    low, high = out.interval
+    assert f"excluded at 90%: shifts below \N{MINUS SIGN}{-low:.3g} and above {high:.3g}" in out.reason
+    assert out.reason.endswith("no size of effect is registered, so no number of seeds is promised")
+
+
+def test_seeds_are_counted_for_the_registered_effect_alone():
+    alike = Criterion(kind="non-inferiority", margin=0.2)
+    out, other = (one(alike, [v + shift for v in MIXED], LOW) for shift in (0.0, -0.3))
+    assert out.verdict == other.verdict == "inconclusive"
+    assert (out.power, out.needed) == (other.power, other.needed)  # what was seen moves, what is promised does not
+    assert 0 < out.power < 0.8 and out.needed > 5
+    assert f"about {out.needed} per arm with 0.8" in out.reason
+    looked_for = one(Criterion(detect=0.5), (0.0, 0.35, 0.45, 0.55, 0.65), LOW)
+    assert looked_for.needed > 5 and "0.5 beyond the bound" in looked_for.reason
 
 
 def counted(won, lost, open_=0, absent=0, at_least=5):

@@ -123,32 +123,6 @@ def test_null_is_rejected_no_more_often_than_the_level(draw):
     assert rejections / 2_000 <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 2_000)
 
 
-def test_power_of_certain_and_hopeless_cases():
-    low, high = np.arange(5.0), np.arange(5.0) + 10
-    assert stats.power(high, low, 5) == 1.0
-    assert stats.power(high, low, 5, level=0.05 / 7) == 1.0
-    assert stats.power(high, low, 3, level=0.05 / 7) == 0.0  # 1/20 is the least p of three against three
-    assert stats.power(low, high, 5) == 0.0
-    assert stats.power(low, high, 5, alternative="less") == 1.0
-    assert stats.power(high, low, 5, margin=50) == 0.0
-
-
-def test_power_agrees_with_a_direct_simulation():
-    rng = np.random.default_rng(5)
-    x, y = rng.normal(0.9, 1, 200), rng.normal(0, 1, 200)
-    direct = np.mean([stats.mann_whitney(rng.choice(x, 8), rng.choice(y, 8)).p <= 0.05 for _ in range(500)])
-    assert stats.power(x, y, 8, repetitions=2_000) == pytest.approx(direct, abs=0.07)
-
-
-def test_seeds_needed_grows_as_the_effect_shrinks():
-    x = np.array([-1.2, -0.5, 0.0, 0.4, 1.3])
-    assert stats.seeds_needed(x + 10, x) == 5
-    middling, small = stats.seeds_needed(x + 1.2, x), stats.seeds_needed(x + 0.6, x)
-    assert 5 < middling < small
-    assert stats.power(x + 1.2, x, middling) >= 0.8
-    assert stats.seeds_needed(x - 1, x) is None
-
-
 def test_rliable_is_repeatable_and_leaves_the_global_generator_alone():
     rng = np.random.default_rng(7)
     scores = {"mbpo": rng.random((5, 7)), "ftfl": rng.random((5, 7)) + 0.5}

@@ -1,7 +1,8 @@
 """Final returns of all tasks together, by rliable: intervals, performance profiles, probability of improvement.
 
 Returns are normalized per task so that a random policy has 0 and the reference of the suite 1, and never pooled across
-suites. Everything here describes; no verdict rests on it.
+suites. Everything here describes; no verdict rests on it. Where tasks have different numbers of seeds all are kept, and
+`ragged` takes rliable's place.
 """
 
 from __future__ import annotations
@@ -11,8 +12,7 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
-from benchmark.judging import stats
-from benchmark.records.frames import matrix
+from benchmark.judging import ragged, stats
 from benchmark.records.store import RETURN
 from benchmark.suite.load import Suite
 
@@ -22,11 +22,13 @@ FINAL = 0.8
 """Share of training after which evaluations count as final."""
 REPETITIONS = 1_000
 POINTS = 41
-Matrices = dict[str, dict[str, np.ndarray]]
+Scores = np.ndarray | list[np.ndarray]
+"""(seeds, tasks), or a list of every task's seeds where these are not as many."""
+Matrices = dict[str, dict[str, Scores]]
 
 
 def matrices(curves: pd.DataFrame, suite: Suite) -> Matrices:
-    """Per suite and method, normalized final returns (seeds, tasks), of the tasks that all methods there have."""
+    """Per suite and method, normalized final returns, of the tasks that all methods there have."""
     found: Matrices = {}
     here = curves[curves["method"].isin(METHODS)]
     for name in ("dmc", "gym") if len(here) else ():
@@ -34,7 +36,7 @@ def matrices(curves: pd.DataFrame, suite: Suite) -> Matrices:
         methods = [method for method in METHODS if method in set(mine["method"])]
         shared = [t for t in dict.fromkeys(mine["task"]) if set(mine.loc[mine["task"] == t, "method"]) == set(methods)]
         final = _final(mine[mine["task"].isin(shared)], suite)
-        made = {method: matrix(final[final["method"] == method], "score") for method in methods}
+        made = {method: _by_task(final[final["method"] == method], shared) for method in methods}
         if shared and all(len(scores) for scores in made.values()):
             found[name] = made
     return found
@@ -49,8 +51,12 @@ def intervals(scores: Matrices) -> pd.DataFrame:
     """``suite, method, aggregate, estimate, interval_low, interval_high, seeds, tasks``."""
     rows = []
     for suite, made in scores.items():
-        for method, found in stats.interval_estimates(made, repetitions=REPETITIONS).items():
-            seeds, tasks = made[method].shape
+        whole, rest = _split(made)
+        both = stats.interval_estimates(whole, repetitions=REPETITIONS) if whole else {}
+        both |= ragged.interval_estimates(rest, repetitions=REPETITIONS)
+        for method in made:
+            found, by_task = both[method], _tasks(made[method])
+            seeds, tasks = min(map(len, by_task)), len(by_task)
             rows += [(suite, method, name, *found[name], seeds, tasks) for name in ("iqm", "median", "optimality_gap")]
     columns = ["suite", "method", "aggregate", "estimate", "interval_low", "interval_high", "seeds", "tasks"]
     return pd.DataFrame(rows, columns=columns)
@@ -60,12 +66,15 @@ def profiles(scores: Matrices) -> pd.DataFrame:
     """``suite, method, score, share, low, high, tasks``: the share of runs above each normalized score."""
     rows = []
     for suite, made in scores.items():
-        top = max(1.0, *(float(found.max()) for found in made.values()))
+        top = max(1.0, *(float(task.max()) for found in made.values() for task in _tasks(found)))
         taus = np.linspace(0, top, POINTS)
-        for method, (share, low, high) in stats.performance_profiles(made, taus, repetitions=REPETITIONS).items():
-            rows += [
-                (suite, method, *point, made[method].shape[1]) for point in zip(taus, share, low, high, strict=True)
-            ]
+        whole, rest = _split(made)
+        both = stats.performance_profiles(whole, taus, repetitions=REPETITIONS) if whole else {}
+        both |= {method: ragged.profile(found, taus, REPETITIONS) for method, found in rest.items()}
+        for method in made:
+            share, low, high = both[method]
+            tasks = len(_tasks(made[method]))
+            rows += [(suite, method, *point, tasks) for point in zip(taus, share, low, high, strict=True)]
     return pd.DataFrame(rows, columns=["suite", "method", "score", "share", "low", "high", "tasks"])
 
 
@@ -75,10 +84,30 @@ def improvements(scores: Matrices) -> pd.DataFrame:
     for suite, made in scores.items():
         pairs = dict.fromkeys([(b, a) for a, b in pairwise(made)] + [(b, "sac") for b in made if b != "sac"])
         pairs_here = [(x, y) for x, y in pairs if y in made]
-        found = stats.improvement_intervals({pair: (made[pair[0]], made[pair[1]]) for pair in pairs_here}, REPETITIONS)
-        rows += [(suite, *pair, *interval, made[pair[0]].shape[1]) for pair, interval in found.items()]
+        whole, _ = _split(made)
+        equal = [pair for pair in pairs_here if whole.keys() >= set(pair)]
+        both = stats.improvement_intervals({(x, y): (whole[x], whole[y]) for x, y in equal}, REPETITIONS)
+        for x, y in pairs_here:
+            found = both.get((x, y)) or ragged.improvement(_tasks(made[x]), _tasks(made[y]), REPETITIONS)
+            rows.append((suite, x, y, *found, len(_tasks(made[x]))))
     columns = ["suite", "method", "over", "probability", "interval_low", "interval_high", "tasks"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def _by_task(final: pd.DataFrame, tasks: list[str]) -> Scores:
+    """One method's scores of every task, in the order of its seeds."""
+    found = [final.loc[final["task"] == task].sort_values("seed")["score"].to_numpy() for task in tasks]
+    return np.column_stack(found) if len({len(scores) for scores in found}) == 1 else found
+
+
+def _split(made: dict[str, Scores]) -> tuple[dict[str, np.ndarray], dict[str, list[np.ndarray]]]:
+    """The methods whose tasks have equal numbers of seeds, and the others."""
+    whole = {method: scores for method, scores in made.items() if isinstance(scores, np.ndarray)}
+    return whole, {method: scores for method, scores in made.items() if isinstance(scores, list)}
+
+
+def _tasks(scores: Scores) -> list[np.ndarray]:
+    return list(scores.T) if isinstance(scores, np.ndarray) else scores
 
 
 def _final(curves: pd.DataFrame, suite: Suite) -> pd.DataFrame:

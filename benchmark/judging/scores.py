@@ -1,8 +1,9 @@
 """Records reduced to numbers: one score per run, for the verdicts.
 
-A score is the mean over a stated window, never the best. A window is two shares of training, so that one claim reads
-the same under a short and a long protocol: ``[0.8, 1]`` holds all evaluations of the last fifth, ``[0, 0]`` the one
-before the first update. A `fit` run has one moment, its end, and takes no window.
+A score is the mean over a stated window, never the best: the trapezoid integral over env steps, so that it does not
+depend on how densely a run was logged. A window is two shares of training, so that one claim reads the same under a
+short and a long protocol: ``[0.8, 1]`` is the last fifth, ``[0, 0]`` the evaluation before the first update. A `fit`
+run has one moment, its end, and takes no window.
 """
 
 from __future__ import annotations
@@ -10,8 +11,11 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Sequence
 
-from benchmark.judging.evidence import Score
+import pandas as pd
+
+from benchmark.judging.evidence import Curve, Score, transformed
 from benchmark.records.frames import scalar_rows
 from benchmark.records.store import RETURN, Record
 from benchmark.suite.criterion import NEED_VARYING_REWARD, Estimand
@@ -19,32 +23,62 @@ from benchmark.suite.criterion import NEED_VARYING_REWARD, Estimand
 
 def score(record: Record, estimand: Estimand) -> Score:
     """The run's one number, with what decides whether it may be compared with others."""
-    low, high = estimand.window or (1.0, 1.0)
     if estimand.measure == RETURN:
         rows = record.curve.rename(columns={"env_steps": "step", RETURN: "value"})
     else:
         rows = scalar_rows(record, estimand.measure)
+    origin, lost = engine(record), diverged(record)
     if record.spec.budget is not None:
-        total = record.spec.budget.env_steps
-        rows = rows[(rows["step"] >= low * total) & (rows["step"] <= high * total)]
-    else:
-        rows = rows[rows["step"] == rows["step"].max()]
+        steps, values = _means(rows)
+        return curve_score(
+            record.spec.seed, steps, values, estimand, record.spec.budget.env_steps, origin, lost, failure(record)
+        )
+    rows = rows[rows["step"] == rows["step"].max()]
     value = float(rows["value"].mean(skipna=False)) if len(rows) else math.nan
-    if estimand.transform == "abs":
-        value = abs(value)
-    elif estimand.transform == "abs-log":
-        value = abs(math.log(value)) if value > 0 else math.nan
-    elif estimand.transform == "log10":
-        value = math.log10(value) if value > 0 else math.nan
+    value = transformed(value, estimand.transform)
     still = estimand.measure in NEED_VARYING_REWARD and math.isnan(value) and record.last("reward_true_std") == 0
     undefined = "the held-out rewards do not vary, so more transitions are needed" if still else ""
-    return Score(record.spec.seed, value, len(rows), engine(record), diverged(record), failure(record), undefined)
+    return Score(record.spec.seed, value, len(rows), origin, lost, failure(record), undefined)
 
 
 def failure(record: Record) -> str:
     """When and why the run was lost, as its provenance says."""
-    told = record.provenance.get("failure")
-    return f"at step {told['step']}: {told['cause']}" if told else ""
+    mark = record.provenance.get("failure")
+    return f"at step {mark['step']}: {mark['cause']}" if mark else ""
+
+
+def curve_score(
+    seed: int,
+    steps: Sequence[int],
+    values: Sequence[float],
+    estimand: Estimand,
+    end: int,
+    engine: str = "",
+    diverged: bool = False,
+    failure: str = "",
+) -> Score:
+    """The score of any curve over env steps: `values` at `steps`, in order, of a run of `end` env steps.
+
+    Whether two curves may be compared is for `criteria` to say, which sees both arms.
+    """
+    low, high = estimand.window or (1.0, 1.0)
+    curve = Curve(
+        tuple(map(int, steps)),
+        tuple(map(float, values)),
+        low * end,
+        high * end,
+        end,
+        estimand.transform,
+        estimand.measure == RETURN,
+    )
+    return Score(seed, curve.score(), curve.inside(), engine, diverged, failure, curve=curve)
+
+
+def _means(rows: pd.DataFrame) -> tuple[list[int], list[float]]:
+    """The steps in order, and the mean of the values at each; NaN where any is."""
+    groups = rows.groupby("step", sort=True)["value"]
+    means = groups.mean().where(groups.count() == groups.size())
+    return [int(step) for step in means.index], means.tolist()
 
 
 def engine(record: Record) -> str:

@@ -9,7 +9,6 @@ Noether 1967 (shift and its interval, conservative under ties); Holm 1979; Agarw
 
 from __future__ import annotations
 
-import bisect
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,8 +24,6 @@ Alternative = Literal["greater", "less"]
 
 EXACT_LIMIT = 66
 """Largest pooled size counted exactly: all counts up to C(66, 33) fit 64-bit integers."""
-SEED_GRID = (5, 6, 7, 8, 10, 12, 15, 20, 25, 30, 40, 50, 75, 100)
-"""Numbers of seeds per arm that `seeds_needed` tries."""
 
 
 class RankTest(NamedTuple):
@@ -155,58 +152,6 @@ def shift_interval(x: ArrayLike, y: ArrayLike, confidence: float = 0.90) -> Inte
 def shift_test(x: ArrayLike, y: ArrayLike, margin: float, alternative: Alternative = "greater") -> RankTest:
     """Test that ``x - y`` lies above (or below) `margin`; non-inferiority is a negative margin and "greater"."""
     return mann_whitney(_sample(x) - margin, y, alternative)
-
-
-def power(
-    x: ArrayLike,
-    y: ArrayLike,
-    n: int,
-    *,
-    margin: float = 0.0,
-    alternative: Alternative = "greater",
-    level: float = 0.05,
-    repetitions: int = 1_000,
-    seed: int = 0,
-) -> float:
-    """Chance that `n` seeds per arm confirm ``x - y > margin`` (or <), were the observed scores the whole truth.
-
-    Scores are resampled; their ties are judged by the untied null distribution with halves counted against the claim,
-    which is slightly conservative.
-    """
-    sign = 1.0 if alternative == "greater" else -1.0
-    x, y = sign * (_sample(x) - margin), sign * _sample(y)
-    rng = np.random.default_rng(seed)
-    a, b = rng.choice(x, size=(repetitions, n)), rng.choice(y, size=(repetitions, n))
-    below = np.zeros(repetitions)  # pairs that speak against the claim
-    for column in range(n):
-        gap = a - b[:, column : column + 1]
-        below += (gap < 0).sum(axis=1) + 0.5 * (gap == 0).sum(axis=1)
-    p = untied_cdf(n, n)[np.ceil(below).astype(int)]
-    return float((p <= level + 1e-12).mean())
-
-
-def seeds_needed(
-    x: ArrayLike,
-    y: ArrayLike,
-    *,
-    margin: float = 0.0,
-    alternative: Alternative = "greater",
-    level: float = 0.05,
-    target: float = 0.8,
-    seed: int = 0,
-) -> int | None:
-    """Least number of seeds per arm on `SEED_GRID` with power of at least `target`; None if even the last has less.
-
-    Power grows with n, so the grid is bisected; 400 draws each, so "about": that power has a standard error of 2 %.
-    """
-
-    def reached(n: int) -> bool:
-        chance = power(x, y, n, margin=margin, alternative=alternative, level=level, repetitions=400, seed=seed)
-        return chance >= target
-
-    if not reached(SEED_GRID[-1]):
-        return None
-    return SEED_GRID[bisect.bisect_left(SEED_GRID, True, hi=len(SEED_GRID) - 1, key=reached)]
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmark.judging import criteria, placing, registry
+from benchmark.judging import criteria, placing, pooled, registry
 from benchmark.judging.evidence import Evidence, Outcome, Score
 from benchmark.judging.registry import Registration
 from benchmark.judging.scores import score
@@ -59,6 +59,8 @@ class Judgement(NamedTuple):
             "reason": out.reason,
             "expected": self.claim.expected,
             "p": rounded(out.p),
+            "mean": rounded(out.mean),
+            "iqm": rounded(out.iqm),
             "power": rounded(out.power),
             "seeds_needed": out.needed,
             "form": self.registration.form,
@@ -98,46 +100,8 @@ def judged_by(claim: Claim, store: Store, protocol: Protocol) -> Protocol:
 
 def outcomes(claim: Claim, evidence: Mapping[str, Evidence], planned: int | None = None) -> dict[str, Outcome]:
     """The claim's verdicts from the evidence on each of its tasks, by `claim.rows`."""
-    family = {ALL: _together(claim, evidence)} if claim.criterion.aggregate else evidence
+    family = {ALL: pooled.together(evidence)} if claim.criterion.aggregate else evidence
     return criteria.judge(claim.criterion, family, planned)
-
-
-def _together(claim: Claim, evidence: Mapping[str, Evidence]) -> Evidence:
-    """One score per seed, the mean of its normalized scores over all tasks. What is wrong with any task is with all."""
-    first = next(iter(evidence.values()))
-    faults = {task: fault for task, found in evidence.items() if (fault := criteria.fault(found))}
-    lacking = {task: found for task, found in evidence.items() if found.lacking}
-    hours = [found.hours for found in lacking.values()]
-    task = next(iter(lacking), "")
-    told = (
-        f"{task}: {lacking[task].lacking}" + (f", and on {len(lacking) - 1} more tasks" * (len(lacking) > 1))
-        if task
-        else ""
-    )
-    return Evidence(
-        first.arm,
-        first.against,
-        _means([found.x for found in evidence.values()], list(evidence)),
-        _means([found.y for found in evidence.values()], list(evidence)),
-        lacking=told,
-        hours=None if not hours or None in hours else sum(h for h in hours if h is not None),
-        fault=next((f"{task}: {fault}" for task, fault in faults.items()), ""),
-    )
-
-
-def _means(arms: Sequence[Sequence[Score]], tasks: Sequence[str]) -> tuple[Score, ...]:
-    """The mean normalized score of every seed that all tasks have."""
-    suite = load_suite()
-    by_seed = [{score.seed: score for score in scores} for scores in arms]
-    shared = sorted(set.intersection(*(set(found) for found in by_seed)))
-    normal = [
-        [suite.task(t).normalize(found[seed].value) for t, found in zip(tasks, by_seed, strict=True)] for seed in shared
-    ]
-    lost = [any(found[seed].diverged for found in by_seed) for seed in shared]
-    return tuple(
-        Score(seed, sum(row) / len(row), 1, diverged=any_lost)
-        for seed, row, any_lost in zip(shared, normal, lost, strict=True)
-    )
 
 
 def _registered(claim: Claim, store: Store, protocol: Protocol) -> Registration:

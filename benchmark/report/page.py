@@ -199,7 +199,7 @@ def _criterion(criterion: Criterion, tasks: int) -> str:
     count = f", confirmed on at least {criterion.at_least} of {tasks} tasks" if criterion.at_least else ""
     looks = ", ".join(f"{look.seeds} \N{MULTIPLICATION SIGN} the seeds at {look.share:.0%}" for look in criterion.looks)
     planned = f"; looks planned at {looks} of the level" if looks else ""
-    return f"{rule}; exact one-sided Mann-Whitney at {criterion.level:.0%}{family}{count}{planned}"
+    return f"{criterion.estimand}: {rule}; one-sided at {criterion.level:.0%}{family}{count}{planned}"
 
 
 def _return_row(row: dict[str, Any]) -> dict[str, Any]:
@@ -230,14 +230,20 @@ def _calibration(folder: Path) -> dict[str, str] | None:
     if not path.is_file():
         return None
     table = pd.read_csv(path)
-    level, boot = table[table["check"] == "level"], table[(table["check"] == "bootstrap") & (table["seeds"] >= 5)]
+    level, boot = table[table["check"] == "level"], table[table["family"].str.startswith("bootstrap of means")]
+    wide, peaked = level[level["ratio"] > 1], level["scores"] != "bimodal"
     shift = table[table["family"].str.startswith("shift of a verdict")]
     return {
-        "worst": f"{level['observed'].max():.1%}",
+        "worst": f"{level.loc[level['ratio'] == 1, 'observed'].max():.1%}",
+        "wide": f"{wide.loc[peaked, 'observed'].max():.1%}",
+        "widest": f"{wide['ratio'].max():g}",
+        "two_peaks": f"{level.loc[~peaked, 'observed'].max():.1%}",
         "level": f"{level['nominal'].max():.0%}",
         "ways": str(level["family"].nunique()),
         "shapes": ", ".join(level["scores"].unique()),
-        "seeds": ", ".join(map(str, sorted(level["seeds"].unique()))),
+        "seeds": ", ".join(
+            f"{n} against {m}" for n, m in sorted(set(zip(level["seeds"], level["against"], strict=True)))
+        ),
         "bootstrap": f"{boot['observed'].max():.1%}",
         "coverage": f"{shift['observed'].min():.1%}",
     }

@@ -27,16 +27,23 @@ class Look(Config):
 
 
 class Criterion(Config):
-    """When the shift between two arms counts as what the claim says."""
+    """When the difference between two arms counts as what the claim says."""
 
     kind: Literal["difference", "non-inferiority", "equivalence"] = constant(
         "difference", "the region of the shift that is claimed"
     )
+    of: Literal["typical seed", "mean", "share"] = constant(
+        "typical seed", "what differs: a typical seed (shift of ranks), the mean over seeds, or the share that `reach`"
+    )
+    reach: float | None = constant(None, "score from which a seed counts in the share", unit="of the score")
     direction: Literal["higher", "lower"] = constant(
         "higher", "where the arm is claimed to lie; for non-inferiority, which side is better"
     )
     margin: float = constant(0.0, "half-width or offset of the region", unit="of the score, or a share of it", ge=0)
     relative: bool = constant(False, "margin is a share of each score of the reference arm")
+    detect: float = constant(
+        0.0, "difference beyond the bound that seeds are counted for; 0 is none", unit="as the margin", ge=0
+    )
     at_least: int | None = constant(None, "counting claim: so many tasks must be confirmed", unit="tasks", ge=1)
     aggregate: bool = constant(False, "judge the mean of normalized scores over all tasks instead of each task")
     looks: tuple[Look, ...] = constant((), "when the data may be looked at; empty is once, at the protocol's seeds")
@@ -55,6 +62,14 @@ class Criterion(Config):
         return self
 
     @model_validator(mode="after")
+    def _share_of_something(self) -> Self:
+        if (self.of == "share") != (self.reach is not None):
+            raise ValueError("a share of seeds needs the score that counts: give of = share and reach together")
+        if self.of == "share" and (self.kind != "difference" or self.margin or self.aggregate):
+            raise ValueError("a share of seeds is compared without a margin, task by task")
+        return self
+
+    @model_validator(mode="after")
     def _looks_planned(self) -> Self:
         times, shares = [look.seeds for look in self.looks], [look.share for look in self.looks]
         if times != sorted(set(times)) or times[:1] not in ([], [1]):
@@ -67,6 +82,18 @@ class Criterion(Config):
     def words(self) -> str:
         """The margin as sentences give it."""
         return f"{self.margin:.0%}" if self.relative else f"{self.margin:g}"
+
+    @property
+    def estimand(self) -> str:
+        """What is compared, as a reader would say it; the mean where tasks are pooled."""
+        if self.of == "share":
+            return f"share of seeds that reach {self.reach:g}"
+        return "mean over tasks" if self.aggregate else self.of
+
+    @property
+    def registered(self) -> float:
+        """The true difference beyond the bound that seeds are counted for, as the margin is given; 0 is none."""
+        return self.detect or (0.0 if self.kind == "difference" else self.margin)
 
     @property
     def confidence(self) -> float:

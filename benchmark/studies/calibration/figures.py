@@ -1,4 +1,4 @@
-"""Pictures of the calibration: error rates under the null, power predicted and found, coverage."""
+"""Pictures of the calibration: error rates under the null by spread and seeds, power, coverage."""
 
 from __future__ import annotations
 
@@ -8,16 +8,18 @@ from matplotlib.lines import Line2D
 
 from benchmark.drawing.style import INK, SOFT, WIDE, canvas, striped_rows, styled
 
-HUES = {"normal": "#2a7fc0", "bimodal": "#d1495b", "heavy-tailed": "#e6a117"}
+HUES = {1: "#2a7fc0", 3: "#2a9d8f", 10: "#e6a117", 30: "#d1495b"}
+"""By how many times as wide the arm is as the other."""
+SHAPES = {"normal": "o", "bimodal": "s", "heavy-tailed": "^", "lopsided": "D"}
 
 
 def draw(table: pd.DataFrame) -> dict[str, Figure]:
     """The figures by the names of their files."""
-    by = {name: table[table["check"] == name] for name in ("level", "bootstrap", "spread", "power", "coverage")}
+    by = {name: rows for name, rows in table.groupby("check", sort=False)}
     return {
         "calibration-null": _rows(
             pd.concat(
-                [by["level"], by["spread"], by["bootstrap"].assign(family="not used: bootstrap of means, 1 task")]
+                [by["level"], by["looks"], by["not used"].assign(family="not used: " + by["not used"]["family"])]
             ),
             "share of families with a false confirmation (line: the level)",
         ),
@@ -28,43 +30,54 @@ def draw(table: pd.DataFrame) -> dict[str, Figure]:
 
 @styled
 def _rows(table: pd.DataFrame, words: str) -> Figure:
-    """A row per family, a panel per number of seeds, a dot per shape of the scores."""
+    """A row per family, a panel per seeds of both arms, a dot per shape and spread of the scores."""
     families = list(dict.fromkeys(table["family"]))
-    seeds = [n for n in sorted(set(table["seeds"])) if n != 3]
-    figure, axes = canvas(WIDE, 1, len(seeds), 0.3 * len(families), left=3.25, gap=0.4, title=0.26)
-    for index, (axis, n) in enumerate(zip(axes, seeds, strict=True)):
-        axis.set_title(f"{n} seeds", pad=4)
+    pairs = sorted(set(zip(table["seeds"], table["against"], strict=True)))
+    figure, axes = canvas(WIDE, 1, len(pairs), 0.3 * len(families), left=3.25, gap=0.4, title=0.46)
+    low, high = table["observed"].min(), table["observed"].max()
+    for index, (axis, (n, m)) in enumerate(zip(axes, pairs, strict=True)):
+        axis.set_title(f"{n} against {m} seeds", pad=4)
         striped_rows(axis, families if index == 0 else [""] * len(families))
         for y, family in enumerate(families):
-            here = table[(table["family"] == family) & (table["seeds"] == n)]
-            for row in here.itertuples(index=False):
-                axis.plot(row.observed, y, "o", color=HUES[row.scores], markersize=4.5, alpha=0.8, zorder=3)
-            if len(here):
-                axis.plot([here["nominal"].iloc[0]] * 2, [y - 0.4, y + 0.4], color=SOFT, linewidth=1.2, zorder=2)
+            cell = table[(table["family"] == family) & (table["seeds"] == n) & (table["against"] == m)]
+            for row in cell.itertuples(index=False):
+                marker, hue = SHAPES[row.scores], HUES[int(row.ratio)]
+                axis.plot(row.observed, y, marker, color=hue, markersize=3.6, alpha=0.8, zorder=3, markeredgewidth=0)
+            if len(cell):
+                axis.plot([cell["nominal"].iloc[0]] * 2, [y - 0.4, y + 0.4], color=SOFT, linewidth=1.2, zorder=2)
         axis.grid(axis="x", zorder=0)
         axis.locator_params(axis="x", nbins=3)
-        low, high = table["observed"].min(), table["observed"].max()
         axis.set_xlim(min(0.0, low) if low < 0.5 else low - 0.02, min(high * 1.08, 1.005))
     axes[0].set_xlabel(words, loc="left")
-    handles = [Line2D([], [], linestyle="", marker="o", color=hue, markersize=5) for hue in HUES.values()]
-    figure.legend(handles, list(HUES), loc="upper left", ncol=3, frameon=False, handletextpad=0.3, borderaxespad=0.2)
+    spreads = [_key("o", hue, f"{ratio} times as wide" if ratio > 1 else "as wide") for ratio, hue in HUES.items()]
+    shapes = [_key(marker, INK, name) for name, marker in SHAPES.items()]
+    both = [key for pair in zip(spreads, shapes, strict=True) for key in pair]
+    figure.legend(handles=both, loc="upper left", ncol=4, frameon=False, handletextpad=0.3, borderaxespad=0.2)
     return figure
+
+
+def _key(marker: str, hue: str, label: str) -> Line2D:
+    return Line2D([], [], linestyle="", marker=marker, color=hue, markersize=5, label=label)
 
 
 @styled
 def _power(table: pd.DataFrame) -> Figure:
-    """Power as a verdict would print it, against the share of fresh samples that confirm."""
-    figure, axes = canvas(4.6, 1, 1, 3.4, left=0.7, gap=0)
-    axis = axes[0]
-    axis.plot([0, 1], [0, 1], color=SOFT, linewidth=0.9, zorder=1)
-    for n, marker in zip(sorted(set(table["seeds"])), "os^", strict=False):
-        here = table[table["seeds"] == n]
-        (dots,) = axis.plot(here["nominal"], here["observed"], marker, label=f"{n} seeds", color=INK)
-        dots.set(alpha=0.7, markersize=5, zorder=3)
-    axis.set_xlabel("power predicted from published seeds", loc="left")
-    axis.set_ylabel("share of fresh samples confirmed")
-    axis.set_xlim(-0.03, 1.03)
-    axis.set_ylim(-0.03, 1.03)
-    axis.grid(zorder=0)
-    figure.legend(loc="upper left", ncol=3, frameon=False, handletextpad=0.3, borderaxespad=0.2)
+    """The share of tasks confirmed over how far the truth lies inside the claim, normal scores."""
+    families = list(dict.fromkeys(table["family"]))
+    figure, axes = canvas(WIDE, 1, len(families), 2.6, left=0.7, gap=0.6, title=0.46)
+    lines = {(5, 5): ":", (10, 10): "-", (5, 50): "--"}
+    for axis, family in zip(axes, families, strict=True):
+        axis.set_title(family, pad=4)
+        for (n, m), line in lines.items():
+            for ratio in (1, 10):
+                rows = table[(table["family"] == family) & (table["scores"] == "normal") & (table["ratio"] == ratio)]
+                rows = rows[(rows["seeds"] == n) & (rows["against"] == m)]
+                label = f"{n} against {m} seeds" + (f", {ratio} times as wide" if ratio > 1 else "")
+                axis.plot(rows["nominal"], rows["observed"], line, color=HUES[ratio], label=label)
+        axis.set_ylim(-0.03, 1.03)
+        axis.grid(zorder=0)
+    axes[0].set_xlabel("spreads by which the claim is true", loc="left")
+    axes[0].set_ylabel("share of tasks confirmed")
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="upper left", ncol=3, frameon=False, handletextpad=0.3, borderaxespad=0.2)
     return figure

@@ -1,14 +1,14 @@
 """Do the statistics keep their promises? Simulated families of claims with a known truth, judged by the ledger's rules.
 
 * *level*: the truth lies on the edge of what is claimed (for a count, one task short of it). The share of families in
-  which a task that is not won is called reproduced must not exceed the level.
-* *bootstrap*: the same for the percentile bootstrap of a difference of means, which no verdict uses: why not.
-* *spread*: equal middles, but one arm spreads three times as far: what exact rank tests do not promise.
-* *power*: published SAC against published SimBa; the power that verdicts print, and the share that new seeds confirm.
+  which a task that is not won is called reproduced should not exceed the level: by shape of the scores, by how much
+  wider the arm spreads than the other, and by seeds.
+* *looks*: the same where seeds are added and the claim is judged again: under a plan, and as nobody should.
+* *not used*: the same for rules that no verdict uses, exact ranks alone and the bootstrap of means: why not.
+* *power*: the share that is confirmed where the truth lies so many spreads inside the claim.
+* *right*: per claim and protocol, the chance that it is reproduced were it true by 2 spreads, and clearly true, by 4;
+  *alike*: for claims of sameness, were the arms the same, at the spread of published seeds. `nominal` is the distance.
 * *coverage*: how often the intervals of verdicts, of tables and of the baseline gate hold the truth.
-
-The rules are those of `criteria`, for scores without ties and vectorized over repetitions; the tests hold the two
-together draw by draw.
 """
 
 from __future__ import annotations
@@ -16,166 +16,89 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from scipy import stats as sps
 
 from benchmark.drawing import style, tables
-from benchmark.judging import placing, stats
-from benchmark.studies.calibration import figures
+from benchmark.judging import location, stats
+from benchmark.studies.calibration import figures, right
+from benchmark.studies.calibration.rules import SCORES, Array, Family, errors, families, reproduced, truth
 from benchmark.suite.criterion import Criterion, Look
-from benchmark.suite.ledger import Ledger, load_ledger
-from benchmark.words import task_name
 from mbpo.config import InputError
 
-SEEDS = (5, 6, 10)
-REPETITIONS = 20_000
+REPETITIONS = {(5, 5): 4_000, (6, 6): 4_000, (10, 10): 2_000, (5, 50): 1_000}
+"""Draws of every cell, by seeds of the arm and of the other."""
+RATIOS = (1, 3, 10, 30)
+"""How many times as wide the arm spreads as the other."""
 BOOTSTRAPS = (2_000, 1_000)
 """Repetitions, and draws in each."""
-WON = 50.0
-"""Standard deviations by which the tasks of a count are won that are won."""
-COLUMNS = ["check", "family", "scores", "seeds", "nominal", "observed", "error", "repetitions", "holds"]
-Array = np.ndarray
-Draw = Callable[[np.random.Generator, tuple[int, ...]], Array]
-
-
-def normal(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
-    """Standard normal scores."""
-    return rng.normal(size=shape)
-
-
-def bimodal(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
-    """Half of the seeds fail, half succeed, six standard deviations of either apart."""
-    return rng.normal(size=shape) + 6.0 * (rng.random(shape) < 0.5)
-
-
-def heavy(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
-    """Student's t with 2 degrees of freedom: its variance is infinite."""
-    return rng.standard_t(2, size=shape)
-
-
-SCORES: dict[str, Draw] = {"normal": normal, "bimodal": bimodal, "heavy-tailed": heavy}
-
-
-class Family(NamedTuple):
-    """Claims of the ledger that are judged in one way: a rule over so many tasks."""
-
-    criterion: Criterion
-    tasks: int
-
-    @property
-    def words(self) -> str:
-        """The rule as a label."""
-        rule, tasks = self.criterion, "1 task" if self.tasks == 1 else f"{self.tasks} tasks"
-        kind = rule.kind + (" of a share" if rule.relative else "")
-        what = f"at least {rule.at_least} of {tasks}" if rule.at_least else tasks
-        what = f"the mean of {tasks}" if rule.aggregate else what
-        return f"{kind}, {what}" + (f", {len(rule.looks)} looks" if rule.looks else "")
-
-
-def families(ledger: Ledger | None = None) -> list[Family]:
-    """The distinct ways in which claims of the ledger are judged, in its order."""
-    found: dict[str, Family] = {}
-    for claim in (ledger or load_ledger()).claims:
-        family = Family(claim.criterion, len(claim.tasks))
-        found.setdefault(family.words, family)
-    return list(found.values())
-
-
-# The rules, many repetitions at once
-
-
-def reproduced(family: Family, x: Array, y: Array) -> Array:
-    """Which tasks the first look, or a later one, confirms: (repetitions, tasks) of scores (repetitions, tasks, seeds).
-
-    Scores come in units in which the margin of the criterion holds; for looks, `x` and `y` hold the seeds of the last.
-    """
-    rule = family.criterion
-    looks = rule.looks or (Look(),)
-    planned = x.shape[-1] // max(look.seeds for look in looks)
-    if rule.aggregate:
-        x, y = x.mean(axis=1, keepdims=True), y.mean(axis=1, keepdims=True)
-    confirmed = np.zeros(x.shape[:2], dtype=bool)
-    closed = np.zeros(x.shape[:2], dtype=bool)
-    for look in looks:
-        seen = slice(0, planned * look.seeds)
-        level = rule.level * look.share
-        inside, outside = _sides(rule, x[..., seen], y[..., seen])
-        now = stats.holm(inside) <= level
-        confirmed |= now & ~closed
-        closed |= now | (stats.holm(outside) <= level)
-    return confirmed
-
-
-def _sides(rule: Criterion, x: Array, y: Array) -> tuple[Array, Array]:
-    """Exact p of lying inside and outside the claimed region, as `criteria.Sample` has them."""
-    margin = rule.margin * np.abs(y) if rule.relative else np.full_like(y, rule.margin)
-    if rule.kind == "equivalence":
-        inside = np.maximum(upper_p(x, y - margin), upper_p(y + margin, x))
-        outside = np.minimum(1.0, 2 * np.minimum(upper_p(y - margin, x), upper_p(x, y + margin)))
-        return inside, outside
-    offset = -margin if rule.kind == "non-inferiority" else margin
-    if rule.direction == "higher":
-        return upper_p(x, y + offset), upper_p(y + offset, x)
-    return upper_p(y - offset, x), upper_p(x, y - offset)
-
-
-def upper_p(x: Array, y: Array) -> Array:
-    """Exact one-sided Mann-Whitney p that `x` (..., n) lies above `y` (..., m), for scores without ties."""
-    against = (x[..., :, None] < y[..., None, :]).sum(axis=(-1, -2))
-    return stats.untied_cdf(x.shape[-1], y.shape[-1])[against]
+COLUMNS = [
+    *("check", "family", "scores", "seeds", "against", "ratio", "nominal", "observed", "error", "repetitions", "holds")
+]
+Row = tuple[object, ...]
 
 
 # Under the null
 
 
-def edge(family: Family, draw: Draw, rng: np.random.Generator, repetitions: int, seeds: int) -> tuple[Array, Array]:
-    """Scores whose truth lies on the edge of the claim: on all tasks, or for a count on those that are not won."""
-    rule = family.criterion
-    last = max((look.seeds for look in rule.looks), default=1)
-    shape = (repetitions, family.tasks, seeds * last)
-    base = 100.0 if rule.relative else 0.0
-    x, y = base + draw(rng, shape), base + draw(rng, shape)
-    up = 1.0 if rule.direction == "higher" else -1.0
-    if rule.kind == "equivalence":
-        x = x + rule.margin
-    elif rule.relative:
-        x = x * (1 - up * rule.margin)
-    else:
-        x = x + up * (-rule.margin if rule.kind == "non-inferiority" else rule.margin)
-    if rule.at_least:
-        x[:, : rule.at_least - 1] += up * WON
-    return x, y
-
-
-def errors(family: Family, confirmed: Array) -> Array:
-    """Which repetitions call something reproduced that is not."""
-    return np.asarray(confirmed.sum(axis=1) >= (family.criterion.at_least or 1))
-
-
-def _null(rng: np.random.Generator) -> Iterator[tuple[object, ...]]:
+def _level(rng: np.random.Generator) -> Iterator[Row]:
     for family in families():
-        for name, draw in SCORES.items():
-            for seeds in SEEDS:
-                wrong = errors(family, _in_parts(family, draw, rng, seeds))
-                yield _at_most("level", family.words, name, seeds, family.criterion.level, wrong)
+        for name in SCORES:
+            for ratio in RATIOS:
+                for seeds in ((5, 5), (10, 10), (5, 50)):
+                    wrong = errors(family, _in_parts(family, name, rng, seeds, ratio))
+                    yield _at_most("level", family.words, name, seeds, ratio, family.criterion.level, wrong)
 
 
-def _in_parts(family: Family, draw: Draw, rng: np.random.Generator, seeds: int, part: int = 2_000) -> Array:
-    """`reproduced` at the edge, in parts that fit a small memory."""
-    parts = [reproduced(family, *edge(family, draw, rng, part, seeds)) for _ in range(REPETITIONS // part)]
+def _in_parts(
+    family: Family, name: str, rng: np.random.Generator, seeds: tuple[int, int], ratio: float = 1.0, gap: float = 0.0
+) -> Array:
+    """`reproduced`, in parts that fit a small memory."""
+    total = REPETITIONS[seeds]
+    part = min(total, 1_000)
+    parts = [reproduced(family, *truth(family, name, rng, part, seeds, ratio, gap)) for _ in range(total // part)]
     return np.concatenate(parts)
 
 
-def _bootstrap(rng: np.random.Generator) -> Iterator[tuple[object, ...]]:
+def _looks(rng: np.random.Generator) -> Iterator[Row]:
+    """One task under the null, from 5 seeds to 15."""
+    for name in SCORES:
+        x, y = (SCORES[name](rng, (REPETITIONS[5, 5], 15)) for _ in range(2))
+        p = {n: location.typical_p(x[:, :n], y[:, :n]) for n in range(5, 16)}
+        any_look = np.stack(list(p.values())).min(axis=0) <= 0.05
+        planned = Criterion(looks=(Look(seeds=1, share=0.6), Look(seeds=2, share=0.2), Look(seeds=3, share=0.2)))
+        at_looks = reproduced(Family(planned, 1), x[:, None], y[:, None])[:, 0]
+        once = np.asarray(p[5] <= 0.05)
+        for words, hits in (
+            ("later seeds change no verdict", once),
+            ("3 planned looks, at 5, 10 and 15 seeds", at_looks),
+            ("not used: a look after every seed", any_look),
+        ):
+            yield _at_most("looks", words, name, (5, 5), 1, 0.05, np.asarray(hits))
+
+
+def _not_used(rng: np.random.Generator) -> Iterator[Row]:
+    family = Family(Criterion(), 7)
+    for name in SCORES:
+        for ratio in RATIOS:
+            for seeds in ((5, 5), (10, 10), (5, 50)):
+                x, y = truth(family, name, rng, 1_000, seeds, ratio)
+                hits = np.asarray((7 * ranks_p(x, y) <= 0.05).any(axis=1))
+                yield _at_most("not used", "exact ranks alone, 7 tasks", name, seeds, ratio, 0.05, hits)
     repetitions, draws = BOOTSTRAPS
     for name, draw in SCORES.items():
-        for seeds in (3, *SEEDS):
-            x, y = draw(rng, (repetitions, seeds)), draw(rng, (repetitions, seeds))
+        for n in (5, 10):
+            x, y = draw(rng, (repetitions, n)), draw(rng, (repetitions, n))
             low = np.quantile(_resampled(x, rng, draws) - _resampled(y, rng, draws), 0.05, axis=1)
-            yield _at_most("bootstrap", "difference of means, 1 task", name, seeds, 0.05, low > 0)
+            yield _at_most("not used", "bootstrap of means, 1 task", name, (n, n), 1, 0.05, low > 0)
+
+
+def ranks_p(x: Array, y: Array) -> Array:
+    """Exact one-sided Mann-Whitney p that `x` (..., n) lies above `y` (..., m), for scores without ties."""
+    against = (x[..., :, None] < y[..., None, :]).sum(axis=(-1, -2))
+    return stats.untied_cdf(x.shape[-1], y.shape[-1])[against]
 
 
 def _resampled(x: Array, rng: np.random.Generator, draws: int) -> Array:
@@ -185,85 +108,59 @@ def _resampled(x: Array, rng: np.random.Generator, draws: int) -> Array:
     return np.einsum("rdn,rn->rd", counts, x) / n
 
 
-def _spread(rng: np.random.Generator) -> Iterator[tuple[object, ...]]:
-    """Symmetric scores around one middle, one arm three times as wide."""
-    for name in ("normal", "heavy-tailed"):
-        for seeds in SEEDS:
-            x, y = (SCORES[name](rng, (REPETITIONS, seeds)) for _ in range(2))
-            yield _at_most(
-                "spread", "difference, 1 task, one arm 3 times as wide", name, seeds, 0.05, upper_p(3 * x, y) <= 0.05
-            )
-
-
 # Power
 
 
-def _power(rng: np.random.Generator) -> Iterator[tuple[object, ...]]:
-    """Power as verdicts predict it from published seeds, and the share that fresh seeds of the same spread confirm."""
-    sac, simba = (_published(method) for method in ("sac", "sac_simba"))
-    shared = [task for task in sac if task in simba]
-    level = 0.05 / max(len(shared), 1)
-    for task in shared:
-        for seeds in SEEDS:
-            x, y = (_quantiles(found[task]) for found in (simba, sac))
-            predicted = stats.power(x, y, seeds, level=level, repetitions=4_000)
-            fresh = [_fresh(found[task], rng, (REPETITIONS, seeds)) for found in (simba, sac)]
-            hits = upper_p(*fresh) <= level
-            name = task_name(task)
-            yield ("power", "SimBa above SAC, " + name, "published", seeds, predicted, *_share(hits), "")
+def _power(rng: np.random.Generator) -> Iterator[Row]:
+    """One task and seven, `gap` spreads apart; for power, `nominal` is the gap."""
+    for tasks in (1, 7):
+        family = Family(Criterion(), tasks)
+        for name in SCORES:
+            for ratio in (1, 10):
+                for seeds in ((5, 5), (10, 10), (5, 50)):
+                    for gap in (1.0, 2.0, 3.0, 4.0, 6.0):
+                        hits = _in_parts(family, name, rng, seeds, ratio, gap).mean(axis=1)
+                        yield ("power", family.words, name, *seeds, ratio, gap, *_share(hits), "")
 
 
-def _published(method: str) -> dict[str, tuple[float, float, float, float, int]]:
-    """Mean, sd, least, largest and seeds per task, of the one source that has both methods."""
-    table = placing.published()
-    rows = table[(table["method"] == method) & table["source"].str.startswith("SonyResearch/simba")]
-    fields = ["mean", "sd", "min", "max", "seeds"]
-    return {row["task"]: tuple(float(row[f]) for f in fields) for _, row in rows.iterrows()}  # type: ignore[misc]
-
-
-def _quantiles(found: tuple[float, float, float, float, int]) -> Array:
-    """Ten scores that spread like a normal sample of this mean and sd, inside the published range."""
-    mean, sd, low, high, _ = found
-    return np.clip(mean + sd * sps.norm.ppf((np.arange(10) + 0.5) / 10), low, high)
-
-
-def _fresh(found: tuple[float, float, float, float, int], rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
-    mean, sd, low, high, _ = found
-    drawn = np.clip(rng.normal(mean, sd, shape), low, high)
-    return drawn + 1e-6 * rng.random(shape)  # no ties where it was clipped
+def _right(rng: np.random.Generator) -> Iterator[Row]:
+    for chance in right.chances(rng):
+        share = _share(chance.hits)
+        holds = "yes" if share[0] >= right.RIGHT else "no"
+        yield (chance.check, chance.claim, "normal", chance.seeds, chance.seeds, 1, chance.gap, *share, holds)
 
 
 # Coverage
 
 
-def _coverage(rng: np.random.Generator) -> Iterator[tuple[object, ...]]:
+def _coverage(rng: np.random.Generator) -> Iterator[Row]:
     for name, draw in SCORES.items():
-        for seeds in SEEDS:
-            x, y = draw(rng, (REPETITIONS, seeds)), draw(rng, (REPETITIONS, seeds))
-            cdf = stats.untied_cdf(seeds, seeds)
-            rejected = int(np.searchsorted(cdf, 0.05 + 1e-12, side="right"))
-            gaps = np.sort((x[:, :, None] - y[:, None, :]).reshape(REPETITIONS, -1), axis=1)
-            held = (gaps[:, rejected - 1] <= 0) & (gaps[:, -rejected] >= 0)
-            yield _at_least("coverage", "shift of a verdict, 90 %", name, seeds, 0.9, held)
-            yield _at_least(
-                "coverage", "bootstrap IQM of a table, 95 %", name, seeds, 0.95, _iqm_held(draw, rng, seeds)
-            )
-            yield _at_least("coverage", "prediction of the gate, 95 %", name, seeds, 0.95, _predicted(draw, rng, seeds))
+        for seeds in ((5, 5), (6, 6), (10, 10)):
+            for ratio in RATIOS:
+                family = Family(Criterion(), 1)
+                x, y = (v[:, 0] for v in truth(family, name, rng, REPETITIONS[seeds], seeds, ratio))
+                held = (location.typical_p(x, y) > 0.05) & (location.typical_p(y, x) > 0.05)
+                yield _at_least("coverage", "shift of a verdict, 90 %", name, seeds, ratio, 0.9, held)
+            n = seeds[0]
+            held = _iqm_held(draw, rng, n)
+            yield _at_least("coverage", "bootstrap IQM of a table, 95 %", name, seeds, 1, 0.95, held)
+            held = _predicted(draw, rng, n)
+            yield _at_least("coverage", "prediction of the gate, 95 %", name, seeds, 1, 0.95, held)
 
 
-def _iqm_held(draw: Draw, rng: np.random.Generator, seeds: int) -> Array:
-    truth = float(sps.trim_mean(draw(rng, (400_000,)), 0.25))
+def _iqm_held(draw: Callable[..., Array], rng: np.random.Generator, seeds: int) -> Array:
+    middle = float(sps.trim_mean(draw(rng, (400_000,)), 0.25))
     repetitions, draws = BOOTSTRAPS
     x = draw(rng, (repetitions, seeds))
     picks = rng.integers(seeds, size=(repetitions, draws, seeds))
     again = sps.trim_mean(np.take_along_axis(x[:, None, :], picks, axis=2), 0.25, axis=2)
     low, high = np.quantile(again, [0.025, 0.975], axis=1)
-    return (low <= truth) & (truth <= high)
+    return (low <= middle) & (middle <= high)
 
 
-def _predicted(draw: Draw, rng: np.random.Generator, seeds: int, published: int = 10) -> Array:
+def _predicted(draw: Callable[..., Array], rng: np.random.Generator, seeds: int, published: int = 10) -> Array:
     """Whether the mean of our seeds lies where ten published ones predict it."""
-    theirs, ours = draw(rng, (REPETITIONS, published)), draw(rng, (REPETITIONS, seeds)).mean(axis=1)
+    theirs, ours = draw(rng, (4_000, published)), draw(rng, (4_000, seeds)).mean(axis=1)
     reach = float(sps.t.ppf(0.975, published - 1)) * theirs.std(axis=1, ddof=1) * math.sqrt(1 / published + 1 / seeds)
     return np.abs(ours - theirs.mean(axis=1)) <= reach
 
@@ -272,29 +169,63 @@ def _predicted(draw: Draw, rng: np.random.Generator, seeds: int, published: int 
 
 
 def _share(hits: Array) -> tuple[float, float, int]:
-    share = float(np.mean(hits))
-    return share, math.sqrt(share * (1 - share) / len(hits)), len(hits)
+    return float(np.mean(hits)), float(np.std(hits) / math.sqrt(len(hits))), len(hits)
 
 
-def _at_most(check: str, family: str, scores: str, seeds: int, nominal: float, hits: Array) -> tuple[object, ...]:
+def _at_most(
+    check: str, family: str, scores: str, seeds: tuple[int, int], ratio: float, nominal: float, hits: Array
+) -> Row:
     share, error, n = _share(hits)
     slack = 3 * math.sqrt(nominal * (1 - nominal) / n)
-    return check, family, scores, seeds, nominal, share, error, n, "yes" if share <= nominal + slack else "no"
+    return check, family, scores, *seeds, ratio, nominal, share, error, n, "yes" if share <= nominal + slack else "no"
 
 
-def _at_least(check: str, family: str, scores: str, seeds: int, nominal: float, hits: Array) -> tuple[object, ...]:
+def _at_least(
+    check: str, family: str, scores: str, seeds: tuple[int, int], ratio: float, nominal: float, hits: Array
+) -> Row:
     share, error, n = _share(hits)
     slack = 3 * math.sqrt(nominal * (1 - nominal) / n)
-    return check, family, scores, seeds, nominal, share, error, n, "yes" if share >= nominal - slack else "no"
+    return check, family, scores, *seeds, ratio, nominal, share, error, n, "yes" if share >= nominal - slack else "no"
 
 
 def simulate(say: Callable[[str], None] = lambda _: None, seed: int = 0) -> pd.DataFrame:
     """Every check, one row each. ``holds``: within three standard errors of what is promised; empty for power."""
-    rows: list[tuple[object, ...]] = []
-    for index, check in enumerate((_null, _spread, _bootstrap, _power, _coverage)):
-        say(f"simulating {check.__name__.removeprefix('_')}, {index + 1} of 5")
+    rows: list[Row] = []
+    checks = (_level, _looks, _not_used, _power, _right, _coverage)
+    for index, check in enumerate(checks):
+        say(f"simulating {check.__name__.removeprefix('_').replace('_', ' ')}, {index + 1} of {len(checks)}")
         rows += check(np.random.default_rng([seed, index]))
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def sentences(table: pd.DataFrame) -> list[str]:
+    """What the table says: the worst cells, and the claims that cannot be settled as planned."""
+    level = table[table["check"] == "level"]
+    lines = [_worst(level[level["ratio"] == 1], "Where both arms spread alike")]
+    unimodal = level[(level["scores"] != "bimodal") & (level["ratio"] > 1)]
+    lines.append(_worst(unimodal, "Where one spreads 3 to 30 times as far and scores have one peak"))
+    lines.append(_worst(level, "The worst cell of all"))
+    old = table[table["family"] == "exact ranks alone, 7 tasks"]
+    lines.append(_worst(old[old["scores"] != "bimodal"], "Exact ranks alone, which no verdict uses, with one peak"))
+    for check, gap, words in (
+        ("alike", None, "Were the arms the same, at the spread of published seeds,"),
+        ("right", right.TRUE, f"Were they true by {right.TRUE:g} spreads,"),
+        ("right", right.CLEAR, f"Were they clearly true, by {right.CLEAR:g} spreads,"),
+    ):
+        rows = table[(table["check"] == check) & (table["holds"] == "no")]
+        names = list(rows["family"] if gap is None else rows.loc[rows["nominal"] == gap, "family"])
+        told = ", ".join(names) or "none"
+        lines.append(f"{words} less than {right.RIGHT:.0%} likely to be reproduced: {told}.")
+    return lines
+
+
+def _worst(rows: pd.DataFrame, words: str) -> str:
+    row = rows.loc[rows["observed"].idxmax()]
+    cell = f"{row['family']}, {row['scores']} scores, {row['seeds']} against {row['against']} seeds"
+    return (
+        f"{words}: a false reproduction in at most {row['observed']:.1%} of families, at a level of "
+        f"{row['nominal']:.0%} ({cell}, {row['ratio']:g} times as wide)."
+    )
 
 
 def build(results: Path, say: Callable[[str], None] = lambda _: None) -> pd.DataFrame:
@@ -311,4 +242,6 @@ def build(results: Path, say: Callable[[str], None] = lambda _: None) -> pd.Data
     except OSError as error:
         told = (error.strerror or str(error)).lower()
         raise InputError(f"the results folder {str(results)!r} cannot be written ({told}); give another") from None
+    for line in sentences(table):
+        say(line)
     return table

@@ -1,0 +1,235 @@
+"""Whether the runs of two arms may be compared at all: one grid, one length, one scale, one engine, one run a seed."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from benchmark.judging.evidence import Curve, Evidence, Score, spans
+from benchmark.suite.load import load_suite
+
+PAYABLE = (("dmc:", 0.0, 1.0), ("gym:InvertedPendulum-", 0.0, 1.0), ("gym:benchmark.toys:", -math.inf, 0.0))
+"""Least and largest reward of one step, of the tasks where it is known, by how their names begin."""
+UNIT, WIDE, FAR = 1.0, 10.0, 100.0
+"""An arm inside [-UNIT, UNIT] is on another scale than one beyond WIDE, where starts lie a factor of FAR apart or a
+random policy earns more than three times UNIT."""
+
+
+class Aligned(NamedTuple):
+    """Evidence whose curves are read at the same steps, and how."""
+
+    evidence: Evidence
+    note: str
+    """What was done to have one grid, as a clause; empty where nothing was."""
+    fault: str
+    """Why it cannot be done, in one sentence; empty where it can."""
+
+
+def fault(evidence: Evidence, task: str = "") -> str:
+    """Why these scores must not be compared, in one sentence; empty if they may. What `task` can pay bounds returns."""
+    if evidence.fault:
+        return evidence.fault
+    for name, scores in evidence.sides:
+        if told := _broken(name, scores):
+            return told
+    engines = sorted({score.engine for score in (*evidence.x, *evidence.y)})
+    if len(engines) > 1:
+        return f"runs of {len(engines)} engines are mixed ({engines[0]}, {engines[1]}): run them again on one"
+    return aligned(evidence).fault or _unpayable(evidence, task) or _two_scales(evidence, task)
+
+
+def _broken(name: str, scores: tuple[Score, ...]) -> str:
+    twice = [seed for (_, seed), count in Counter((s.stratum, s.seed) for s in scores).items() if count > 1]
+    if twice:
+        return f"{name} has seed {twice[0]} more than once"
+    lengths = sorted({score.points for score in scores if score.curve is None})
+    if len(lengths) > 1:
+        return f"{name} has runs of unequal length: {lengths[0]} and {lengths[-1]} values in the window"
+    for score in scores:
+        if score.curve is not None and not np.isfinite(_in_window(score.curve)).all():
+            return f"{name} has no finite score at seed {score.seed}"
+        if score.curve is None and not math.isfinite(score.value) and not score.undefined:
+            return f"{name} has no finite score at seed {score.seed}"
+    return _copied(name, scores)
+
+
+def _in_window(curve: Curve) -> np.ndarray:
+    steps, values = np.array(curve.steps), np.array(curve.values)
+    return values[(steps >= curve.low) & (steps <= curve.high)]
+
+
+def _copied(name: str, scores: tuple[Score, ...]) -> str:
+    """Two seeds with one and the same curve; curves of two values or fewer may coincide."""
+    seen: dict[tuple[str, tuple[int, ...], tuple[float, ...]], int] = {}
+    for score in sorted(scores, key=lambda s: s.seed):
+        if score.curve is not None and len(set(score.curve.values)) > 2:
+            first = seen.setdefault((score.stratum, score.curve.steps, score.curve.values), score.seed)
+            if first != score.seed:
+                return f"{name} has one and the same curve under seeds {first} and {score.seed}: a copy is not a seed"
+    return ""
+
+
+# One grid
+
+
+def aligned(evidence: Evidence) -> Aligned:
+    """The evidence with every score read at the steps that all runs of both arms share.
+
+    Arms logged at different steps would differ by the logging alone. Steps that not all runs have are left out; where
+    what remains does not reach over the window, or holds fewer than two evaluations of it, the arms cannot be compared.
+    """
+    runs = [(name, s, s.curve) for name, scores in evidence.sides for s in scores if s.curve is not None]
+    if not runs:
+        return Aligned(evidence, "", "")
+    if told := _ends(runs):
+        return Aligned(evidence, "", told)
+    shared = sorted(set.intersection(*(set(curve.steps) for _, _, curve in runs)))
+    lacks = _lacking(runs, shared)
+    for arm, one, own in runs:
+        low, high = f"{own.low:,.0f}", f"{own.high:,.0f}"
+        if not own.covered(shared, whole=bool(lacks)):
+            reach = f"the evaluations do not reach over the window from {low} to {high} env steps"
+            return Aligned(evidence, "", f"{lacks}: {reach}" if lacks else f"{arm} seed {one.seed}: {reach}")
+        if lacks and own.low < own.high and own.inside(shared) < 2:
+            few = f"the arms share fewer than two evaluations of the window from {low} to {high} env steps"
+            return Aligned(evidence, "", f"{lacks}: {few}")
+    if not lacks:
+        return Aligned(evidence, "", "")
+    x, y = (tuple(_again(score, shared) for score in scores) for _, scores in evidence.sides)
+    return Aligned(replace(evidence, x=x, y=y), f"read at the {len(shared)} steps that all runs share ({lacks})", "")
+
+
+def _lacking(runs: list[tuple[str, Score, Curve]], shared: list[int]) -> str:
+    """A run that lacks steps, and one that has them; empty where all runs have the same."""
+    name, score, full = max(runs, key=lambda run: len(run[2].steps))
+    for other, one, curve in runs:
+        if gone := sorted(set(full.steps) - set(curve.steps)):
+            return (
+                f"{other} seed {one.seed} has no evaluation at {_steps(gone)}, where {name} seed {score.seed} has one"
+            )
+    odd = next(((n, s, more) for n, s, c in runs if (more := sorted(set(c.steps) - set(shared)))), None)
+    return f"{odd[0]} seed {odd[1].seed} alone has an evaluation at {_steps(odd[2])}" if odd else ""
+
+
+def _again(score: Score, shared: list[int]) -> Score:
+    if score.curve is None:
+        return score
+    return replace(score, value=score.curve.score(shared), points=score.curve.inside(shared))
+
+
+def _ends(runs: list[tuple[str, Score, Curve]]) -> str:
+    """Two runs that do not end at the same step; one that diverged counts as it stood."""
+    ends = [(c.steps[-1] if c.steps else 0, c.end, name, s) for name, s, c in runs if not s.diverged]
+    if not ends:
+        return ""
+    short, long = min(ends, key=lambda end: end[0]), max(ends, key=lambda end: end[0])
+    if short[0] != long[0]:
+        told = f"{short[2]} seed {short[3].seed} ends at {short[0]:,} env steps, {long[2]} seed {long[3].seed} at"
+        return f"runs of unequal length: {told} {long[0]:,}"
+    if len({end for _, end, _, _ in ends}) > 1:
+        other = next(e for e in ends if e[1] != ends[0][1])
+        told = f"{ends[0][2]} was to train for {ends[0][1]:,} env steps, {other[2]} for {other[1]:,}"
+        return f"runs of unequal length: {told}"
+    if short[0] < short[1]:
+        return f"{short[2]} seed {short[3].seed} ends at {short[0]:,} of {short[1]:,} env steps"
+    return ""
+
+
+def _steps(steps: list[int], most: int = 4) -> str:
+    told = ", ".join(f"{step:,}" for step in steps[:most])
+    left = len(steps) - most
+    return f"step{'s' if len(steps) > 1 else ''} {told}" + (f" and {left:,} more" if left > 0 else "")
+
+
+# One scale
+
+
+def payable(task: str) -> tuple[float, float] | None:
+    """The least and the largest return that an episode of the task can pay; None where that is not known."""
+    entry = load_suite().tasks.get(task)
+    if entry is None or entry.time_limit is None:
+        return None
+    steps = entry.time_limit
+    bounds = [(low, high) for start, low, high in PAYABLE if task.startswith(start)]
+    return (bounds[0][0] * steps, bounds[0][1] * steps) if bounds else None
+
+
+def _unpayable(evidence: Evidence, task: str) -> str:
+    span = payable(task)
+    if span is None:
+        return ""
+    slack = 1e-5 * (span[1] - span[0] if math.isfinite(span[1] - span[0]) else 1.0)
+    for name, scores in evidence.sides:
+        for score in scores:
+            if score.curve is None or not score.curve.returns:
+                continue
+            odd = [v for v in score.curve.values if v < span[0] - slack or v > span[1] + slack]
+            if odd:
+                limits = f"{span[0]:g} to {span[1]:g}" if math.isfinite(span[0]) else f"at most {span[1]:g}"
+                return f"{name} seed {score.seed} has a return of {odd[0]:g}, but an episode of {task} pays {limits}"
+    return ""
+
+
+def _two_scales(evidence: Evidence, task: str) -> str:
+    """Whether one arm's returns are shares, about 0 to 1, where the other's are returns of the task."""
+    entry = load_suite().tasks.get(task)
+    if entry is None or entry.random_score is None or evidence.arm == evidence.against:
+        return ""
+    (a, x), (b, y) = evidence.sides
+    for (name, small), (other, large) in (((a, x), (b, y)), ((b, y), (a, x))):
+        one, two = _returns(small), _returns(large)
+        if not one.size or not two.size or np.abs(one).max() > UNIT or np.abs(two).max() <= WIDE:
+            continue
+        fractions = float(np.mean(one != np.round(one)))  # a task that pays rarely has zeros, not shares
+        first, start = _first_returns(small), _first_returns(large)
+        apart = 0 < abs(first) < abs(start) / FAR
+        if fractions > 0.5 and (abs(entry.random_score) > 3 * UNIT or apart):
+            return (
+                f"{name} is on another scale than {other}: its returns stay within {np.abs(one).max():.3g} of 0, those "
+                f"of {other} reach {np.abs(two).max():.4g}, and a random policy earns {entry.random_score:g} on {task}"
+            )
+    return ""
+
+
+def _returns(scores: tuple[Score, ...]) -> np.ndarray:
+    return np.array([v for s in scores if s.curve is not None and s.curve.returns for v in s.curve.values])
+
+
+def _first_returns(scores: tuple[Score, ...]) -> float:
+    """The median of what runs earn at their first evaluation."""
+    return float(np.median([s.curve.values[0] for s in scores if s.curve is not None and s.curve.values]))
+
+
+# Seeds
+
+
+def uneven(evidence: Evidence) -> str:
+    """Seeds that one arm has and the other has not, as a clause; all of them are judged."""
+    if any(score.stratum for score in evidence.x):
+        return _uneven_tasks(evidence)
+    x, y = ({score.seed for score in scores} for _, scores in evidence.sides)
+    if x == y:
+        return ""
+    parts = [
+        f"{name} alone has {spans(mine - other)}"
+        for name, mine, other in ((evidence.arm, x, y), (evidence.against, y, x))
+        if mine - other
+    ]
+    return "the arms have different seeds: " + ", ".join(parts)
+
+
+def _uneven_tasks(evidence: Evidence) -> str:
+    """That tasks of a pool have different seeds, as a clause."""
+    sets = {(name, s.stratum): set[int]() for name, scores in evidence.sides for s in scores}
+    for name, scores in evidence.sides:
+        for score in scores:
+            sets[name, score.stratum].add(score.seed)
+    few, many = min(sets, key=lambda key: len(sets[key])), max(sets, key=lambda key: len(sets[key]))
+    if all(seeds == sets[many] for seeds in sets.values()):
+        return ""
+    told = ", ".join(f"{name} on {task} has {spans(sets[name, task])}" for name, task in (few, many))
+    return f"seeds differ between tasks ({told}); all count, every task with the same weight"
