@@ -59,8 +59,9 @@ def _task(suite: str, text: str, frame: pd.DataFrame, names: Names) -> str:
     if task is None:
         known = {name.partition(":")[2] for name in load_suite().tasks}
         shown = f"{suite}:{text}" if suite else text
-        nearest = suggestion(text, known) if suite in ("dmc", "gym") else ""
-        told = nearest if "did you mean" in nearest else unknown_task(text)
+        told = unknown_task(text)
+        if suite in ("dmc", "gym") and "another version" not in told:
+            told = suggestion(text, known)
         raise InputError(f"{where}: unknown task {shown!r}; {told}")
     if suite and task.partition(":")[0] != suite:
         if suite not in ("dmc", "gym"):

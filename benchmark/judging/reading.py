@@ -68,9 +68,12 @@ def _raw(path: Path) -> pd.DataFrame:
             raise InputError(f"{str(path)!r} cannot be read: it is not text")
         head = text.partition("\n")[0]
         separator = max((",", ";", "\t"), key=head.count)
+        _check_widths(text, separator, path)
         frame = pd.read_csv(
             StringIO(text), sep=separator, dtype=str, keep_default_na=False, index_col=False, skip_blank_lines=False
         )
+    except InputError:
+        raise
     except UnicodeDecodeError as error:
         raise InputError(f"{str(path)!r} cannot be read: it is not text (byte {error.start})") from None
     except (gzip.BadGzipFile, EOFError) as error:
@@ -80,17 +83,19 @@ def _raw(path: Path) -> pd.DataFrame:
     except (ImportError, ValueError, pd.errors.ParserError) as error:
         raise InputError(f"{str(path)!r} cannot be read: {' '.join(str(error).split())}") from None
     frame.columns = [str(column).strip() for column in frame.columns]
-    _check_widths(text, separator, path, frame)
     return frame
 
 
-def _check_widths(text: str, separator: str, path: Path, frame: pd.DataFrame) -> None:
+def _check_widths(text: str, separator: str, path: Path) -> None:
     """Rows with more or fewer fields than the header, where no field is quoted: a torn file."""
     if '"' in text:
         return
+    wanted = 0
     for number, line in enumerate(text.splitlines(), start=1):
-        if (fields := line.count(separator) + 1) != len(frame.columns):
-            raise InputError(f"{path.name} line {number}: {fields} fields, and the header has {len(frame.columns)}")
+        fields = line.count(separator) + 1
+        wanted = wanted or fields
+        if fields != wanted:
+            raise InputError(f"{path.name} line {number}: {fields} fields, and the header has {wanted}")
 
 
 def _renamed(frame: pd.DataFrame, path: Path, names: Names) -> pd.DataFrame:
