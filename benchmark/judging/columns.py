@@ -43,7 +43,7 @@ def names(columns: Sequence[str] = (), tasks: Sequence[str] = (), methods: Seque
 
     Tasks and methods may be given either way round, or alone for a file without such a column. Raises `InputError`.
     """
-    theirs = {}
+    theirs: dict[str, str] = {}
     for pair in (part.strip() for text in columns for part in text.split(",") if part.strip()):
         ours, equals, other = (part.strip() for part in pair.partition("="))
         if not equals or not other:

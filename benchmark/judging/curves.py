@@ -28,7 +28,7 @@ def read_runs(paths: Path | Sequence[Path], names: Names | None = None, every: i
     names = names or Names()
     listed = reading.files([paths] if isinstance(paths, Path) else list(paths))
     frame = pd.concat([reading.table(path, names) for path in listed], ignore_index=True)
-    tasks = {pair: _task(*pair, frame, names) for pair in _distinct(frame, "suite", "task")}
+    tasks = {(suite, task): _task(suite, task, frame, names) for suite, task in _distinct(frame, "suite", "task")}
     methods = {name: _method(name, frame, names) for (name,) in _distinct(frame, "method")}
     frame["task"] = [tasks[pair] for pair in zip(frame["suite"], frame["task"], strict=True)]
     frame["method"] = [methods[name] for name in frame["method"]]
