@@ -46,7 +46,7 @@ FIVE = ["humanoid-stand", "humanoid-walk", "humanoid-run", "quadruped-walk", "qu
 
 def test_someone_elses_runs_are_judged_as_ours_would_be(path):
     frame = table(FIVE, {"ftfl": 600.0, "mbpo": 20.0})
-    frame.loc[(frame["task"] == "quadruped-run") & (frame["method"] == "ftfl"), "return"] -= 600
+    frame.loc[(frame["task"] == "quadruped-run") & (frame["method"] == "ftfl"), "return"] *= 0.01
     found = judged(frame, path, "ftfl-beats-mbpo")
     assert {task: row["verdict"] for task, row in found.items()} == {
         f"dmc:{task}": "contradicted" if task == "quadruped-run" else "reproduced" for task in FIVE

@@ -194,6 +194,8 @@ def _evidence(claim: Claim, task: str, runs: Runs, tolerance: float) -> Evidence
     fault = _unequal(
         {(name, seed): run for name, seeds in arms.items() for seed, run in seeds.items()}, total, tolerance
     )
+    if not fault:
+        arms = {name: {seed: _to_the_end(run, total) for seed, run in seeds.items()} for name, seeds in arms.items()}
     placed = placing.Placing("", "")
     if claim.gate and arms[claim.gate] and not fault:
         base = _scores(arms[claim.gate], claim.estimand, total)
@@ -216,6 +218,13 @@ def _total(claim: Claim, task: str, last: int, tolerance: float) -> int:
     """The length of training: of the claim's protocol that ends within the tolerance of the `last` row, or that row."""
     pages = [load_suite().protocol(name) for name in claim.protocols]
     return next((_length(page, task) for page in pages if _ends_at(page, task, last, tolerance)), last)
+
+
+def _to_the_end(run: pd.DataFrame, total: int) -> pd.DataFrame:
+    """The run with its last evaluation, which lies within the tolerance of the end of training, at that end."""
+    moved = run.copy()
+    moved.iloc[-1, moved.columns.get_loc("env_steps")] = total
+    return moved
 
 
 def _scores(seeds: Mapping[int, pd.DataFrame], estimand: Estimand, total: int) -> tuple[Score, ...]:
