@@ -9,8 +9,11 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import sys
+import textwrap
 from collections.abc import Sequence
+from contextlib import nullcontext
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, cast, get_args
@@ -29,6 +32,7 @@ from benchmark.options import (
     ProtocolName,
     Results,
     Seed,
+    json_alone,
     precision_named,
     print_json,
     say,  # fmt: skip
@@ -245,18 +249,33 @@ def export(
 
 @app.command()
 def judge(
-    path: Annotated[Path, typer.Argument(metavar="RUNS", help="a table with the columns that export writes")],
+    paths: Annotated[list[Path], typer.Argument(metavar="RUNS...", help="tables of curves, or folders of them")],
     claims: Annotated[str, typer.Option(help="claims to judge, with commas between; all that fit if left out")] = "",
+    columns: Annotated[list[str] | None, typer.Option(help="OURS=THEIRS, such as return=reward,env_steps=step")] = None,
+    task: Annotated[list[str] | None, typer.Option(help="THEIRS=OURS, or OURS for files that do not say")] = None,
+    method: Annotated[list[str] | None, typer.Option(help="THEIRS=OURS, or OURS for files that do not say")] = None,
+    every: Annotated[int | None, Count("rows are episodes: average them over so many env steps")] = None,
+    tolerance: Annotated[float, typer.Option(help="share of training by which a run may end early")] = 0.01,
+    planned_seeds: Annotated[int | None, Count("seeds per arm that were planned; the protocol's if left out")] = None,
     as_json: Json = False,
 ) -> None:
     """Judge someone else's runs against the ledger."""
-    exchange = import_module("benchmark.judging.exchange")
-    rows = exchange.judge(exchange.read_runs(path), [name.strip() for name in claims.split(",") if name.strip()])
+    if not 0 <= tolerance < 0.2:
+        raise InputError(f"--tolerance {tolerance:g}: give a share of training from 0 to below 0.2")
+    exchange, lines = import_module("benchmark.judging.exchange"), import_module("benchmark.judging.lines")
+    names = import_module("benchmark.judging.columns").names(columns or (), task or (), method or ())
+    chosen = [name.strip() for name in claims.split(",") if name.strip()]
+    rows = exchange.judge(exchange.read_runs(paths, names, every), chosen, planned_seeds, tolerance)
     if as_json:
         print_json(rows)
         return
+    width = shutil.get_terminal_size((120, 24)).columns if sys.stdout.isatty() else 120
     for row in rows:
-        print(f"{row['verdict']:13} {row['claim']}, {row['task']}, n={row['n']}: {row['reason']}")
+        settled = row["verdict"] not in ("incomplete", "invalid")
+        for line, _ in lines.table([row], width):
+            print(line)
+        for note in [row["reason"]] * settled + [row["looked"]]:
+            print(textwrap.fill(note, width, initial_indent=" " * 14, subsequent_indent=" " * 14))
 
 
 @app.command()
@@ -303,10 +322,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code: 0, 1 for a job that failed, 2 for bad input."""
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(message)s", force=True)
     logging.getLogger("benchmark").setLevel(logging.INFO)
+    given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        code = app(
-            args=None if arguments is None else list(arguments), prog_name="python -m benchmark", standalone_mode=False
-        )
+        with json_alone() if "--json" in given else nullcontext():
+            code = app(args=given, prog_name="python -m benchmark", standalone_mode=False)
     except InputError as error:
         return _error(str(error), 2)
     except ensure.JobsFailed as error:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from _pytest.terminal import TerminalReporter
 
+from benchmark.judging import lines
 from benchmark.records.store import Store
 from benchmark.running.progress import Watch
 from benchmark.suite.entries import Protocol
@@ -86,12 +87,8 @@ def pytest_terminal_summary(terminalreporter: TerminalReporter, config: pytest.C
     if not rows:
         return
     terminalreporter.section(f"verdicts, {config.stash[PROTOCOL].name} protocol")
-    table = [_cells(row) for row in rows]
-    widths = [max(len(line[i]) for line in table) for i in range(len(table[0]))]
-    for row, line in zip(rows, table, strict=True):
-        colour = {"reproduced": "green", "contradicted": "red", "invalid": "red"}.get(row["verdict"], "yellow")
-        text = "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-        terminalreporter.write_line(text.rstrip(), **{colour: True})
+    for line, colour in lines.table(rows, terminalreporter._tw.fullwidth):
+        terminalreporter.write_line(line, **{colour: True})
     counts = Counter(row["verdict"] for row in rows)
     terminalreporter.write_line(", ".join(f"{count} {verdict}" for verdict, count in counts.most_common()))
 
@@ -117,11 +114,3 @@ def _verdicts(reporter: TerminalReporter) -> list[Mapping[str, Any]]:
 def _reports(reporter: TerminalReporter) -> Iterator[Any]:
     for reports in reporter.stats.values():
         yield from reports
-
-
-def _cells(row: Mapping[str, Any]) -> list[str]:
-    interval = row.get("interval")
-    within = "" if not interval else "[" + ", ".join("" if end is None else f"{end:.3g}" for end in interval) + "]"
-    effect = "" if row.get("effect") is None else f"{row['effect']:.3g}"
-    why = row["reason"] if row["verdict"] in ("incomplete", "invalid") else ""
-    return [row["verdict"], row["claim"], row["task"], effect, within, f"n={row['n']}", why]

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, cast, get_args
+from typing import Annotated, Any, TextIO, cast, get_args
 
 import typer
 
@@ -57,6 +60,41 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
+_json: list[TextIO] = []
+"""Where JSON goes while all else that is printed goes to standard error."""
+
+
+@contextmanager
+def json_alone() -> Iterator[None]:
+    """Standard output for `print_json` alone: what simulators and child processes print goes to standard error.
+
+    Descriptor 1 is redirected too, where it is standard output's, for what is written past Python.
+    """
+    out = sys.stdout
+    out.flush()
+    try:
+        own = out.fileno() == 1
+    except (OSError, ValueError):  # a stream in memory
+        own = False
+    kept = os.dup(1) if own else -1
+    stream = os.fdopen(os.dup(kept), "w", encoding="utf-8") if own else out
+    if own:
+        os.dup2(2, 1)
+    _json.append(stream)
+    sys.stdout = sys.stderr
+    try:
+        yield
+    finally:
+        _json.pop()
+        sys.stdout = out
+        stream.flush()
+        if own:
+            sys.stderr.flush()
+            os.dup2(kept, 1)
+            os.close(kept)
+            stream.close()
+
+
 def print_json(data: Any) -> None:
     """Print `data` as JSON on standard output."""
-    print(json.dumps(data, indent=1))
+    print(json.dumps(data, indent=1), file=_json[-1] if _json else None, flush=True)

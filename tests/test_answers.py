@@ -63,7 +63,7 @@ def test_claims_are_counted_once_by_what_their_tasks_say(ledger: Ledger) -> None
     assert context["toys"]["reproduced"] == 1
     text = answers.block(ledger, rows(ledger, given))
     assert "FTFL's model predicts the reward where MBPO's does not (all 7 tasks)" in text
-    assert "Raw targets collapse the reward model (6 of 7 tasks)" in text
+    assert "Raw targets predict the reward worse (6 of 7 tasks)" in text
     assert "MBPO's critics sink (quadruped-walk)" in text
     assert "is contradicted." in text and "Direct prediction is the milder one" not in text
     whole = answers.readme(ledger, rows(ledger, given))

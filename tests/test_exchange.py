@@ -19,7 +19,7 @@ QUICK = load_suite().protocol("quick")
 STEPS = range(0, 500_001, 50_000)
 
 
-def table(tasks, finals, seeds=5):
+def table(tasks, finals, seeds=6):
     """Curves that rise to a final return per method, a little apart per seed."""
     rows = [
         ("dmc", task, method, seed, step, final * step / 500_000 + 0.1 * seed)
@@ -46,13 +46,13 @@ FIVE = ["humanoid-stand", "humanoid-walk", "humanoid-run", "quadruped-walk", "qu
 
 def test_someone_elses_runs_are_judged_as_ours_would_be(path):
     frame = table(FIVE, {"ftfl": 600.0, "mbpo": 20.0})
-    frame.loc[(frame["task"] == "quadruped-run") & (frame["method"] == "ftfl"), "return"] -= 600
+    frame.loc[(frame["task"] == "quadruped-run") & (frame["method"] == "ftfl"), "return"] *= 0.01
     found = judged(frame, path, "ftfl-beats-mbpo")
     assert {task: row["verdict"] for task, row in found.items()} == {
         f"dmc:{task}": "contradicted" if task == "quadruped-run" else "reproduced" for task in FIVE
     }
     row = found["dmc:humanoid-run"]
-    assert (row["n"], row["form"]) == (5, load_ledger().claim("ftfl-beats-mbpo").form)
+    assert (row["n"], row["form"]) == (6, load_ledger().claim("ftfl-beats-mbpo").form)
     assert row["effect"] == pytest.approx(580 * 0.9)  # mean over the last fifth, of a straight line
 
 
@@ -60,7 +60,7 @@ def test_claims_are_chosen_by_what_the_file_holds(path):
     frame = table(FIVE, {"ftfl": 600.0, "mbpo": 20.0})
     frame.to_csv(path, index=False)
     found = exchange.judge(exchange.read_runs(path))
-    assert {row["claim"] for row in found} == {"mbpo-fails", "ftfl-beats-mbpo"}
+    assert {row["claim"] for row in found} == {"mbpo-fails", "ftfl-beats-mbpo", "ftfl-above-random"}
     assert {row["verdict"] for row in found if row["task"] == "dmc:hopper-hop"} == {"incomplete"}
 
 
@@ -111,19 +111,20 @@ def spoilt(frame):
     ("edit", "verdict", "sentence"),
     [
         (spoilt, "invalid", "ftfl has no finite score at seed 3"),
-        (lambda f: cut(f, method="ftfl", seed=2), "incomplete", "ftfl has no seed 2 between its others"),
+        (lambda f: cut(f, method="ftfl", seed=2), "incomplete", "ftfl has no seed 2, which mbpo has"),
         (lambda f: cut(f, method="mbpo"), "incomplete", "no run of mbpo on dmc:humanoid-stand"),
         (lambda f: f[f["seed"] < 4], "incomplete", "4 seeds per arm: 5 are the least"),
+        (lambda f: f[f["seed"] < 5], "incomplete", "5 of 6 planned seeds per arm"),
         (lambda f: f[f["seed"] < 1], "incomplete", "1 seed per arm"),
         (
             lambda f: f[(f["method"] != "ftfl") | (f["seed"] != 1) | (f["env_steps"] < 400_000)],
             "invalid",
-            "runs of unequal length: ftfl seed 1 ends at 350,000 env steps, mbpo seed 4 at 500,000",
+            "runs of unequal length: ftfl seed 1 ends at 350,000 env steps, mbpo seed 5 at 500,000",
         ),
         (
             lambda f: cut(f, method="ftfl", seed=1, env_steps=450_000),
-            "invalid",
-            "ftfl has runs of unequal length: 2 and 3 values in the window",
+            "reproduced",  # read on the steps that all runs have
+            "p = ",
         ),
     ],
 )

@@ -12,6 +12,7 @@ from benchmark.records.store import Store
 from benchmark.report import work
 from benchmark.report.queue import Batch, queue
 from benchmark.running import ensure, provenance
+from benchmark.running import work as running_work
 from benchmark.running.cost import CPU, hours
 from benchmark.running.job import Place
 from benchmark.running.leases import Leases
@@ -32,7 +33,7 @@ def store(tmp_path: Path) -> Store:
 def trainer(monkeypatch: pytest.MonkeyPatch) -> Iterator[Fake]:
     fake = Fake()
     monkeypatch.setattr(ensure, "TRAINERS", {"train": fake, "fit": fake})
-    monkeypatch.setattr(ensure, "device_name", lambda device: "cpu")
+    monkeypatch.setattr(running_work, "device_name", lambda device: "cpu")
     monkeypatch.setattr(provenance, "engine", lambda task, drop: "e0")
     monkeypatch.setattr(ensure, "_check", lambda specs, device: None)
     monkeypatch.setattr(work, "be_polite", lambda: None)  # the tests go on at their own priority

@@ -1,33 +1,37 @@
 """Curves in the columns that others use: ours written out, and someone else's read in and judged against the ledger.
 
-``suite, task, method, seed, env_steps, return``: one row per evaluation, its return the mean over episodes. Every
-fault of a file is told with its line or its place, and nothing is dropped to make the rest fit.
+``suite, task, method, seed, env_steps, return``: one row per evaluation, its return the mean over episodes. Files are
+read by `judging.curves`. A seed is a name: any numbers will do, and both arms have to have the same ones.
 """
 
 from __future__ import annotations
 
 import importlib.util
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from benchmark.judging import placing, verdicts
+from benchmark.judging import criteria, placing, verdicts
+from benchmark.judging.columns import COLUMNS, suggestion
+from benchmark.judging.curves import Runs, read_runs
 from benchmark.judging.evidence import Evidence, Outcome, Score
+from benchmark.judging.scores import curve_score
 from benchmark.records.spec import arm
 from benchmark.records.store import RETURN, Record, Store
 from benchmark.suite.criterion import Estimand
 from benchmark.suite.entries import Protocol
 from benchmark.suite.ledger import Claim, load_ledger
 from benchmark.suite.load import load_suite, specs
-from mbpo.config import InputError, nearest
+from mbpo.config import InputError
 
-COLUMNS = ("suite", "task", "method", "seed", "env_steps", "return")
+__all__ = ["COLUMNS", "Runs", "export", "judge", "judgeable", "read_runs"]
+
 FORMATS = (".csv", ".parquet")
-Runs = Mapping[tuple[str, str, int], pd.DataFrame]
-"""Per task, method and seed, the rows ``env_steps, return`` in order."""
+TOLERANCE = 0.01
+"""Share of training by which a run may end early: evaluations at 495,000 or 499,999 of 500,000 are its last."""
 
 
 # Out
@@ -81,81 +85,6 @@ def _curve(record: Record) -> pd.DataFrame:
     return means
 
 
-# In
-
-
-def read_runs(path: Path) -> Runs:
-    """Someone's runs. Raises `InputError` with the line for anything but distinct, whole rows of known names."""
-    try:
-        whole = path.suffix == ".parquet"
-        table = pd.read_parquet(path) if whole else pd.read_csv(path, dtype=str, keep_default_na=False)
-    except OSError as error:
-        raise InputError(f"{str(path)!r} cannot be read: {(error.strerror or str(error)).lower()}") from None
-    except (ImportError, ValueError, pd.errors.ParserError) as error:
-        raise InputError(f"{str(path)!r} cannot be read: {' '.join(str(error).split())}") from None
-    _check_columns(table, path.name)
-    table = table.astype(str).reset_index(drop=True)
-    rows = [_row(values, f"{path.name} line {index + 2}") for index, values in enumerate(table.to_dict("records"))]
-    if not rows:
-        raise InputError(f"{path.name} has no row below its header")
-    seen: dict[tuple[str, str, int, int], int] = {}
-    for line, (task, method, seed, steps, _) in enumerate(rows, start=2):
-        first = seen.setdefault((task, method, seed, steps), line)
-        if first != line:
-            raise InputError(
-                f"{path.name} line {line}: {method} on {task} seed {seed} has env_steps {steps} on line {first} "
-                "already; every seed counts once"
-            )
-    frame = pd.DataFrame(rows, columns=["task", "method", "seed", "env_steps", "return"])
-    groups = frame.sort_values("env_steps", kind="stable").groupby(["task", "method", "seed"], sort=True)
-    return {(str(t), str(m), int(s)): run[["env_steps", "return"]].reset_index(drop=True) for (t, m, s), run in groups}
-
-
-def _check_columns(table: pd.DataFrame, name: str) -> None:
-    for column in table.columns:
-        if column not in COLUMNS:
-            raise InputError(f"{name}: unknown column {str(column)!r}; {nearest(str(column), COLUMNS)}")
-    lacking = [column for column in COLUMNS if column not in table.columns]
-    if lacking:
-        raise InputError(f"{name}: the column {lacking[0]!r} is missing; the columns are {', '.join(COLUMNS)}")
-
-
-def _row(values: Mapping[Any, Any], where: str) -> tuple[str, str, int, int, float]:
-    suite, known = load_suite(), {task.partition(":")[2]: task for task in load_suite().tasks}
-    task = f"{values['suite']}:{values['task']}"  # whose name may have a colon of its own
-    task = values["task"] if ":" in values["task"] and task not in suite.tasks else task
-    if task not in suite.tasks:
-        told = nearest(values["task"], known) if values["suite"] in ("dmc", "gym") else nearest(task, suite.tasks)
-        raise InputError(f"{where}: unknown task {task!r}; {told}")
-    if task.partition(":")[0] != values["suite"]:
-        raise InputError(f"{where}: suite {values['suite']!r} does not have {task!r}; it is {task.partition(':')[0]!r}")
-    methods = dict.fromkeys([*suite.methods, *_labels()])
-    if values["method"] not in methods:
-        raise InputError(f"{where}: unknown method {values['method']!r}; {nearest(values['method'], methods)}")
-    seed, steps = (_whole(values[name], name, where) for name in ("seed", "env_steps"))
-    return task, values["method"], seed, steps, _number(values["return"], where)
-
-
-def _labels() -> list[str]:
-    """Arms of the ledger that go without some observations, as `export` names them."""
-    return [arm(*side) for claim in load_ledger().claims for side in claim.arms if side[1]]
-
-
-def _whole(text: str, name: str, where: str) -> int:
-    value = text.removesuffix(".0")
-    if not value.isdecimal():
-        raise InputError(f"{where}: {name} = {text!r} is not a whole number of at least 0")
-    return int(value)
-
-
-def _number(text: str, where: str) -> float:
-    """A return; NaN and empty are kept, for the verdict to name them."""
-    try:
-        return float(text) if text.strip() else math.nan
-    except ValueError:
-        raise InputError(f"{where}: return = {text!r} is not a number") from None
-
-
 # Judged
 
 
@@ -164,16 +93,20 @@ def judgeable() -> list[str]:
     return [c.id for c in load_ledger().claims if c.kind == "train" and c.estimand.measure == RETURN]
 
 
-def judge(runs: Runs, chosen: Sequence[str] = ()) -> list[dict[str, Any]]:
+def judge(
+    runs: Runs, chosen: Sequence[str] = (), planned: int | None = None, tolerance: float = TOLERANCE
+) -> list[dict[str, Any]]:
     """A row per verdict, as in ``verdicts.json``, for the chosen claims, or for all that speak of these runs.
 
-    Raises `InputError` for an unknown claim, and for one that needs more than returns.
+    `planned` is the seeds per arm that were planned for the first look; by default those of the claim's protocol whose
+    runs are as long as these, or of its first. Raises `InputError` for an unknown claim, and for one that needs more
+    than returns.
     """
     ledger, able = load_ledger(), judgeable()
     for name in chosen:
         if ledger.claim(name).id not in able:
             measure = ledger.claim(name).estimand.measure
-            raise InputError(f"claim {name!r} is about {measure}, which curves do not hold; {nearest(name, able)}")
+            raise InputError(f"claim {name!r} is about {measure}, which curves do not hold; {suggestion(name, able)}")
     picked = [ledger.claim(name) for name in dict.fromkeys(chosen)] or [
         claim for claim in map(ledger.claim, able) if _speaks(claim, runs)
     ]
@@ -181,7 +114,7 @@ def judge(runs: Runs, chosen: Sequence[str] = ()) -> list[dict[str, Any]]:
         raise InputError(
             "no claim of the ledger compares two of these methods on any of these tasks; name one by --claims"
         )
-    return [row for claim in picked for row in _rows(claim, runs)]
+    return [row for claim in picked for row in _rows(claim, runs, planned, tolerance)]
 
 
 def _speaks(claim: Claim, runs: Runs) -> bool:
@@ -189,66 +122,135 @@ def _speaks(claim: Claim, runs: Runs) -> bool:
     return any(arms <= {method for t, method, _ in runs if t == task} for task in claim.tasks)
 
 
-def _rows(claim: Claim, runs: Runs) -> list[dict[str, Any]]:
-    evidence = {task: _evidence(claim, task, runs) for task in claim.tasks}
-    return [_verdict(claim, task, out) for task, out in verdicts.outcomes(claim, evidence).items()]
+def _rows(claim: Claim, runs: Runs, planned: int | None, tolerance: float) -> list[dict[str, Any]]:
+    protocol = _protocol(claim, runs, tolerance)
+    seeds = planned or protocol.seeds
+    whole = {task: _evidence(claim, task, runs, tolerance) for task in claim.tasks}
+    evidence = {task: _as_planned(claim, found, seeds) for task, found in whole.items()}
+    origin = "as given" if planned else f"of the {protocol.name} protocol"
+    out = verdicts.outcomes(claim, evidence, seeds)
+    return [_verdict(claim, task, found, _looked(claim, found, whole, seeds, origin)) for task, found in out.items()]
 
 
-def _verdict(claim: Claim, task: str, out: Outcome) -> dict[str, Any]:
+def _protocol(claim: Claim, runs: Runs, tolerance: float) -> Protocol:
+    """The claim's protocol whose runs are as long as these, or its first."""
+    pages = [load_suite().protocol(name) for name in claim.protocols]
+    ends = {task: int(run["env_steps"].max()) for (task, _, _), run in runs.items() if task in claim.tasks}
+    same = [page for page in pages if any(_ends_at(page, task, end, tolerance) for task, end in ends.items())]
+    return (same or pages)[0]
+
+
+def _ends_at(page: Protocol, task: str, end: int, tolerance: float) -> bool:
+    return _length(page, task) * (1 - tolerance) <= end <= _length(page, task)
+
+
+def _length(page: Protocol, task: str) -> int:
+    return page.train.budget(task).env_steps
+
+
+def _as_planned(claim: Claim, found: Evidence, planned: int) -> Evidence:
+    """Evidence with no more seeds than may be looked at, and told as lacking where it has fewer than planned."""
+    last = planned * max((look.seeds for look in claim.criterion.looks), default=1)
+    x, y = (tuple(sorted(scores, key=lambda score: score.seed)[:last]) for scores in (found.x, found.y))
+    fewest = min(len(x), len(y))
+    if not found.lacking and criteria.MIN_SEEDS <= fewest < planned:
+        told = f"{fewest} of {planned} planned seeds per arm; if fewer were planned, say --planned-seeds {fewest}"
+        return replace(found, x=x, y=y, lacking=told)
+    return replace(found, x=x, y=y)
+
+
+def _looked(claim: Claim, out: Outcome, whole: Mapping[str, Evidence], planned: int, origin: str) -> dict[str, Any]:
+    """Which look this is, of how many, at how many planned seeds, and how many seeds it does not count."""
+    times = [look.seeds for look in claim.criterion.looks] or [1]
+    number = max([i for i, time in enumerate(times, start=1) if time * planned <= out.n], default=1)
+    have = min((min(len(e.x), len(e.y)) for e in whole.values() if e.x and e.y), default=0)
+    left = max(have - planned * times[number - 1], 0)
+    told = f"look {number} of {len(times)}, {planned} seeds planned for the first, {origin}"
+    if left and out.verdict not in ("incomplete", "invalid"):
+        told += f"; {left} more per arm not counted in it"
+    return {"look": number, "looks": len(times), "planned_seeds": planned, "looked": told}
+
+
+def _verdict(claim: Claim, task: str, out: Outcome, looked: Mapping[str, Any]) -> dict[str, Any]:
     return {
         **{"claim": claim.id, "task": task, "verdict": out.verdict, "effect": verdicts.rounded(out.effect)},
         "interval": None if out.interval is None else [verdicts.rounded(bound) for bound in out.interval],
         **{"level": out.level, "n": out.n, "p": verdicts.rounded(out.p), "reason": out.reason},
-        **{"statement": claim.statement, "form": claim.form},
+        **{"statement": claim.statement, "form": claim.form, **looked},
     }
 
 
-def _evidence(claim: Claim, task: str, runs: Runs) -> Evidence:
+def _evidence(claim: Claim, task: str, runs: Runs, tolerance: float) -> Evidence:
     """Both arms on one task, and whatever is wrong with their being compared."""
     names = [arm(*side) for side in claim.arms]
-    found = {
+    arms = {
         name: {seed: run for (t, method, seed), run in runs.items() if (t, method) == (task, name)}
         for name in dict.fromkeys([*names, *([claim.gate] if claim.gate else [])])
     }
-    absent = [f"no run of {name} on {task}" for name, seeds in found.items() if not seeds]
-    gaps = [told for name, seeds in found.items() if (told := _gap(name, seeds))]
-    fault = _unequal({(name, seed): run for name, seeds in found.items() for seed, run in seeds.items()})
-    total = max((int(run["env_steps"].max()) for seeds in found.values() for run in seeds.values()), default=0)
+    absent = [f"no run of {name} on {task}" for name, seeds in arms.items() if not seeds]
+    total = _total(
+        claim, task, max((_end(run) for seeds in arms.values() for run in seeds.values()), default=0), tolerance
+    )
+    fault = _unequal(
+        {(name, seed): run for name, seeds in arms.items() for seed, run in seeds.items()}, total, tolerance
+    )
+    if not fault:
+        arms = {name: {seed: _to_the_end(run, total) for seed, run in seeds.items()} for name, seeds in arms.items()}
     placed = placing.Placing("", "")
-    if claim.gate and found[claim.gate] and not fault:
-        base = _scores(found[claim.gate], claim.estimand, total)
+    if claim.gate and arms[claim.gate] and not fault:
+        base = _scores(arms[claim.gate], claim.estimand, total)
         placed = placing.place(claim.gate, task, total, base)
     return Evidence(
         arm=claim.arm_label,
         against=claim.against_label,
-        x=_scores(found[names[0]], claim.estimand, total),
-        y=_scores(found[names[1]], claim.reference, total),
-        lacking="; ".join([*absent, *gaps]) or placed.unplaced,
+        x=_scores(arms[names[0]], claim.estimand, total),
+        y=_scores(arms[names[1]], claim.reference, total),
+        lacking="; ".join([*absent, *_one_sided(arms)]) or placed.unplaced,
         fault=fault or placed.outside,
     )
 
 
+def _end(run: pd.DataFrame) -> int:
+    return int(run["env_steps"].max())
+
+
+def _total(claim: Claim, task: str, last: int, tolerance: float) -> int:
+    """The length of training: of the claim's protocol that ends within the tolerance of the `last` row, or that row."""
+    pages = [load_suite().protocol(name) for name in claim.protocols]
+    return next((_length(page, task) for page in pages if _ends_at(page, task, last, tolerance)), last)
+
+
+def _to_the_end(run: pd.DataFrame, total: int) -> pd.DataFrame:
+    """The run with its last evaluation, which lies within the tolerance of the end of training, at that end."""
+    moved = run.copy()
+    moved.iloc[-1, moved.columns.get_loc("env_steps")] = total
+    return moved
+
+
 def _scores(seeds: Mapping[int, pd.DataFrame], estimand: Estimand, total: int) -> tuple[Score, ...]:
-    low, high = estimand.window or (1.0, 1.0)
-    made = []
-    for seed, run in sorted(seeds.items()):
-        rows = run[(run["env_steps"] >= low * total) & (run["env_steps"] <= high * total)]
-        value = float(rows["return"].mean(skipna=False)) if len(rows) else math.nan
-        made.append(Score(seed, value, len(rows)))
-    return tuple(made)
+    return tuple(
+        curve_score(seed, run["env_steps"].tolist(), run["return"].tolist(), estimand, total)
+        for seed, run in sorted(seeds.items())
+    )
 
 
-def _gap(name: str, seeds: Iterable[int]) -> str:
-    """Seeds that the numbering says must have been run and are not there: a lost run may be lost for its score."""
-    have = set(seeds)
-    lost = sorted(set(range(min(have), max(have))) - have) if have else []
-    return f"{name} has no seed {', '.join(map(str, lost))} between its others" if lost else ""
+def _one_sided(arms: Mapping[str, Mapping[int, pd.DataFrame]]) -> list[str]:
+    """Seeds that one arm has and another lacks: a lost run may be lost for its score."""
+    every = set().union(*arms.values())
+    told = []
+    for name, seeds in arms.items():
+        lost = sorted(every - set(seeds))
+        if seeds and lost:
+            other = next(other for other, have in arms.items() if lost[0] in have)
+            some = ", ".join(map(str, lost[:6])) + (f" and {len(lost) - 6:,} more" if len(lost) > 6 else "")
+            told.append(f"{name} has no seed {some}, which {other} has")
+    return told
 
 
-def _unequal(runs: Mapping[tuple[str, int], pd.DataFrame]) -> str:
-    """Two runs that do not end at the same step, in one sentence."""
-    ends = {place: int(run["env_steps"].max()) for place, run in runs.items()}
-    if len(set(ends.values())) < 2:
+def _unequal(runs: Mapping[tuple[str, int], pd.DataFrame], total: int, tolerance: float) -> str:
+    """Two runs that do not end together, in one sentence."""
+    ends = {run: _end(rows) for run, rows in runs.items()}
+    if not ends or min(ends.values()) >= total * (1 - tolerance):
         return ""
     short, full = min(ends, key=lambda p: (ends[p], p)), max(ends, key=lambda p: (ends[p], p))
     told = f"{short[0]} seed {short[1]} ends at {ends[short]:,} env steps, {full[0]} seed {full[1]} at {ends[full]:,}"
