@@ -17,7 +17,7 @@ from torch import Tensor
 
 from mbpo.config import InputError
 from mbpo.envs.flat import make_env
-from mbpo.envs.tasks import OWN, TaskInfo
+from mbpo.envs.tasks import OWN, TaskInfo, layers
 
 Termination = Callable[[Tensor], Tensor]
 
@@ -72,13 +72,14 @@ TERMINATIONS: dict[str, Termination] = {rule.__name__: rule for rule in _RULES}
 
 
 def termination_for(info: TaskInfo) -> Termination:
-    """The rule of a task: by name, or the attribute `termination` of the environment itself.
+    """The rule of a task: by name, or the attribute `termination` of the environment or its outermost wrapper.
 
     Raises `InputError` if an environment's own rule does not map (..., O) to a bool tensor (...).
     """
     if info.termination != OWN:
         return TERMINATIONS[info.termination]
-    rule: Termination = make_env(info.id, info.drop).unwrapped.termination  # type: ignore[attr-defined]
+    layers_of = layers(make_env(info.id, info.drop))
+    rule: Termination = next(rule for layer in layers_of if (rule := getattr(layer, "termination", None)) is not None)
     probe = torch.zeros(2, 3, info.obs_dim)
     result = rule(probe)
     if not isinstance(result, Tensor) or result.dtype != torch.bool or result.shape != probe.shape[:-1]:
