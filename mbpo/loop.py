@@ -21,18 +21,21 @@ import torch
 from torch import Tensor
 
 from mbpo import checkpoint as snapshots
-from mbpo import fitting, sac
-from mbpo.buffer import ReplayBuffer
+from mbpo import fitting, memory, sac
+from mbpo.buffer import Layout, ReplayBuffer
 from mbpo.config import Budget
-from mbpo.fast.engine import engine
+from mbpo.envs import agreement, promises, task_info
+from mbpo.fast.engine import Engine, engine
 from mbpo.look import evaluate
 from mbpo.rollouts import draw_noise
-from mbpo.state import Row, Run, TrainState
+from mbpo.state import Row, Run, TrainState, check_runs
 
 __all__ = ["Row", "Run", "train"]
 
 _BRANCH_CHUNK = 8_192
 _PROGRESS_SECONDS = 1.0
+_RULE_EVERY = 1_000
+"""Env steps between two looks at whether the termination rule holds."""
 
 
 def train(
@@ -67,9 +70,14 @@ def train(
         env_workers: processes that step environments; 1 for none, by default as many as pay. It changes no number.
 
     Raises:
-        InputError: unusable task, runs, device or checkpoint, before anything trains.
+        InputError: unusable task, runs, device or checkpoint, and a task that breaks its promises, before anything
+            trains; a termination rule that the random steps prove wrong.
     """
-    state = TrainState(task, runs, budget, engine(device, precision), drop, env_workers)
+    place = engine(device, precision)
+    promises.check(task, drop, repeatable=checkpoint is not None)
+    _require_memory(task, drop, runs, budget, place)
+    state = TrainState(task, runs, budget, place, drop, env_workers)
+    rule = agreement.Watch(state.envs.info, state.terminated)
     try:
         saved = None if checkpoint is None else snapshots.load(checkpoint)
         if saved is not None:
@@ -78,8 +86,13 @@ def train(
         else:
             yield _record(state, keep)
         saved_at = told_at = time.monotonic()
+        compared, random_steps = state.env_steps, state.method.random_steps
         while state.env_steps < budget.env_steps:
-            advance(state)
+            step_environments(state)
+            if state.env_steps - compared == _RULE_EVERY or state.env_steps in (random_steps, budget.env_steps):
+                compare_rule(state, rule, state.env_steps - compared)
+                compared = state.env_steps
+            learn(state)
             if state.env_steps % budget.eval_every == 0 or state.env_steps == budget.env_steps:
                 yield _record(state, keep)
             now = time.monotonic()
@@ -102,10 +115,47 @@ def _record(state: TrainState, keep: Callable[[TrainState], None] | None) -> Row
     return row
 
 
+def compare_rule(state: TrainState, rule: agreement.Watch, steps: int) -> None:
+    """Hold the termination rule against the flags of the last `steps` real steps; only synthetic rollouts need it.
+
+    Raises `InputError` for a wrong rule before anything was learned with it.
+    """
+    if state.dynamics is None:
+        return
+    buffer = state.real
+    age = torch.arange(min(steps, buffer.capacity), device=buffer.added.device)
+    rows = buffer.gather((buffer.added[:, None] - 1 - age) % buffer.capacity)
+    early = state.env_steps <= state.method.random_steps
+    rule.look(buffer.layout.next_obs(rows), buffer.layout.mask(rows) == 0, early)
+
+
+def _require_memory(task: str, drop: Sequence[str], runs: Sequence[Run], budget: Budget, place: Engine) -> None:
+    """Raise `InputError` if the buffers of all runs would not fit in memory."""
+    method, info = check_runs(runs), task_info(task, drop)
+    count = min(method.real_capacity, budget.env_steps)
+    if method.model is not None:
+        rollout = method.rollout
+        kept = min(rollout.retain, max(budget.env_steps - method.random_steps, 0) + rollout.every)
+        count += rollout.per_step * rollout.max_length * kept
+    width = Layout(info.obs_dim, info.action_dim).width
+    needed = len(runs) * count * width * torch.empty((), dtype=place.dtype).element_size()
+    free = torch.cuda.mem_get_info(place.device)[0] if place.device.type == "cuda" else memory.free_memory()
+    memory.require(
+        needed,
+        free,
+        f"task {task!r}: {len(runs)} runs of {count:,} rows with observations of {info.obs_dim:,} numbers need",
+    )
+
+
 def advance(state: TrainState) -> None:
     """One env step of every run and all the learning that follows it."""
-    method = state.method
     step_environments(state)
+    learn(state)
+
+
+def learn(state: TrainState) -> None:
+    """All the learning that follows one env step of every run."""
+    method = state.method
     learned = state.env_steps - method.random_steps
     if learned < 0:
         return

@@ -31,7 +31,7 @@ LAYERS: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("__init__", "__main__", "conftest", "test_claims", "test_smoke"),
     ),
     "mbpo": (
-        ("_versions", "fields", "config", "streams", "moments"),
+        ("_versions", "fields", "config", "streams", "moments", "memory"),
         ("envs", "fast"),
         ("inits", "nn", "buffer", "targets"),
         ("fast.sac_kernels",),  # of networks and packed rows; the rest of the drawer knows neither

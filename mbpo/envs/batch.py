@@ -14,14 +14,15 @@ import numpy as np
 
 from mbpo.config import InputError
 from mbpo.envs.load import Array
-from mbpo.envs.simulators import InProcesses, InTurn
+from mbpo.envs.simulators import InProcesses, InTurn, movable
 
 
 class EnvBatch:
     """`n` independent environments of one task, never reset by themselves.
 
-    They are stepped one after the other, or by `workers` processes side by side, which changes no number. `which` picks
-    environments by index (all by default); rows of arguments and results follow it.
+    They are stepped one after the other, or by `workers` processes side by side, which changes no number; an environment
+    that no process could make, registered by a local class or a lambda, is stepped here. `which` picks environments by
+    index (all by default); rows of arguments and results follow it.
     """
 
     def __init__(self, task: str, n: int, drop: Sequence[str] = (), finite: bool = True, workers: int = 1) -> None:
@@ -30,7 +31,9 @@ class EnvBatch:
         if not 1 <= workers <= n:
             raise InputError(f"workers = {workers}: {n} environments are stepped by 1 to {n} processes")
         self._simulators = (
-            InTurn(task, n, drop, finite) if workers == 1 else InProcesses(task, n, drop, finite, workers)
+            InProcesses(task, n, drop, finite, workers)
+            if workers > 1 and movable(task)
+            else InTurn(task, n, drop, finite)
         )
         self.info = self._simulators.info
         self._seeds = [-1] * n
