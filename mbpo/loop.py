@@ -21,9 +21,10 @@ import torch
 from torch import Tensor
 
 from mbpo import checkpoint as snapshots
-from mbpo import fitting, sac, saving
+from mbpo import fitting, guards, sac, saving
 from mbpo.buffer import ReplayBuffer
 from mbpo.config import Budget
+from mbpo.envs import promises
 from mbpo.fast.engine import engine
 from mbpo.look import evaluate
 from mbpo.rollouts import draw_noise
@@ -76,11 +77,14 @@ def train(
     A run whose environment fails ends there and its companions go on: see `Failure`.
 
     Raises:
-        InputError: unusable task, runs, device or checkpoint, before anything trains; or every run has failed before
-            it had a score.
+        InputError: unusable task, runs, device or checkpoint, and a task that breaks its promises, before anything
+            trains; every run has failed before it had a score; a termination rule that the random steps prove wrong.
     """
     folders = saving.folders_of(checkpoint, runs)
-    state = TrainState(task, runs, budget, engine(device, precision), drop, env_workers)
+    used = engine(device, precision)
+    promises.check(task, drop, repeatable=checkpoint is not None)
+    guards.require_memory(task, drop, runs, budget, used)
+    state = TrainState(task, runs, budget, used, drop, env_workers)
     try:
         step = snapshots.common_step(folders) if folders else None
         if step is not None:
@@ -90,11 +94,14 @@ def train(
             yield from state.rows
         else:
             yield _record(state, keep)
+        rule = guards.RuleGuard(state)
         due = time.monotonic() + checkpoint_seconds
         told_at = time.monotonic()
         while state.env_steps < budget.env_steps:
             if len(state.ended) < len(runs):
-                advance(state)
+                step_environments(state)
+                rule.after_step(state)
+                learn(state)
             else:  # nothing is left to train: only rows are left to repeat
                 state.env_steps = min((state.env_steps // budget.eval_every + 1) * budget.eval_every, budget.env_steps)
             if state.env_steps % budget.eval_every == 0 or state.env_steps == budget.env_steps:
@@ -128,8 +135,13 @@ def _record(state: TrainState, keep: Callable[[TrainState], None] | None) -> Row
 
 def advance(state: TrainState) -> None:
     """One env step of every run and all the learning that follows it."""
-    method = state.method
     step_environments(state)
+    learn(state)
+
+
+def learn(state: TrainState) -> None:
+    """All the learning that follows one env step of every run."""
+    method = state.method
     learned = state.env_steps - method.random_steps
     if learned < 0:
         return

@@ -31,13 +31,13 @@ LAYERS: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("__init__", "__main__", "conftest", "test_claims", "test_smoke"),
     ),
     "mbpo": (
-        ("_versions", "fields", "config", "streams", "moments"),
+        ("_versions", "fields", "config", "streams", "moments", "memory"),
         ("envs", "fast"),
         ("inits", "nn", "buffer", "targets"),
         ("fast.sac_kernels",),  # of networks and packed rows; the rest of the drawer knows neither
         ("dynamics", "fitting", "sac"),
         ("rollouts", "episodes", "diagnostics", "checkpoint", "rowlog"),
-        ("state", "look", "saving"),
+        ("state", "look", "saving", "guards"),
         ("loop",),
         ("__init__",),  # the facade: what a user sees, not a way round the layers
     ),

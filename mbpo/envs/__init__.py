@@ -5,8 +5,10 @@ flat          one environment with flat observations
 simulators    where the environments of a batch live: in turn here, or side by side in processes
 load          from a task id to its simulator
 tasks         what is known of a task: sizes, observation groups
+promises      short trials of what a learner takes an environment's word for
 terminations  when an episode ends early, for synthetic rollouts
-rewards       what a step is worth, for synthetic rollouts; these two alone import torch
+agreement     whether that is what the environment's own flag says
+rewards       what a step is worth, for synthetic rollouts; these last three alone import torch
 """
 
 from mbpo.envs.batch import EnvBatch

@@ -14,13 +14,14 @@ import numpy as np
 
 from mbpo.config import InputError
 from mbpo.envs.load import Array
-from mbpo.envs.simulators import InProcesses, InTurn
+from mbpo.envs.simulators import InProcesses, InTurn, movable
 
 
 class EnvBatch:
     """`n` independent environments of one task, never reset by themselves.
 
-    They are stepped one after the other, or by `workers` processes side by side, which changes no number. `which` picks
+    They are stepped one after the other, or by `workers` processes side by side, which changes no number. An
+    environment that no process could make, registered by a local class or a lambda, is stepped here. `which` picks
     environments by index (all by default); rows of arguments and results follow it.
 
     With `isolate` an environment that raises does not stop the others: `failed` says why, its rows are zeros from then
@@ -41,9 +42,9 @@ class EnvBatch:
         if not 1 <= workers <= n:
             raise InputError(f"workers = {workers}: {n} environments are stepped by 1 to {n} processes")
         self._simulators = (
-            InTurn(task, n, drop, finite, isolate)
-            if workers == 1
-            else InProcesses(task, n, drop, finite, workers, isolate)
+            InProcesses(task, n, drop, finite, workers, isolate)
+            if workers > 1 and movable(task)
+            else InTurn(task, n, drop, finite, isolate)
         )
         self.info = self._simulators.info
         self._seeds = [-1] * n
@@ -95,7 +96,12 @@ class EnvBatch:
     def _step_live(self, rows: Sequence[int], actions: Array) -> tuple[Array, Array, Array, Array]:
         """One step of those of `rows` that have not failed; zeros for the others."""
         n = len(rows)
-        found = np.zeros((n, self.info.obs_dim), np.float32), np.zeros(n), np.zeros(n, bool), np.zeros(n, bool)
+        found: tuple[Array, Array, Array, Array] = (
+            np.zeros((n, self.info.obs_dim), np.float32),
+            np.zeros(n),
+            np.zeros(n, bool),
+            np.zeros(n, bool),
+        )
         live = [k for k, i in enumerate(rows) if i not in self.failed]
         if live:
             for whole, part in zip(found, self._simulators.step([rows[k] for k in live], actions[live]), strict=True):

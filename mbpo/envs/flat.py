@@ -14,6 +14,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 from gymnasium import spaces
+from gymnasium.wrappers import TimeLimit
 
 from mbpo.config import InputError
 from mbpo.envs.load import Array, DmcEnv, load
@@ -22,11 +23,15 @@ from mbpo.envs.tasks import (
     TaskInfo,
     check_action_space,
     group_of,
+    layers,
     observation_groups,
     observation_space,
     termination_rule,
     without,
 )
+
+EPISODE_STEPS = 1_000
+"""Env steps after which an episode without a limit is cut: the paper's. [C] STFL evaluates so"""
 
 
 def _flattener(space: spaces.Box | spaces.Dict, whole: Groups, kept: Groups) -> Callable[[Any], Array]:
@@ -52,9 +57,10 @@ class FlatEnv(gymnasium.Wrapper[Array, Array, Any, Any]):
     """Flat float32 observations and float32 actions in [-1, 1], both of fresh memory.
 
     Actions are rescaled to the environment's own bounds and clipped to them, which
-    gymnasium.wrappers.RescaleAction leaves to rounding. Every observation and reward is checked to
-    be finite; `InputError` names the first that is not. With `finite` False they pass as they are, for
-    whoever looks into what is wrong with a task.
+    gymnasium.wrappers.RescaleAction leaves to rounding. What every step returns is held to the promise of
+    the spaces: observations of their shape, one number as the reward, flags that are booleans, all of it
+    finite; `InputError` names the first that is not. With `finite` False numbers pass as they are, for
+    whoever looks into what is wrong with a task. Episodes without any limit are cut after `EPISODE_STEPS`.
     """
 
     def __init__(self, task: str, drop: Sequence[str] = (), finite: bool = True) -> None:
@@ -66,18 +72,32 @@ class FlatEnv(gymnasium.Wrapper[Array, Array, Any, Any]):
         rule = termination_rule(task, env)
         kept = without(task, whole, drop, rule)
         obs_dim, action_dim = max(stop for _, stop in kept.values()), math.prod(action.shape)
-        limit = env.time_limit if isinstance(env, DmcEnv) else env.spec.max_episode_steps if env.spec else None
-        self.info = TaskInfo(task, obs_dim, action_dim, limit, kept, tuple(drop), rule.name)
+        limit = _time_limit(env)
+        self._cut = EPISODE_STEPS if limit is None else None
+        notes = [f"task {task!r}: {rule.doubt}"] if rule.doubt else []
+        if limit is None:
+            notes.append(
+                f"task {task!r} sets its episodes no limit: they are cut after {EPISODE_STEPS:,} steps, as in the "
+                f"paper; give another as in '{task}{'&' if '?' in task else '?'}max_episode_steps=500'"
+            )
+        self.info = TaskInfo(
+            task, obs_dim, action_dim, limit or EPISODE_STEPS, kept, tuple(drop), rule.name, tuple(notes)
+        )
         self.observation_space = spaces.Box(-np.inf, np.inf, (obs_dim,), np.float32)
         self.action_space = spaces.Box(-1.0, 1.0, (action_dim,), np.float32)
         self._space, self._flatten = space, _flattener(space, whole, kept)
         self._low, self._high = action.low.ravel(), action.high.ravel()
         self._scale, self._shift = self._high / 2 - self._low / 2, self._high / 2 + self._low / 2
         self._shape, self._steps, self._finite = action.shape, 0, finite
+        parts = space.items() if isinstance(space, spaces.Dict) else ()
+        self._part_shapes = [(name, part.shape) for name, part in parts]
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
         """Start an episode, the same for the same `seed`. Returns (O,) and the environment's info."""
-        obs, info = self.env.reset(seed=seed, options=options)
+        returned = self.env.reset(seed=seed, options=options)
+        if not isinstance(returned, tuple) or len(returned) != 2:
+            raise InputError(f"task {self.info.id!r}: reset returned no pair; (obs, info) is needed")
+        obs, info = returned
         self._steps = 0
         self._check_shape(obs)
         return self._checked(self._flatten(obs), 0.0), info
@@ -90,10 +110,54 @@ class FlatEnv(gymnasium.Wrapper[Array, Array, Any, Any]):
         np.maximum(native, self._low, out=native)
         if len(self._shape) != 1:
             native = native.reshape(self._shape)
-        obs, reward, terminated, truncated, info = self.env.step(native)
+        returned: Any = self.env.step(native)
         self._steps += 1
-        reward = float(reward)
-        return self._checked(self._flatten(obs), reward), reward, bool(terminated), bool(truncated), info
+        if not isinstance(returned, tuple) or len(returned) != 5:
+            raise InputError(
+                f"task {self.info.id!r}: step returned {_shortly(returned)}; the five of Gymnasium are needed: "
+                "next_obs, reward, terminated, truncated, info"
+            )
+        obs, reward, terminated, truncated, info = returned
+        if not self._has_shape(obs):
+            self._check_shape(obs)
+        reward = float(reward) if isinstance(reward, float) else self._number(reward)
+        if terminated is not True and terminated is not False:
+            terminated = self._flag("terminated", terminated)
+        if truncated is not True and truncated is not False:
+            truncated = self._flag("truncated", truncated)
+        if self._steps == self._cut and not terminated:
+            truncated = True
+        return self._checked(self._flatten(obs), reward), reward, terminated, truncated, info
+
+    def _has_shape(self, obs: Any) -> bool:
+        """Whether every part of `obs` is an array of the shape that its space says: the quick yes of `_check_shape`."""
+        if not self._part_shapes:
+            return getattr(obs, "shape", None) == self._space.shape
+        try:
+            return all([getattr(obs[name], "shape", ()) == shape for name, shape in self._part_shapes])
+        except (KeyError, TypeError, IndexError):
+            return False
+
+    def _number(self, reward: Any) -> float:
+        """A reward that is no float, such as an array of one number, as the number that it is."""
+        try:
+            value = np.asarray(reward)
+        except (TypeError, ValueError, RuntimeError):
+            value = np.empty(0)
+        if value.size != 1 or value.dtype.kind not in "fiub":
+            raise InputError(
+                f"task {self.info.id!r}: reward is {_shortly(reward)} at step {self._steps}; one number is needed"
+            )
+        return float(value.item())
+
+    def _flag(self, name: str, flag: Any) -> bool:
+        """A flag that is no bool of Python as the one that it is: NumPy's, an array of one, or 0 and 1."""
+        value = flag if isinstance(flag, np.bool_) else np.asarray(flag)
+        if value.size != 1 or value.dtype.kind not in "biu" or value.item() not in (0, 1):
+            raise InputError(
+                f"task {self.info.id!r}: {name} is {_shortly(flag)} at step {self._steps}; a boolean is needed"
+            )
+        return bool(value.item())
 
     def _checked(self, obs: Array, reward: float) -> Array:
         if not self._finite:
@@ -106,21 +170,44 @@ class FlatEnv(gymnasium.Wrapper[Array, Array, Any, Any]):
         else:
             dim = int(np.argmin(finite))
             what = f"observation {dim} ({group_of(self.info.groups, dim)}) is {obs[dim]}"
-        raise InputError(f"task {self.info.id!r}: {what} at {f'step {self._steps}' if self._steps else 'reset'}")
+        raise InputError(f"task {self.info.id!r}: {what} at {self._when}")
 
     def _check_shape(self, obs: Any) -> None:
-        """The observation at reset has the shapes its space promises, so none is broadcast or cut later."""
+        """The observation has the shapes its space promises, so none is broadcast or cut."""
         if not isinstance(self._space, spaces.Dict):
             self._expect("the observation", np.shape(obs), self._space)
             return
         for name, part in self._space.items():
             if not isinstance(obs, Mapping) or name not in obs:
-                raise InputError(f"task {self.info.id!r}: observation {name!r} is missing at reset")
+                raise InputError(f"task {self.info.id!r}: observation {name!r} is missing at {self._when}")
             self._expect(f"observation {name!r}", np.shape(obs[name]), part)
 
     def _expect(self, what: str, shape: tuple[int, ...], space: spaces.Space[Any]) -> None:
         if shape != space.shape:
-            raise InputError(f"task {self.info.id!r}: {what} has shape {shape} at reset, its space says {space.shape}")
+            raise InputError(
+                f"task {self.info.id!r}: {what} has shape {shape} at {self._when}, its space says {space.shape}"
+            )
+
+    @property
+    def _when(self) -> str:
+        return f"step {self._steps}" if self._steps else "reset"
+
+
+def _time_limit(env: gymnasium.Env[Any, Any]) -> int | None:
+    """The limit of an episode in env steps: dm_control's, the registered one, or that of a TimeLimit inside."""
+    if isinstance(env, DmcEnv):
+        return env.time_limit
+    limits = [layer._max_episode_steps for layer in layers(env) if isinstance(layer, TimeLimit)]
+    registered = env.spec.max_episode_steps if env.spec else None
+    return registered if registered is not None else min((n for n in limits if n is not None), default=None)
+
+
+def _shortly(value: Any) -> str:
+    """What a value is, for a sentence: an array by its shape, else by how it is written."""
+    shape = getattr(value, "shape", None)
+    if shape is not None and shape != ():
+        return f"an array of shape {tuple(shape)}"
+    return f"{len(value)} values" if isinstance(value, tuple) else f"{value!r:.60}"
 
 
 def make_env(task: str, drop: Sequence[str] = (), finite: bool = True) -> FlatEnv:

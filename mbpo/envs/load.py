@@ -3,12 +3,14 @@
     dmc:domain-task          any task of dm_control's suite, e.g. dmc:hopper-hop
     gym:Id-v5                any registered Gymnasium id
     gym:module:Id-v0         the same, after importing `module`, which registers it
+    gym:Id-v0?size=3         with arguments for `gymnasium.make`, joined by &, such as max_episode_steps=500
 
 `known_tasks` lists those that the suite is built on.
 """
 
 from __future__ import annotations
 
+import ast
 import copy
 import difflib
 import importlib
@@ -23,6 +25,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 from gymnasium import spaces
+from gymnasium.envs.registration import EnvSpec
 
 from mbpo.config import InputError, nearest
 
@@ -38,6 +41,8 @@ GYM8 = (
 )
 SUITES = ("dmc", "gym")
 Array = np.ndarray[Any, Any]
+_specs: dict[tuple[str, str], EnvSpec] = {}
+"""(module, id) -> what that module registered: two modules may register one id."""
 
 
 def known_tasks() -> list[str]:
@@ -131,15 +136,83 @@ def _dmc_prototype(name: str) -> Any:
 
 
 def _gym_env(task: str, name: str) -> gymnasium.Env[Any, Any]:
-    module, _, env_id = name.rpartition(":")
-    if ":" in name:
-        _import(task, module)
+    spec, arguments = gym_spec(task), arguments_of(task)
+    try:
+        return gymnasium.make(spec, disable_env_checker=True, **arguments)
+    except InputError:
+        raise
+    except Exception as error:  # whatever a constructor raises, the task cannot be made
+        told = " ".join(str(error).split())
+        if isinstance(error, TypeError) and "argument" in told:
+            told += f"; give arguments as in '{task.partition('?')[0]}?name=value'"
+        raise InputError(f"task {task!r} cannot be made: {told or type(error).__name__}") from error
+
+
+def gym_spec(task: str) -> EnvSpec:
+    """What is registered under the id of a `gym:` task, by its own module if it names one."""
+    suite, name = split_task(task)
+    assert suite == "gym"
+    module, _, env_id = name.partition("?")[0].rpartition(":")
+    if ":" not in name:
+        if env_id not in gymnasium.registry:
+            raise _unknown(task, env_id, gymnasium.registry, GYM8)
+        return gymnasium.registry[env_id]
+    before = dict(gymnasium.registry)
+    _import(task, module)
+    for changed, spec in gymnasium.registry.items():
+        if before.get(changed) is not spec:
+            _specs[module, changed] = spec
     if env_id not in gymnasium.registry:
         raise _unknown(task, env_id, gymnasium.registry, GYM8)
-    try:
-        return gymnasium.make(env_id, disable_env_checker=True)
-    except (gymnasium.error.Error, ImportError) as error:
-        raise InputError(f"task {task!r} cannot be made: {' '.join(str(error).split())}") from error
+    spec = gymnasium.registry[env_id]
+    others = [of for (of, known), theirs in _specs.items() if known == env_id and theirs is spec and of != module]
+    if (module, env_id) not in _specs or not others:  # else another module has registered the id since
+        _specs[module, env_id] = spec
+    return _specs[module, env_id]
+
+
+def arguments_of(task: str) -> dict[str, Any]:
+    """The arguments after the question mark of a task: 'gym:Id-v0?size=3' -> {'size': 3}."""
+    found: dict[str, Any] = {}
+    _, mark, tail = task.partition("?")
+    for part in tail.split("&") if mark else ():
+        name, equals, value = part.partition("=")
+        if not equals or not name.isidentifier():
+            raise InputError(f"task {task!r}: {part!r} is not an argument; write name=value, joined by &")
+        try:
+            found[name] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            found[name] = value
+    limit = found.get("max_episode_steps", 1)
+    if type(limit) is not int or limit < 1:
+        raise InputError(f"task {task!r}: max_episode_steps = {limit}: a whole number of at least 1 is needed")
+    return found
+
+
+def with_episode_steps(task: str, steps: int | None) -> str:
+    """`task` with its episodes cut after `steps`; the same task if that is None."""
+    if steps is None:
+        return task
+    if split_task(task)[0] != "gym":
+        raise InputError(
+            f"--max-episode-steps is for gym: tasks; those of dm_control, as {task!r}, have their own limit"
+        )
+    return f"{task}{'&' if '?' in task else '?'}max_episode_steps={steps}"
+
+
+def is_named(task: str) -> bool:
+    """Whether the task is of a suite that a release of its package defines; a user's own may change under its id."""
+    suite, name = split_task(task)
+    if suite == "dmc" or task in known_tasks():
+        return True
+    if "?" in name:
+        return False
+    return name.startswith("benchmark.") or (":" not in name and _is_gymnasiums(name))
+
+
+def _is_gymnasiums(env_id: str) -> bool:
+    entry = gymnasium.registry[env_id].entry_point if env_id in gymnasium.registry else ""
+    return str(entry if isinstance(entry, str) else getattr(entry, "__module__", "")).startswith("gymnasium.")
 
 
 def _import(task: str, module: str) -> None:
@@ -148,8 +221,9 @@ def _import(task: str, module: str) -> None:
         sys.path.append(here)  # a script's own folder comes first in sys.path, not where it was called
     try:
         importlib.import_module(module)
-    except (ImportError, SyntaxError, ValueError) as error:  # ValueError: an empty name
-        raise InputError(f"task {task!r}: module {module!r} does not import: {error}") from error
+    except Exception as error:  # whatever a module raises; ValueError is an empty name
+        kind = "" if isinstance(error, ImportError | SyntaxError | ValueError) else f"{type(error).__name__}: "
+        raise InputError(f"task {task!r}: module {module!r} does not import: {kind}{error}") from error
 
 
 def _unknown(task: str, name: str, known: Iterable[str], short: Iterable[str]) -> InputError:

@@ -7,21 +7,29 @@ costs one message to each process and one back, and observations pass through me
 from __future__ import annotations
 
 import atexit
+import logging
 import multiprocessing
+import os
+import pickle
 import signal
+import threading
+import time
+import weakref
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any, Protocol
 
+import gymnasium
 import numpy as np
 
 from mbpo.config import InputError
 from mbpo.envs.flat import make_env, task_info
-from mbpo.envs.load import Array
+from mbpo.envs.load import Array, gym_spec, split_task
 from mbpo.envs.tasks import TaskInfo
 
 Steps = tuple[Array, Array, Array, Array]
@@ -31,6 +39,21 @@ _FEWEST_ENVS = 8
 _FEWEST_CPUS = 4
 _ENVS_PER_PROCESS = 4
 _CLOSING_SECONDS = 5.0
+PATIENCE = "MBPO_ENV_PATIENCE"
+"""Environment variable: seconds within which an environment has to answer, 600 unless set."""
+log = logging.getLogger(__name__)
+
+
+def patience() -> float:
+    """Seconds within which an environment has to answer a step or reset. Raises `InputError` if set to nonsense."""
+    given = os.environ.get(PATIENCE, "600")
+    try:
+        seconds = float(given)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < threading.TIMEOUT_MAX:
+        raise InputError(f"{PATIENCE} = {given!r}: a number of seconds is needed")
+    return seconds
 
 
 def workers_for(n: int, cpus: int) -> int:
@@ -70,17 +93,22 @@ class InTurn:
         self.envs = [make_env(task, drop, finite) for _ in range(n)]
         self.info = self.envs[0].info
         self.failures: dict[int, str] | None = {} if isolate else None
+        self.busy: tuple[int, float] | None = None  # the environment that is at work, and since when
+        _watched.add(self)
+        _start_watching()
 
     def reset(self, rows: Sequence[int], seeds: Sequence[int]) -> Array:
         """As in `Simulators`."""
         obs = np.empty((len(rows), self.info.obs_dim), np.float32)
         for k, (i, seed) in enumerate(zip(rows, seeds, strict=True)):
+            self.busy = (i, time.monotonic())
             try:
                 obs[k], _ = self.envs[i].reset(seed=seed)
             except Exception as error:
                 if self.failures is None:
                     raise
                 self.failures[i], obs[k] = sentence(error), 0.0
+        self.busy = None
         return obs
 
     def step(self, rows: Sequence[int], actions: Array) -> Steps:
@@ -89,6 +117,7 @@ class InTurn:
         next_obs, reward = np.empty((n, self.info.obs_dim), np.float32), np.empty(n)
         terminated, truncated = np.empty(n, bool), np.empty(n, bool)
         for k, i in enumerate(rows):
+            self.busy = (i, time.monotonic())
             try:
                 next_obs[k], reward[k], terminated[k], truncated[k], _ = self.envs[i].step(actions[k])
             except Exception as error:
@@ -96,6 +125,7 @@ class InTurn:
                     raise
                 self.failures[i] = sentence(error)
                 next_obs[k], reward[k], terminated[k], truncated[k] = 0.0, 0.0, False, False
+        self.busy = None
         return next_obs, reward, terminated, truncated
 
     def close(self) -> None:
@@ -108,6 +138,30 @@ def sentence(error: Exception) -> str:
     """An environment's error in one line."""
     said = " ".join(str(error).split())
     return said if isinstance(error, InputError) else f"{type(error).__name__}: {said}"
+
+
+_watched: weakref.WeakSet[InTurn] = weakref.WeakSet()
+
+
+@cache
+def _start_watching() -> None:
+    """From now on, a thread names environments that take longer than `patience` allows; it cannot free them."""
+    threading.Thread(target=_watch, args=(patience(),), daemon=True, name="environments").start()
+
+
+def _watch(seconds: float) -> None:
+    told: set[tuple[int, tuple[int, float]]] = set()
+    while True:
+        time.sleep(min(seconds / 4, 30.0))
+        for simulators in list(_watched):
+            busy = simulators.busy
+            if busy is None or time.monotonic() - busy[1] < seconds or (id(simulators), busy) in told:
+                continue
+            told.add((id(simulators), busy))
+            log.error(
+                "task %r: environment %d has not answered for %g s (%s sets how long is waited); it hangs, or is slow",
+                *(simulators.info.id, busy[0], seconds, PATIENCE),
+            )
 
 
 @dataclass(frozen=True)
@@ -152,10 +206,11 @@ class InProcesses:
         self._obs, self._action, self._reward, self._ended = board.arrays()
         cuts = [n * w // workers for w in range(workers + 1)]
         self._of = [w for w, (start, stop) in enumerate(pairwise(cuts)) for _ in range(start, stop)]
+        self._cuts, self._patience = cuts, patience()
         self._pipes, self._processes = [], []
         for start, stop in pairwise(cuts):
             mine, theirs = context.Pipe()
-            arguments = (theirs, board, task, tuple(drop), finite, start, stop, isolate)
+            arguments = (theirs, board, _registration(task), task, tuple(drop), finite, start, stop, isolate)
             process = context.Process(target=_serve, args=arguments, daemon=True)
             process.start()
             theirs.close()
@@ -207,6 +262,14 @@ class InProcesses:
 
     def _answer(self, w: int) -> tuple[int, bool, str] | None:
         try:
+            if not self._pipes[w].poll(self._patience):
+                self._processes[w].kill()
+                first, last = self._cuts[w], self._cuts[w + 1] - 1
+                who = f"of environments {first} to {last}" if last > first else f"of environment {first}"
+                why = (
+                    f"the process {who} did not answer for {self._patience:g} s and was ended; {PATIENCE} sets how long"
+                )
+                return first, False, why
             answer: tuple[int, bool, str] | dict[int, str] | None = self._pipes[w].recv()
             if not isinstance(answer, dict):
                 return answer
@@ -236,9 +299,34 @@ class _Forward:
         return isinstance(error, Exception)
 
 
+def movable(task: str) -> bool:
+    """Whether a process that is started now could make the environment: what registers it must be sendable."""
+    try:
+        return _registration(task) is not None or split_task(task)[0] == "dmc"
+    except InputError:
+        return True  # refused where it is made
+
+
+def _registration(task: str) -> bytes | None:
+    """What is registered under a `gym:` task's id, to be sent to a process that has not run the caller's script."""
+    if split_task(task)[0] != "gym":
+        return None
+    try:
+        return pickle.dumps(gym_spec(task))
+    except (pickle.PicklingError, AttributeError, TypeError):  # a local class or a lambda
+        return None
+
+
+def _register(task: str, registration: bytes | None) -> None:
+    if registration is not None and ":" not in split_task(task)[1]:
+        spec = pickle.loads(registration)
+        gymnasium.registry[spec.id] = spec
+
+
 def _serve(
     pipe: Connection,
     board: _Board,
+    registration: bytes | None,
     task: str,
     drop: tuple[str, ...],
     finite: bool,
@@ -252,6 +340,7 @@ def _serve(
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     obs, action, reward, ended = board.arrays()
     with _Forward(pipe, start) as place, suppress(EOFError):
+        _register(task, registration)
         envs = InTurn(task, stop - start, drop, finite, isolate)
         while (order := pipe.recv()) is not None:
             for place.row, seed in order:

@@ -7,8 +7,10 @@ dropped, e.g. to take a robot's contact sensors away.
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -17,6 +19,9 @@ import numpy as np
 from gymnasium import spaces
 
 from mbpo.config import InputError, nearest
+
+UNBOUNDED = 1e9
+"""A bound of an action of this size is no bound: 2**31, mujoco's 1e10 and the largest floats all lie beyond."""
 
 OWN = "own"
 """`TaskInfo.termination` of an environment that brings its own rule as an attribute `termination`."""
@@ -29,9 +34,10 @@ Groups = dict[str, tuple[int, int]]
 class TaskInfo:
     """What the learner needs to know of a task, after `drop`.
 
-    `time_limit` is in env steps, None without one. `groups` cover [0, obs_dim) without gaps.
-    `termination` names the rule in `terminations.TERMINATIONS`, or is `OWN`; a Gymnasium environment
-    that is neither known there nor brings a rule gets `never`, even if its episodes do terminate.
+    `time_limit` is in env steps. `groups` cover [0, obs_dim) without gaps. `termination` names the rule
+    in `terminations.TERMINATIONS`, or is `OWN`; a Gymnasium environment that is neither known there nor
+    brings a rule gets `never`, even if its episodes do terminate. `notes` are sentences that every
+    command tells before it starts.
     """
 
     id: str
@@ -41,13 +47,15 @@ class TaskInfo:
     groups: Groups
     drop: tuple[str, ...]
     termination: str
+    notes: tuple[str, ...] = ()
 
 
 class Rule(NamedTuple):
-    """A termination rule by name, and the observation groups whose positions or values it reads."""
+    """A termination rule by name, the observation groups it reads, and why a better one was not taken."""
 
     name: str
     reads: tuple[str, ...]
+    doubt: str = ""
 
 
 NEVER = Rule("never", ())
@@ -65,18 +73,77 @@ _MUJOCO_RULES = {
 def termination_rule(task: str, env: gymnasium.Env[Any, Any]) -> Rule:
     """The rule by which `env` ends an episode early, as a name and what it reads.
 
-    An attribute `termination` of the bare environment comes first; else Gymnasium's MuJoCo tasks,
-    v4 and later, are known by name.
+    An attribute `termination` of the environment or of one of its wrappers comes first, the outermost of them; else
+    Gymnasium's own MuJoCo classes, v4 and later, are known. A rule is left out where a wrapper outside of it changes
+    the observation that it was written for, or where arguments of the class move its bounds.
     """
-    own = getattr(env.unwrapped, "termination", None)
-    if own is not None:
-        if not callable(own):
+    changing = ""
+    for layer in layers(env):
+        own = getattr(layer, "termination", None)
+        if own is not None and not callable(own):
             raise InputError(f"task {task!r}: its attribute `termination` is {own!r}, not a function of next_obs")
-        return Rule(OWN, ())
-    spec = env.spec
-    if spec is not None and spec.namespace is None and (spec.version or 0) >= 4:
-        return _MUJOCO_RULES.get(spec.name.removesuffix("TruncatedObs"), NEVER)
+        rule = Rule(OWN, ()) if own is not None else NEVER
+        if own is None and not isinstance(layer, gymnasium.Wrapper):
+            rule = _mujoco_rule(layer, {} if env.spec is None else env.spec.kwargs)
+        if changing and rule.name != "never":
+            return NEVER._replace(
+                doubt=f"its termination rule ({rule.name}) is left out, since {changing} changes the observation that "
+                f"the rule reads; {GIVE_RULE}"
+            )
+        if own is not None or rule is not NEVER:
+            return rule
+        if isinstance(layer, gymnasium.Wrapper) and _changes_observations(layer):
+            changing = changing or type(layer).__name__
     return NEVER
+
+
+def layers(env: gymnasium.Env[Any, Any]) -> Iterator[gymnasium.Env[Any, Any]]:
+    """`env`, what it wraps, and so on to the bare environment."""
+    yield env
+    while isinstance(env, gymnasium.Wrapper):
+        env = env.env
+        yield env
+
+
+def _changes_observations(layer: gymnasium.Wrapper[Any, Any, Any, Any]) -> bool:
+    kind = type(layer)
+    if kind.__module__.startswith("mbpo.") or kind.__name__ in _SAME_NUMBERS:
+        return False
+    return isinstance(layer, gymnasium.ObservationWrapper) or layer.observation_space is not layer.env.observation_space
+
+
+def _mujoco_rule(bare: gymnasium.Env[Any, Any], given: Mapping[str, Any]) -> Rule:
+    """The rule of one of Gymnasium's own classes, made with the arguments `given`."""
+    kind = type(bare)
+    version = re.fullmatch(r"gymnasium\.envs\.mujoco\.\w+_v(\d+)", kind.__module__)
+    if version is None or int(version[1]) < 4:
+        return NEVER
+    rule = _MUJOCO_RULES.get(kind.__name__.removesuffix("Env"), NEVER)
+    if rule.name == "never" or given.get("terminate_when_unhealthy") is False:
+        return NEVER
+    known = inspect.signature(kind.__init__).parameters
+    moved = [n for n in _SHAPING if n in given and n in known and not _equal(given[n], known[n].default)]
+    if moved:
+        told = f"its termination rule ({rule.name}) is left out, since {moved[0]} = {given[moved[0]]!r} moves it"
+        return NEVER._replace(doubt=f"{told}; {GIVE_RULE}")
+    return rule
+
+
+def _equal(one: object, other: object) -> bool:
+    return bool(np.array_equal(np.asarray(one), np.asarray(other)))
+
+
+_SHAPING = (
+    *("healthy_state_range", "healthy_z_range", "healthy_angle_range", "terminate_when_unhealthy"),
+    *("exclude_current_positions_from_observation", "xml_file"),
+)
+"""Arguments of Gymnasium's MuJoCo environments that decide when they end, or where the observation shows it."""
+_SAME_NUMBERS = ("FlattenObservation", "DtypeObservation", "ReshapeObservation")
+"""Gymnasium's wrappers that leave a flat float32 observation as it is."""
+GIVE_RULE = (
+    "give the environment, or its outermost wrapper, a method `termination(next_obs)`, a torch function from (..., O) "
+    "to bool (...)"
+)
 
 
 def check_action_space(task: str, space: spaces.Space[Any]) -> spaces.Box:
@@ -89,6 +156,17 @@ def check_action_space(task: str, space: spaces.Space[Any]) -> spaces.Box:
     open_ended = np.flatnonzero(~(np.isfinite(space.low) & np.isfinite(space.high)))
     if open_ended.size:
         raise InputError(f"task {task!r}: action {open_ended[0]} is unbounded; give its Box a finite low and high")
+    low, high = space.low.ravel(), space.high.ravel()
+    absurd = np.flatnonzero((np.abs(low) >= UNBOUNDED) | (np.abs(high) >= UNBOUNDED))
+    if absurd.size:
+        i = absurd[0]
+        raise InputError(
+            f"task {task!r}: action {i} has the bounds [{low[i]:.4g}, {high[i]:.4g}], which stand for unbounded: "
+            "actions are scaled to them, so only the extremes could be reached; give its Box the bounds that it acts on"
+        )
+    if (low >= high).any():
+        i = int(np.argmax(low >= high))
+        raise InputError(f"task {task!r}: action {i} has the bounds [{low[i]:g}, {high[i]:g}]; low must be below high")
     return space
 
 

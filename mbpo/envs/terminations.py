@@ -17,7 +17,7 @@ from torch import Tensor
 
 from mbpo.config import InputError
 from mbpo.envs.flat import make_env
-from mbpo.envs.tasks import OWN, TaskInfo
+from mbpo.envs.tasks import OWN, TaskInfo, layers
 
 Termination = Callable[[Tensor], Tensor]
 
@@ -72,19 +72,21 @@ TERMINATIONS: dict[str, Termination] = {rule.__name__: rule for rule in _RULES}
 
 
 def termination_for(info: TaskInfo) -> Termination:
-    """The rule of a task: by name, or the attribute `termination` of the environment itself.
+    """The rule of a task: by name, or the attribute `termination` of the environment or its outermost wrapper.
 
     Raises `InputError` if an environment's own rule does not map (..., O) to a bool tensor (...).
     """
     if info.termination != OWN:
         return TERMINATIONS[info.termination]
-    rule: Termination = make_env(info.id, info.drop).unwrapped.termination  # type: ignore[attr-defined]
+    layers_of = layers(make_env(info.id, info.drop))
+    rules = (getattr(layer, "termination", None) for layer in layers_of)
+    own: Termination = next(rule for rule in rules if rule is not None)
     probe = torch.zeros(2, 3, info.obs_dim)
-    result = rule(probe)
+    result = own(probe)
     if not isinstance(result, Tensor) or result.dtype != torch.bool or result.shape != probe.shape[:-1]:
         got = f"{result.dtype} {tuple(result.shape)}" if isinstance(result, Tensor) else type(result).__name__
         raise InputError(
             f"task {info.id!r}: its `termination` maps next_obs {tuple(probe.shape)} to {got}; "
             f"a bool tensor {tuple(probe.shape[:-1])} is needed"
         )
-    return rule
+    return own
