@@ -61,7 +61,7 @@ def matrix(frame: pd.DataFrame, value: str) -> np.ndarray:
 def scalar_rows(record: Record, measure: str) -> pd.DataFrame:
     """``step, value`` and more of one scalar of a run."""
     table = record.diagnostics
-    return table[(table["measure"] == measure) & (table["dim"] == -1)]
+    return table[(table["measure"].to_numpy() == measure) & (table["dim"].to_numpy() == -1)]
 
 
 def _tagged(record: Record, rows: pd.DataFrame) -> pd.DataFrame:
