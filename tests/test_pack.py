@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from test_store import curve, diagnostics, spec
 
@@ -177,3 +180,41 @@ def test_a_changed_row_is_torn(store: Store) -> None:
 def test_a_task_without_packed_records_is_refused(store: Store) -> None:
     with pytest.raises(InputError, match="'gym:Ant-v5' has no packed records"):
         unpack(store, "gym:Ant-v5")
+
+
+def test_the_tables_of_a_pack_are_those_of_its_texts(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    odd = pd.DataFrame({
+        "step": 100, "measure": ["a", "b", "c", "a", "d"], "dim": [-1, -1, -1, 0, -1],
+        "value": [float("nan"), float("inf"), -float("inf"), 0.1 + 0.2, 5e-324],
+    })  # fmt: skip
+    store.write(spec(seed=9), curve(), odd, {})
+    pack(store)
+    opened = []
+    read_table = packed.pq.read_table
+    monkeypatch.setattr(packed.pq, "read_table", lambda path, **how: opened.append(path) or read_table(path, **how))
+    packed._read.cache_clear()
+    monkeypatch.setattr(packed, "parse", None)  # none is read one by one
+    rows = packed.read(the_pack(store)).values()
+    made = [(row, name, packed.table(row, name)) for row in rows for name in ("curve.csv", "diagnostics.csv")]
+    assert len(made) == 8 and opened == [the_pack(store)]
+    for row, name, frame in made:
+        alone = pd.read_csv(io.BytesIO(row.files[name]), float_precision="round_trip")
+        pd.testing.assert_frame_equal(frame, alone, check_exact=True)
+    made[0][2].iloc[0, 0] += 1  # a copy: the next reader has what was stored
+    assert not packed.table(*made[0][:2]).equals(made[0][2])
+
+
+@pytest.mark.parametrize("torn", [b'1,"a\n",2.0,3\n', b"1,2\n", b"\n", b"1.5,,x,y\n", b"5\r"])
+def test_a_torn_table_costs_its_neighbours_nothing(store: Store, torn: bytes) -> None:
+    before = {s: store.read(spec(seed=s)) for s in (0, 1, 2)}
+    pack(store)
+    rows = [
+        replace(row, files={**row.files, "curve.csv": row.files["curve.csv"] + torn}) if i == 0 else row
+        for i, row in enumerate(packed.read(the_pack(store)).values())
+    ]
+    packing._write(the_pack(store), rows)
+    fresh = again(store)
+    sound = [s for s in before if fresh.has(spec(seed=s))]
+    assert len(sound) == 2
+    for seed in sound:
+        assert fresh.read(spec(seed=seed)).curve.equals(before[seed].curve)

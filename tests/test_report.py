@@ -1,12 +1,16 @@
 """The report: the same bytes from the same records, everything on the page, nothing loaded from elsewhere."""
 
 import hashlib
+import io
 import json
 import re
 import shutil
+from functools import partial
 from html.parser import HTMLParser
+from pathlib import Path
 from xml.etree import ElementTree
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
@@ -422,3 +426,17 @@ def test_a_filled_paper_protocol_draws_every_figure(tmp_path):
     assert {"ratio-sweep", "hopper-stand-without-touch", "critic-cure", "aggregates", "improvement"} <= names
     assert "ftfl without touch" in (drawn / "hopper-stand-without-touch.svg").read_text()
     assert "critic less soft return" in (drawn / "critic-cure.svg").read_text()
+
+
+def test_a_saved_figure_is_on_the_page_what_it_would_be_drawn_anew(tmp_path: Path):
+    frame = dots_frame({"mbpo": [0.1, 0.2]})
+    draw = partial(figures.dots, [(frame, figures.RATIO)], ["dmc:hopper-hop"], ["mbpo"])
+    saved, buffer = draw(), io.StringIO()
+    style.save(saved, tmp_path, "name")
+    with mpl.rc_context(style.STYLE):
+        draw().savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    whole = (tmp_path / "name.svg").read_text()
+    assert whole.count("#ffffff") == 1 and style._PAPER.search(whole)
+    plain = style._PAPER.sub(r'\1L \2 \nz\n" style="fill: none"/>', whole)
+    assert plain == buffer.getvalue()
+    assert style.svg(saved, "name", "words") == style.svg(draw(), "name", "words")

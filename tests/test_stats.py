@@ -137,3 +137,9 @@ def test_rliable_is_repeatable_and_leaves_the_global_generator_alone():
     assert first["ftfl"]["mean"].estimate == pytest.approx(scores["ftfl"].mean())
     assert first["mbpo"]["iqm"].estimate == pytest.approx(sps.trim_mean(scores["mbpo"], 0.25, axis=None))
     assert first["mbpo"]["iqm"].high < first["ftfl"]["iqm"].low
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (2, 1), (3, 1), (5, 3), (4, 4), (7, 5)])
+def test_the_mean_of_the_middle_half_is_scipys_to_the_bit(shape: tuple[int, int]) -> None:
+    for scores in (np.random.default_rng(0).normal(size=shape), np.zeros(shape)):
+        assert stats.iqm(scores) == sps.trim_mean(scores, 0.25, axis=None)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -111,16 +112,30 @@ def save(figure: Figure, folder: Path, name: str) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{name}.png", folder / f"{name}.svg"]
     figure.savefig(paths[0], dpi=200, metadata={"Software": None})
-    figure.savefig(paths[1], metadata={"Date": None, "Creator": None})
+    text = _text(figure)
+    paths[1].write_text(text, encoding="utf-8", newline="")
+    _SAVED[figure] = text
     return paths
+
+
+_SAVED: WeakKeyDictionary[Figure, str] = WeakKeyDictionary()
+"""The svg of figures that were saved, which are not drawn on again."""
+
+
+def _text(figure: Figure) -> str:
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    return buffer.getvalue()
+
+
+_PAPER = re.compile(r'(<path d="M (\S+ \S+) \n(?:L \S+ \S+ \n)+)z\n" style="fill: #ffffff"/>')
+"""What a file has behind its panels, and a page has not."""
 
 
 @styled
 def svg(figure: Figure, name: str, description: str) -> str:
     """The figure as an `svg` element for a page: ids of its own, the page's colors, `description` for readers."""
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    text = buffer.getvalue()
+    text = _PAPER.sub(r'\1L \2 \nz\n" style="fill: none"/>', _SAVED.get(figure) or _text(figure), count=1)
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', text)

@@ -85,7 +85,7 @@ def scalar_rows(record: Record, measure: str) -> pd.DataFrame:
         if not set(sources) <= set(wide.columns):
             return pd.DataFrame({"step": [], "measure": [], "dim": [], "value": []})
         return make(wide).rename("value").reset_index().assign(measure=measure, dim=-1)
-    return table[(table["measure"] == measure) & (table["dim"] == -1)]
+    return table[(table["measure"].to_numpy() == measure) & (table["dim"].to_numpy() == -1)]
 
 
 def _tagged(record: Record, rows: pd.DataFrame) -> pd.DataFrame:

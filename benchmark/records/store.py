@@ -15,7 +15,6 @@ percent.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import logging
 import os
@@ -60,7 +59,8 @@ class Record:
 
     def last(self, measure: str) -> float:
         """The scalar `measure` at its last step. Raises `KeyError` where it was not taken."""
-        rows = self.diagnostics.query("measure == @measure and dim == -1")
+        table = self.diagnostics
+        rows = table[(table["measure"].to_numpy() == measure) & (table["dim"].to_numpy() == -1)]
         if rows.empty:
             raise KeyError(f"{self.spec.label} has no scalar {measure!r}")
         return float(rows.loc[rows["step"].idxmax(), "value"])
@@ -281,7 +281,7 @@ def _difference(one: RunSpec, other: RunSpec) -> str:
 
 def _load(place: Place, spec: RunSpec) -> Record:
     curve, diagnostics = (
-        pd.read_csv(io.BytesIO(_bytes(place, name)), float_precision="round_trip")
+        packed.table(place, name) if isinstance(place, Packed) else packed.parse(_bytes(place, name))
         for name in ("curve.csv", "diagnostics.csv")
     )
     return Record(spec, curve, diagnostics, json.loads(_bytes(place, "provenance.json")))

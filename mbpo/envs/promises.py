@@ -106,8 +106,8 @@ def _copies(
     if again:
         return (
             f"{task}: one copy given one seed and equal actions twice differs from its first time ({again}), so it "
-            "carries something over from earlier episodes, as running normalization inside does: training and evaluation would "
-            "see different environments; let reset clear it",
+            "carries something over from earlier episodes, as running normalization inside does: training and "
+            "evaluation would see different environments; let reset clear it",
         ), ()
     beside = _difference(env, first, _episode(env, 0, actions, beside=other))
     if beside:

@@ -15,7 +15,7 @@ import pandas as pd
 
 from benchmark.diagnosis.advice import PAYS
 from benchmark.diagnosis.signatures import RELEVANT
-from benchmark.records.store import Record
+from benchmark.records.store import DIAGNOSTICS, Record
 from benchmark.suite.load import load_suite
 
 ARMS = ("mbpo", "norm-only", "direct-only", "ftfl")
@@ -71,10 +71,15 @@ def domain(task: str) -> str:
 
 def last(record: Record) -> dict[str, np.ndarray]:
     """The record's final measures: scalars ``()``, those per dimension ``(O,)`` or ``(D,)``."""
-    table = record.diagnostics[record.diagnostics["step"] == record.diagnostics["step"].max()]
+    step, measure, dim, value = (record.diagnostics[name].to_numpy() for name in DIAGNOSTICS)
+    ends = step == step.max()
+    code, names = pd.factorize(measure[ends], sort=True)
+    dim, value = dim[ends], value[ends]
+    order, first = np.lexsort((dim, code)), np.unique(code, return_index=True)[1]
+    parts = np.split(value[order], np.cumsum(np.bincount(code))[:-1])
     return {
-        str(name): np.asarray(rows["value"].iloc[0] if rows["dim"].iloc[0] < 0 else rows.sort_values("dim")["value"])
-        for name, rows in table.groupby("measure")
+        str(name): np.asarray(value[one] if dim[one] < 0 else part)
+        for name, one, part in zip(names, first, parts, strict=True)
     }
 
 
