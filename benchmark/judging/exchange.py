@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from benchmark.judging import placing, verdicts
+from benchmark.judging import gate, verdicts
 from benchmark.judging.evidence import Evidence, Outcome, Score
 from benchmark.records.spec import arm
 from benchmark.records.store import RETURN, Record, Store
@@ -214,10 +214,10 @@ def _evidence(claim: Claim, task: str, runs: Runs) -> Evidence:
     gaps = [told for name, seeds in found.items() if (told := _gap(name, seeds))]
     fault = _unequal({(name, seed): run for name, seeds in found.items() for seed, run in seeds.items()})
     total = max((int(run["env_steps"].max()) for seeds in found.values() for run in seeds.values()), default=0)
-    placed = placing.Placing("", "")
+    placed = gate.Placing("", "")
     if claim.gate and found[claim.gate] and not fault:
         base = _scores(found[claim.gate], claim.estimand, total)
-        placed = placing.place(claim.gate, task, total, base)
+        placed = gate.place(claim.gate, task, total, base)
     return Evidence(
         arm=claim.arm_label,
         against=claim.against_label,

@@ -15,7 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmark.judging import criteria, placing, registry
+from benchmark.judging import criteria, gate, registry
 from benchmark.judging.evidence import Evidence, Outcome, Score
 from benchmark.judging.registry import Registration
 from benchmark.judging.scores import score
@@ -191,10 +191,10 @@ def _evidence(claim: Claim, task: str, store: Store, protocol: Protocol) -> Evid
     more = [spec for spec in of_arms(claim, [task], protocol, later_seeds(claim, protocol)) if store.has(spec)]
     here = [spec for spec in [*wanted, *more] if spec.key not in lacking]
     x, y = ([spec for spec in here if (spec.method, spec.drop) == arm] for arm in claim.arms)
-    placed = placing.Placing("", "")
+    placed = gate.Placing("", "")
     if claim.gate and not absent:
         base = [_score(store, spec, claim.estimand) for spec in of_gate(claim, [task], protocol)]
-        placed = placing.place(claim.gate, task, protocol.train.budget(task).env_steps, base)
+        placed = gate.place(claim.gate, task, protocol.train.budget(task).env_steps, base)
     return Evidence(
         arm=claim.arm_label,
         against=claim.against_label,
