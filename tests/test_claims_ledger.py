@@ -7,7 +7,7 @@ import pytest
 import yaml
 from synthetic import fill, needed, write_fit, write_train
 
-from benchmark.judging import scores
+from benchmark.judging import engines, scores
 from benchmark.judging import verdicts as claims
 from benchmark.judging.scores import score
 from benchmark.judging.verdicts import judge_all, judge_claim
@@ -178,6 +178,39 @@ def test_engines_differ_by_simulator_and_release_but_not_by_wheel(store):
     first, same, release, simulator = (scores.engine(store.read(spec)) for spec in (a, b, c, d))
     assert first == same
     assert len({first, release, simulator}) == 3
+
+
+def test_runs_of_two_means_are_never_pooled_and_the_sentence_names_them(store):
+    claim = load_ledger().claim("reward-collapse-control")
+    for spec in needed(QUICK, [claim.id]):
+        write_fit(store, spec, {"reward_r2": 0.5, "reward_true_std": 1.0}, means="kernels" if spec.seed else "torch")
+    for row in judge_claim(claim, store, QUICK):
+        assert row.outcome.verdict == "invalid"
+        assert "with kernels" in row.outcome.reason and "with torch" in row.outcome.reason
+
+
+def test_a_family_that_is_judged_whole_has_one_engine_on_all_its_tasks(store):
+    claim = (
+        load_ledger()
+        .claim("toy-smooth-online")
+        .model_copy(update={"tasks": ("gym:benchmark.toys:SmoothLQR-v0", "gym:benchmark.toys:LQR-v0")})
+    )
+    claim = claim.model_copy(update={"criterion": claim.criterion.model_copy(update={"at_least": 1})})
+    for spec in runs(claim, QUICK):
+        means = "kernels" if "Smooth" in spec.task else "torch"
+        write_train(store, spec, [1.0, 2.0 + 0.1 * spec.seed, 3.0 + 0.1 * spec.seed], means=means)
+    (row,) = judge_claim(claim, store, QUICK)
+    assert row.outcome.verdict == "invalid"
+    assert "one family" in row.outcome.reason and "kernels" in row.outcome.reason and "torch" in row.outcome.reason
+
+
+def test_means_that_no_record_states_follow_from_a_commit_before_kernels_or_stay_unstated():
+    old = {"commit": engines.TORCH_ONLY[0], "dirty": False, "device": "cpu"}
+    assert engines.means(old) == "torch"
+    assert engines.name(old) == engines.name({**old, "means": "torch"})
+    for changed in ({"dirty": True}, {"device": "NVIDIA H200"}, {"commit": "f" * 40}, {"commit": None}):
+        assert engines.means({**old, **changed}) == engines.UNSTATED
+    assert engines.means({**old, "means": "graphs"}) == "graphs"
 
 
 # Verdicts from records

@@ -7,10 +7,9 @@ before the first update. A `fit` run has one moment, its end, and takes no windo
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 
+from benchmark.judging import engines
 from benchmark.judging.evidence import Score
 from benchmark.records.frames import scalar_rows
 from benchmark.records.store import RETURN, Record
@@ -42,14 +41,8 @@ def score(record: Record, estimand: Estimand) -> Score:
 
 
 def engine(record: Record) -> str:
-    """Short name of what computed the run: simulator fingerprint and package releases. Unequal ones are never pooled.
-
-    Python's own release and a wheel's local label ("+cpu") are left out: neither changes what is computed.
-    """
-    versions = dict(record.provenance.get("versions", {}))
-    releases = {name: str(version).split("+")[0] for name, version in versions.items() if name != "python"}
-    canonical = json.dumps([record.provenance.get("engine"), releases], sort_keys=True)
-    return hashlib.sha256(canonical.encode()).hexdigest()[:8]
+    """What computed the run, as `judging.engines` names it. Unequal ones are never pooled."""
+    return engines.name(record.provenance)
 
 
 def diverged(record: Record) -> bool:

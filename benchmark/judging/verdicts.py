@@ -15,7 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmark.judging import criteria, gate, registry
+from benchmark.judging import criteria, engines, gate, registry
 from benchmark.judging.evidence import Evidence, Outcome, Score
 from benchmark.judging.registry import Registration
 from benchmark.judging.scores import score
@@ -74,6 +74,9 @@ def judge_claim(claim: Claim, store: Store, protocol: Protocol) -> list[Judgemen
     """
     protocol = judged_by(claim, store, protocol)
     evidence = {task: _evidence(claim, task, store, protocol) for task in claim.tasks}
+    judged = [read(store, spec) for spec in with_later_looks(claim, protocol) if store.has(spec)]
+    if claim.rows == (ALL,) and (mixed := engines.mixed(record.provenance for record in judged)):
+        evidence = {task: replace(found, fault=found.fault or mixed) for task, found in evidence.items()}
     registered = _registered(claim, store, protocol)
     return [
         Judgement(claim, task, protocol.name, _priced(claim, task, out, protocol), registered)
