@@ -64,6 +64,7 @@ class Judgement(NamedTuple):
             "form": self.registration.form,
             "commit": self.registration.commit,
             "edited": self.registration.mark or None,
+            "unsealed": self.registration.unsealed,
         }
 
 
@@ -77,11 +78,18 @@ def judge_claim(claim: Claim, store: Store, protocol: Protocol) -> list[Judgemen
     judged = [read(store, spec) for spec in with_later_looks(claim, protocol) if store.has(spec)]
     if claim.rows == (ALL,) and (mixed := engines.mixed(record.provenance for record in judged)):
         evidence = {task: replace(found, fault=found.fault or mixed) for task, found in evidence.items()}
-    registered = _registered(claim, store, protocol)
+    registered = registry.register(claim, judged, store.results, load_ledger(), _commits(store).get(claim.id))
     return [
-        Judgement(claim, task, protocol.name, _priced(claim, task, out, protocol), registered)
+        Judgement(claim, task, protocol.name, _marked(_priced(claim, task, out, protocol), registered), registered)
         for task, out in outcomes(claim, evidence, protocol.seeds).items()
     ]
+
+
+def _marked(outcome: Outcome, registration: Registration) -> Outcome:
+    """The outcome whose reason says that its claim was not registered before its runs, where that is so."""
+    if not registration.mark or outcome.verdict in ("incomplete", "invalid"):
+        return outcome
+    return replace(outcome, reason=f"{outcome.reason}; {registration.mark}")
 
 
 def judged_by(claim: Claim, store: Store, protocol: Protocol) -> Protocol:
@@ -143,14 +151,6 @@ def _means(arms: Sequence[Sequence[Score]], tasks: Sequence[str]) -> tuple[Score
     )
 
 
-def _registered(claim: Claim, store: Store, protocol: Protocol) -> Registration:
-    """The claim's registration, checked against every run that it is judged on."""
-    ledger = load_ledger()
-    here = [read(store, spec) for spec in with_later_looks(claim, protocol) if store.has(spec)]
-    mark = registry.mark(claim, here, registry.first_forms(store.results), ledger)
-    return Registration(claim.form, _commits(store).get(claim.id), mark)
-
-
 @lru_cache(maxsize=64)
 def _commits(store: Store) -> dict[str, str | None]:
     return registry.commits(store.results)
@@ -171,6 +171,7 @@ def write_verdicts(store: Store, judgements: Iterable[Judgement]) -> Path:
     draft = path.with_name(f".verdicts.{os.getpid()}.tmp")
     judgements = list(judgements)
     registry.note(store.results, {row.claim.id: row.claim for row in judgements if row.outcome.n}.values())
+    registry.note_records(store.results, {pair for row in judgements for pair in row.registration.records})
     rows = [row.to_json() for row in judgements]
     draft.write_text(json.dumps(rows, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
     draft.replace(path)
