@@ -3,9 +3,10 @@
 import json
 import shutil
 
+import pandas as pd
 import pytest
 import yaml
-from synthetic import fill, needed, write_fit, write_train
+from synthetic import PROVENANCE, fill, needed, write_fit, write_train
 
 from benchmark.judging import engines, scores
 from benchmark.judging import verdicts as claims
@@ -76,7 +77,10 @@ def edited(tmp_path, edit):
             lambda c, d: c.update(estimand={"measure": "reward_r3"}),
             r"measure = 'reward_r3': did you mean 'reward_r2'\?",
         ),
-        (lambda c, d: c.update(estimand={"measure": "reward_r2", "window": [0, 1]}), "has one moment; leave it out"),
+        (
+            lambda c, d: c.update(estimand={"measure": "reward_r2", "window": [0, 1]}),
+            "is read at its end; give one such as",
+        ),
         (lambda c, d: c.update(kind="train", estimand={"measure": "episode_return"}), "a train run needs one"),
         (lambda c, d: c.update(kind="train", estimand={"window": [0.9, 0.1]}), "two shares of training in order"),
         (lambda c, d: c.update(against="mbpo"), "'mbpo' is compared with itself"),
@@ -166,6 +170,38 @@ def test_a_train_score_is_the_mean_over_its_window_never_the_best(store):
     values = {w: score(record, Estimand(window=w)) for w in [(0.0, 1.0), (0.0, 0.0), (0.8, 1.0), (0.5, 1.0)]}
     assert [s.value for s in values.values()] == [195.0, 10.0, 55.0, 370.0]
     assert [s.points for s in values.values()] == [6, 1, 2, 3]
+
+
+def test_a_fit_is_read_at_its_end_or_over_a_registered_window(store):
+    spec = needed(QUICK, ["reward-collapse-control"])[0]
+    end = spec.length
+    values = {0: 100.0, end // 2: 50.0, end - end // 10: 3.0, end: 1.0}
+    curve = pd.DataFrame({"update": list(values), "holdout_mse": 1.0, "holdout_nll": 1.0})
+    rows = [(step, "reward_r2", -1, value) for step, value in values.items()]
+    store.write(spec, curve, pd.DataFrame(rows, columns=["step", "measure", "dim", "value"]), PROVENANCE)
+    record = store.read(spec)
+    found = {w: score(record, Estimand(measure="reward_r2", window=w)) for w in (None, (0.8, 1.0), (0.5, 1.0))}
+    assert [(s.value, s.points) for s in found.values()] == [(1.0, 1), (2.0, 2), (18.0, 3)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "window", "told"),
+    [
+        ("fit", (0.8, 1.0), ""),
+        ("fit", None, ""),
+        ("fit", (0.0, 0.0), "is read at its end"),
+        ("fit", (0.5, 0.9), "is read at its end"),
+        ("probe", (0.8, 1.0), "has one moment"),
+        ("train", None, "needs one"),
+    ],
+)
+def test_a_window_fits_the_kind_of_run(kind, window, told):
+    estimand = Estimand(measure="reward_r2", window=window)
+    if not told:
+        estimand.check(kind, "x")
+        return
+    with pytest.raises(InputError, match=told):
+        estimand.check(kind, "x")
 
 
 def test_engines_differ_by_simulator_and_release_but_not_by_wheel(store):

@@ -2,7 +2,8 @@
 
 A score is the mean over a stated window, never the best. A window is two shares of training, so that one claim reads
 the same under a short and a long protocol: ``[0.8, 1]`` holds all evaluations of the last fifth, ``[0, 0]`` the one
-before the first update. A `fit` run has one moment, its end, and takes no window.
+before the first update. A `fit` run is read at its end; a window ``[0.8, 1]`` averages its last fifth, for measures
+that oscillate from look to look by as much as seeds differ.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ def score(record: Record, estimand: Estimand) -> Score:
         total = record.spec.budget.env_steps
         rows = rows[(rows["step"] >= low * total) & (rows["step"] <= high * total)]
     else:
-        rows = rows[rows["step"] == rows["step"].max()]
+        since = record.spec.length * low if estimand.window else rows["step"].max()
+        rows = rows[rows["step"] >= since]
     value = float(rows["value"].mean(skipna=False)) if len(rows) else math.nan
     if estimand.transform == "abs":
         value = abs(value)
