@@ -28,7 +28,7 @@ def score(record: Record, estimand: Estimand) -> Score:
         total = record.spec.budget.env_steps
         rows = rows[(rows["step"] >= low * total) & (rows["step"] <= high * total)]
     else:
-        since = record.spec.length * low if estimand.window else rows["step"].max()
+        since = record.spec.length * estimand.window[0] if estimand.window else rows["step"].max()
         rows = rows[rows["step"] >= since]
     value = float(rows["value"].mean(skipna=False)) if len(rows) else math.nan
     if estimand.transform == "abs":
