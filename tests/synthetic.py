@@ -7,6 +7,7 @@ import pandas as pd
 
 from benchmark.records.spec import RunSpec, unique
 from benchmark.records.store import Store
+from benchmark.suite import needs
 from benchmark.suite.ledger import load_ledger
 from benchmark.suite.load import load_suite
 from benchmark.suite.needs import runs
@@ -20,6 +21,11 @@ PROVENANCE = {
 NORMALIZED = ("norm-only", "ftfl")
 
 
+def _registered(spec):
+    """What a run carries that was trained for the claims as they stand."""
+    return {needs.CARRIED: needs.served(spec), needs.CARRIED_TERMS: needs.served_terms(spec)}
+
+
 def write_fit(store: Store, spec: RunSpec, measures, bins=None, **provenance):
     """A fit record with these last scalars, a decoy at an earlier step, and ten bins of (true, predicted) rewards."""
     rows = [(40, name, -1, value + 1e6) for name, value in measures.items()]
@@ -28,7 +34,7 @@ def write_fit(store: Store, spec: RunSpec, measures, bins=None, **provenance):
         rows += [(400, "reward_true_bin", index, true), (400, "reward_pred_bin", index, predicted)]
     curve = pd.DataFrame({"update": [40, 400], "holdout_mse": [1.0, 0.5], "holdout_nll": [1.0, 0.1]})
     diagnostics = pd.DataFrame(rows, columns=["step", "measure", "dim", "value"])
-    return store.write(spec, curve, diagnostics, {**PROVENANCE, **provenance})
+    return store.write(spec, curve, diagnostics, {**PROVENANCE, **_registered(spec), **provenance})
 
 
 def write_train(store: Store, spec: RunSpec, returns, measures=(), **provenance):
@@ -37,7 +43,7 @@ def write_train(store: Store, spec: RunSpec, returns, measures=(), **provenance)
     curve = pd.DataFrame({"env_steps": steps, "episode": 0, "episode_return": returns, "length": 1000})
     rows = [(int(steps[-1]), name, -1, value) for name, value in dict(measures).items()]
     diagnostics = pd.DataFrame(rows or [(0, "q_mean", -1, 0.0)], columns=["step", "measure", "dim", "value"])
-    return store.write(spec, curve, diagnostics, {**PROVENANCE, **provenance})
+    return store.write(spec, curve, diagnostics, {**PROVENANCE, **_registered(spec), **provenance})
 
 
 def needed(protocol, claims=None):

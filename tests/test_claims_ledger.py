@@ -3,11 +3,12 @@
 import json
 import shutil
 
+import pandas as pd
 import pytest
 import yaml
-from synthetic import fill, needed, write_fit, write_train
+from synthetic import PROVENANCE, fill, needed, write_fit, write_train
 
-from benchmark.judging import scores
+from benchmark.judging import engines, scores
 from benchmark.judging import verdicts as claims
 from benchmark.judging.scores import score
 from benchmark.judging.verdicts import judge_all, judge_claim
@@ -77,7 +78,10 @@ def edited(tmp_path, edit):
             lambda c, d: c.update(estimand={"measure": "reward_r3"}),
             r"measure = 'reward_r3': did you mean 'reward_r2'\?",
         ),
-        (lambda c, d: c.update(estimand={"measure": "reward_r2", "window": [0, 1]}), "has one moment; leave it out"),
+        (
+            lambda c, d: c.update(estimand={"measure": "reward_r2", "window": [0, 1]}),
+            "is read at its end; give one such as",
+        ),
         (lambda c, d: c.update(kind="train", estimand={"measure": "episode_return"}), "a train run needs one"),
         (lambda c, d: c.update(kind="train", estimand={"window": [0.9, 0.1]}), "two shares of training in order"),
         (lambda c, d: c.update(against="mbpo"), "'mbpo' is compared with itself"),
@@ -171,6 +175,38 @@ def test_a_train_score_is_the_mean_over_its_window_never_the_best(store):
     assert [s.points for s in values.values()] == [6, 1, 2, 3]
 
 
+def test_a_fit_is_read_at_its_end_or_over_a_registered_window(store):
+    spec = needed(QUICK, ["reward-collapse-control"])[0]
+    end = spec.length
+    values = {0: 100.0, end // 2: 50.0, end - end // 10: 3.0, end: 1.0}
+    curve = pd.DataFrame({"update": list(values), "holdout_mse": 1.0, "holdout_nll": 1.0})
+    rows = [(step, "reward_r2", -1, value) for step, value in values.items()]
+    store.write(spec, curve, pd.DataFrame(rows, columns=["step", "measure", "dim", "value"]), PROVENANCE)
+    record = store.read(spec)
+    found = {w: score(record, Estimand(measure="reward_r2", window=w)) for w in (None, (0.8, 1.0), (0.5, 1.0))}
+    assert [(s.value, s.points) for s in found.values()] == [(1.0, 1), (2.0, 2), (18.0, 3)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "window", "told"),
+    [
+        ("fit", (0.8, 1.0), ""),
+        ("fit", None, ""),
+        ("fit", (0.0, 0.0), "is read at its end"),
+        ("fit", (0.5, 0.9), "is read at its end"),
+        ("probe", (0.8, 1.0), "has one moment"),
+        ("train", None, "needs one"),
+    ],
+)
+def test_a_window_fits_the_kind_of_run(kind, window, told):
+    estimand = Estimand(measure="reward_r2", window=window)
+    if not told:
+        estimand.check(kind, "x")
+        return
+    with pytest.raises(InputError, match=told):
+        estimand.check(kind, "x")
+
+
 def test_engines_differ_by_simulator_and_release_but_not_by_wheel(store):
     a, b, c, d = needed(QUICK)[:4]
     versions = {"python": "3.11.9", "torch": "2.13.0+cu130", "mujoco": "3.17.0"}
@@ -181,6 +217,39 @@ def test_engines_differ_by_simulator_and_release_but_not_by_wheel(store):
     first, same, release, simulator = (scores.engine(store.read(spec)) for spec in (a, b, c, d))
     assert first == same
     assert len({first, release, simulator}) == 3
+
+
+def test_runs_of_two_means_are_never_pooled_and_the_sentence_names_them(store):
+    claim = load_ledger().claim("reward-collapse-control")
+    for spec in needed(QUICK, [claim.id]):
+        write_fit(store, spec, {"reward_r2": 0.5, "reward_true_std": 1.0}, means="kernels" if spec.seed else "torch")
+    for row in judge_claim(claim, store, QUICK):
+        assert row.outcome.verdict == "invalid"
+        assert "with kernels" in row.outcome.reason and "with torch" in row.outcome.reason
+
+
+def test_a_family_that_is_judged_whole_has_one_engine_on_all_its_tasks(store):
+    claim = (
+        load_ledger()
+        .claim("toy-smooth-online")
+        .model_copy(update={"tasks": ("gym:benchmark.toys:SmoothLQR-v0", "gym:benchmark.toys:LQR-v0")})
+    )
+    claim = claim.model_copy(update={"criterion": claim.criterion.model_copy(update={"at_least": 1})})
+    for spec in runs(claim, QUICK):
+        means = "kernels" if "Smooth" in spec.task else "torch"
+        write_train(store, spec, [1.0, 2.0 + 0.1 * spec.seed, 3.0 + 0.1 * spec.seed], means=means)
+    (row,) = judge_claim(claim, store, QUICK)
+    assert row.outcome.verdict == "invalid"
+    assert "one family" in row.outcome.reason and "kernels" in row.outcome.reason and "torch" in row.outcome.reason
+
+
+def test_means_that_no_record_states_follow_from_a_commit_before_kernels_or_stay_unstated():
+    old = {"commit": engines.TORCH_ONLY[0], "dirty": False, "device": "cpu"}
+    assert engines.means(old) == "torch"
+    assert engines.name(old) == engines.name({**old, "means": "torch"})
+    for changed in ({"dirty": True}, {"device": "NVIDIA H200"}, {"commit": "f" * 40}, {"commit": None}):
+        assert engines.means({**old, **changed}) == engines.UNSTATED
+    assert engines.means({**old, "means": "graphs"}) == "graphs"
 
 
 # Verdicts from records

@@ -151,7 +151,11 @@ def test_the_gate_holds_for_others_too(path):
     seven = [*FIVE, "hopper-stand", "hopper-hop"]
     row = judged(table(seven, {"ftfl": 999.0, "sac": 995.0}), path, "ftfl-beats-sac")["all"]
     assert row["verdict"] == "invalid" and "published sources predict" in row["reason"]
-    row = judged(table(seven, {"ftfl": 900.0, "sac": 60.0}), path, "ftfl-beats-sac")["all"]
+    row = judged(table(seven, {"ftfl": 40.0, "sac": 20.0}), path, "ftfl-beats-sac")["all"]
+    assert row["verdict"] == "invalid" and "sac has not learned on dmc:quadruped" in row["reason"]
+    learned = {"hopper-hop": 160.0, "quadruped-walk": 300.0, "quadruped-run": 300.0}
+    rows = pd.concat([table([name], {"ftfl": 950.0, "sac": learned.get(name, 100.0)}) for name in seven])
+    row = judged(rows, path, "ftfl-beats-sac")["all"]
     assert (row["verdict"], row["effect"]) == ("reproduced", 7.0)
 
 

@@ -54,8 +54,6 @@ def judged(frame, tmp_path, capsys, *options):
     return json.loads(capsys.readouterr().out)
 
 
-# These wait for the common grids of the criteria (`judging.comparable`), the last for the gate of the ledger.
-waits = pytest.mark.xfail(strict=False, reason="common grids and the gate come with the criteria")
 BOTH = {"mbpo": every(250), "sac": every(250)}
 
 
@@ -66,7 +64,7 @@ BOTH = {"mbpo": every(250), "sac": every(250)}
         pytest.param(pendulum(BOTH | {"mbpo": every(250, 250)}), CLAIM, {"reproduced"}, id="nostep0"),
         pytest.param(pendulum(BOTH | {"mbpo": every(1000)}), CLAIM, {"reproduced"}, id="cadence"),
         pytest.param(pendulum(BOTH | {"mbpo": [3000]}), CLAIM, {"reproduced"}, id="final"),
-        pytest.param(unlearned(), "ftfl-beats-sac", {"reproduced"}, id="unlearned", marks=waits),
+        pytest.param(unlearned(), "ftfl-beats-sac", {"reproduced"}, id="unlearned"),
         pytest.param(pendulum(BOTH, [0, 1, 2, 3, 123_456, 2**31 - 1]), CLAIM, {"incomplete"}, id="big-seed"),
         pytest.param(pendulum(BOTH, [0, 1, 2, 3, 42, 1337]), CLAIM, {"incomplete"}, id="odd-seeds"),
         pytest.param(pendulum(BOTH, [1, 5, 7, 8, 9, 2**40]), CLAIM, {"incomplete"}, id="larger-seed"),

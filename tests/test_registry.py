@@ -87,14 +87,14 @@ def test_runs_that_carry_the_present_form_vouch_for_it(store):
 
 @pytest.mark.parametrize(
     ("carried", "told"),
-    [({NAME: "0123456789abcdef"}, "trained under 0123456789abcdef"), ({}, "its runs were trained before it")],
+    [({NAME: "0123456789abcdef"}, "trained under 0123456789abcdef"), ({}, "post hoc, written after the runs")],
 )
 def test_runs_of_another_form_mark_the_claim(store, carried, told):
     runs(store, claims=carried)
     (mark,) = marks(store)
-    assert mark.startswith("edited after its runs: the present form is ") and told in mark
+    assert load_ledger().claim(NAME).form in mark and told in mark
     row = verdicts.judge_claim(load_ledger().claim(NAME), store, QUICK)[0].to_json()
-    assert row["edited"] == mark
+    assert row["edited"] == mark and mark in row["reason"]
 
 
 def test_one_run_of_another_form_is_enough(store):
@@ -105,15 +105,74 @@ def test_one_run_of_another_form_is_enough(store):
     assert "0123456789abcdef" in mark
 
 
+def unstamped(store):
+    runs(store, claims=None, terms={})
+
+
+def test_runs_without_forms_vouch_for_no_claim_that_was_never_judged_before(store):
+    unstamped(store)
+    (mark,) = marks(store)
+    assert mark.startswith("post hoc, written after the runs")
+
+
 def test_runs_without_forms_are_vouched_for_by_the_first_form_judged(store):
-    runs(store)
+    unstamped(store)
+    registry.note(store.results, [load_ledger().claim(NAME)])
     assert marks(store) == {""}
-    verdicts.write_verdicts(store, verdicts.judge_claim(load_ledger().claim(NAME), store, QUICK))
     path = store.results / "registry.json"
-    assert json.loads(path.read_text()) == [{"claim": NAME, "form": load_ledger().claim(NAME).form}]
+    (entry,) = json.loads(path.read_text())
+    assert (entry["claim"], entry["form"]) == (NAME, load_ledger().claim(NAME).form)
     path.write_text(json.dumps([{"claim": NAME, "form": "f" * 16}]))
     (mark,) = marks(store)
     assert "trained under ffffffffffffffff" in mark
+
+
+@pytest.mark.parametrize(
+    ("field", "before"), [("criterion.level", 0.1), ("seeds.quick", 9), ("needs", "a rig"), ("protocols", ["paper"])]
+)
+@pytest.mark.parametrize("by", ["the runs", "the registry"])
+def test_terms_changed_after_the_runs_are_told_by_name(store, field, before, by):
+    claim = load_ledger().claim(NAME)
+    old = {**needs.terms(claim), field: before}
+    runs(store, **({"terms": {NAME: old}} if by == "the runs" else {}))
+    if by == "the registry":
+        entry = {"claim": NAME, "form": claim.form, "terms": old}
+        (store.results / "registry.json").write_text(json.dumps([entry]))
+    row = verdicts.judge_claim(claim, store, QUICK)[0]
+    assert f"{field} was {before!r} and is " in row.registration.mark
+    assert row.registration.mark in row.outcome.reason
+
+
+def test_a_seed_that_is_deleted_and_run_again_is_told(store):
+    runs(store)
+    verdicts.write_verdicts(store, verdicts.judge_claim(load_ledger().claim(NAME), store, QUICK))
+    first = (store.results / "records.json").read_text()
+    shutil.rmtree(store.runs)
+    again = Store(store.results, store.cache)
+    for spec in needed(QUICK, [NAME]):
+        value = 0.9 if spec.seed == 0 and spec.method == "mbpo" else 0.5
+        write_fit(again, spec, {"reward_r2": value, "reward_true_std": 1.0})
+    judged = verdicts.judge_claim(load_ledger().claim(NAME), again, QUICK)
+    assert "were changed or run again since they were first judged" in judged[0].outcome.reason
+    verdicts.write_verdicts(again, judged)
+    assert (store.results / "records.json").read_text() == first
+
+
+def test_equal_records_leave_no_mark_and_unsealed_ones_are_counted(store):
+    runs(store)
+    judged = verdicts.judge_claim(load_ledger().claim(NAME), store, QUICK)
+    verdicts.write_verdicts(store, judged)
+    assert marks(store) == {""}
+    assert judged[0].to_json()["unsealed"] == 0
+    spec = needed(QUICK, [NAME])[0]
+    path = store.runs / spec.slug / spec.method / spec.key / "provenance.json"
+    told = json.loads(path.read_text())
+    del told["sha256"]["provenance"]
+    path.write_text(json.dumps(told))
+    fresh = Store(store.results, store.cache)
+    (row, *_) = verdicts.judge_claim(load_ledger().claim(NAME), fresh, QUICK)
+    assert row.registration.unsealed == 1
+    assert "1 of" in row.registration.mark and "changed or run again" in row.registration.mark
 
 
 def test_the_registry_is_only_added_to(store):
@@ -123,7 +182,8 @@ def test_the_registry_is_only_added_to(store):
     for _ in range(2):
         registry.note(store.results, [load_ledger().claim(NAME)])
     entries = json.loads((store.results / "registry.json").read_text())
-    assert entries == [*first, {"claim": NAME, "form": load_ledger().claim(NAME).form}]
+    claim = load_ledger().claim(NAME)
+    assert entries == [*first, {"claim": NAME, "form": claim.form, "terms": needs.terms(claim)}]
 
 
 def test_a_claim_without_runs_is_not_noted(store):

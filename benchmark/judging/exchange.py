@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from benchmark.judging import criteria, placing, verdicts
+from benchmark.judging import criteria, gate, verdicts
 from benchmark.judging.columns import COLUMNS, suggestion
 from benchmark.judging.curves import Runs, read_runs
 from benchmark.judging.evidence import Evidence, Outcome, Score
@@ -196,10 +196,10 @@ def _evidence(claim: Claim, task: str, runs: Runs, tolerance: float) -> Evidence
     )
     if not fault:
         arms = {name: {seed: _to_the_end(run, total) for seed, run in seeds.items()} for name, seeds in arms.items()}
-    placed = placing.Placing("", "")
+    placed = gate.Placing("", "")
     if claim.gate and arms[claim.gate] and not fault:
         base = _scores(arms[claim.gate], claim.estimand, total)
-        placed = placing.place(claim.gate, task, total, base)
+        placed = gate.place(claim.gate, task, total, base)
     return Evidence(
         arm=claim.arm_label,
         against=claim.against_label,

@@ -1,9 +1,16 @@
 """Registration: proof that a claim was written down before its runs, or the mark that it was not.
 
-The *form* of a claim is a hash of what decides its verdict. Every run carries, in its provenance, the forms of the
-claims it served when it was trained. A claim is judged on runs that carry another form of it only with a mark, until
-they are run again or the edit is declared in `claims.yaml`. Runs from before forms were carried are vouched for by
-``registry.json``, which notes the first form in which each claim was judged on any run, and is only ever added to.
+1. The *form* of a claim is a hash of what it compares; its *terms* are all else that decides its verdict.
+2. Terms hold protocols, seeds, `needs`, every field of the rule with its default, and the versions of the rules.
+3. Every run carries the forms and terms of the claims it served when it was trained, under the seal of its provenance.
+4. ``registry.json`` notes the first form and the first terms in which each claim was judged on any run.
+5. ``records.json`` notes the digest of every record at its first judging; both files are only ever added to.
+6. A claim that its runs or the registry do not know was written after the runs; its verdict says so.
+7. A claim whose form or terms differ from those noted or carried is marked as edited, with what changed.
+8. A record that differs from its first digest was changed, or deleted and run again; the verdict says so.
+9. Records of form 1 (without a seal) and of the first weeks (without forms) have no such guarantee but that of 4 and 5;
+   a verdict counts the unsealed ones.
+10. None of this stops who runs seeds in secret, or rewrites both files and the history of git before anyone has a copy.
 """
 
 from __future__ import annotations
@@ -17,9 +24,11 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from benchmark.records.spec import digest
+from benchmark.records.store import SEAL
 from benchmark.suite.ledger import Claim, Ledger, load_ledger
 from benchmark.suite.load import SUITE
-from benchmark.suite.needs import CARRIED
+from benchmark.suite.needs import CARRIED, CARRIED_TERMS, terms
 from mbpo.config import InputError
 
 if TYPE_CHECKING:
@@ -34,20 +43,42 @@ class Registration(NamedTuple):
     form: str
     commit: str | None
     mark: str
+    records: tuple[tuple[str, str], ...] = ()
+    """Key and digest of every record that it is judged on."""
+    unsealed: int = 0
+    """How many of these are of form 1: nothing vouches for their provenance but the digest at their first judging."""
+
+
+def register(
+    claim: Claim, records: Sequence[Record], results: Path, ledger: Ledger, commit: str | None
+) -> Registration:
+    """The claim's registration, checked against every record that it is judged on and against what was noted before."""
+    entries = read_registry(results)
+    digests = tuple((record.spec.key, fingerprint(record)) for record in records)
+    noted = read_records(results)
+    again = [key for key, value in digests if noted.get(key, value) != value]
+    marks = [
+        mark(claim, records, first_forms(results), ledger),
+        _edited_terms(claim, records, entries),
+        f"{len(again)} of {len(records)} records were changed or run again since they were first judged"
+        if again
+        else "",
+    ]
+    unsealed = sum(SEAL not in record.provenance["sha256"] for record in records)
+    return Registration(claim.form, commit, "; ".join(filter(None, marks)), digests, unsealed)
 
 
 def mark(claim: Claim, records: Iterable[Record], first: Mapping[str, str], ledger: Ledger) -> str:
     """Why the claim's runs do not vouch for its present form, in one sentence; empty if they do.
 
-    `first` is the form in which each claim was first judged, as `read_registry` gives it.
+    `first` is the form in which each claim was first judged, as `first_forms` gives it.
     """
-    missing = object()
     others: set[str] = set()
     late = False
     for record in records:
         carried = record.provenance.get(CARRIED)
-        form = first.get(claim.id, claim.form) if carried is None else carried.get(claim.id, missing)
-        if form is missing:
+        form = (first if carried is None else carried).get(claim.id)
+        if form is None:
             late = True
         elif form != claim.form:
             others.add(str(form))
@@ -56,8 +87,60 @@ def mark(claim: Claim, records: Iterable[Record], first: Mapping[str, str], ledg
     declared = [edit for edit in ledger.declared_edits if (edit.claim, edit.form) == (claim.id, claim.form)]
     if declared:
         return f"edited after its runs, declared on {declared[0].date}: {declared[0].reason}"
-    told = f"its runs were trained under {', '.join(sorted(others))}" if others else "its runs were trained before it"
-    return f"edited after its runs: the present form is {claim.form}, {told}"
+    if others:
+        told = f"its runs were trained under {', '.join(sorted(others))}"
+        return f"edited after its runs: the present form is {claim.form}, {told}"
+    return f"post hoc, written after the runs: no run was trained for form {claim.form}"
+
+
+def _edited_terms(claim: Claim, records: Iterable[Record], entries: Iterable[Mapping[str, Any]]) -> str:
+    """Which of the claim's terms are not those that were noted or carried for this form; empty if none.
+
+    Terms that an older version of this code did not know are passed over.
+    """
+    now = terms(claim)
+    noted = [e["terms"] for e in entries if (e["claim"], e["form"]) == (claim.id, claim.form) and "terms" in e][:1]
+    for record in records:
+        carried = record.provenance.get(CARRIED_TERMS, {}).get(claim.id)
+        if carried is not None and carried not in noted:
+            noted.append(carried)
+    changed = {
+        name: f"{name} was {before[name]!r} and is {now.get(name)!r}"
+        for before in noted
+        for name in before
+        if before[name] != now.get(name)
+    }
+    return f"edited after its runs: {', '.join(changed.values())}" if changed else ""
+
+
+def fingerprint(record: Record) -> str:
+    """The digest of all that a record says: its provenance holds those of its other files."""
+    return digest(record.provenance)
+
+
+def read_records(results: Path) -> dict[str, str]:
+    """Key of every record that was ever judged, and its digest then. Raises `InputError` for a spoilt file."""
+    path = results / "records.json"
+    if not path.is_file():
+        return {}
+    try:
+        noted = json.loads(path.read_text(encoding="utf-8"))
+        ok = isinstance(noted, dict) and all(isinstance(value, str) for value in noted.values())
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        ok = False
+    if not ok:
+        raise InputError(f"{str(path)!r} is not a table of records' digests; restore it from its last commit")
+    return dict(noted)
+
+
+def note_records(results: Path, records: Iterable[tuple[str, str]]) -> Path:
+    """Append the digests of records that ``records.json`` does not hold yet; the first digest of a key stays."""
+    path = results / "records.json"
+    noted = read_records(results)
+    fresh = {key: value for key, value in sorted(set(records)) if key not in noted}
+    if fresh or not path.exists():
+        _replace(path, json.dumps({**noted, **fresh}, indent=0) + "\n")
+    return path
 
 
 def read_registry(results: Path) -> list[dict[str, Any]]:
@@ -84,17 +167,21 @@ def first_forms(results: Path) -> dict[str, str]:
 
 
 def note(results: Path, judged: Iterable[Claim]) -> Path:
-    """Append the forms of these claims that ``registry.json`` does not hold yet; nothing is ever taken out."""
+    """Append the forms and terms of these claims that ``registry.json`` does not hold yet; nothing is taken out."""
     path = results / "registry.json"
     entries = read_registry(results)
-    known = {(entry["claim"], entry["form"]) for entry in entries}
-    fresh = [{"claim": c.id, "form": c.form} for c in judged if (c.id, c.form) not in known]
+    known = {(entry["claim"], entry["form"]) for entry in entries if "terms" in entry}
+    fresh = [{"claim": c.id, "form": c.form, "terms": terms(c)} for c in judged if (c.id, c.form) not in known]
     if fresh or not path.exists():
-        draft = path.with_name(f".registry.{os.getpid()}.tmp")
         lines = ",\n".join(f" {json.dumps(entry)}" for entry in entries + fresh)
-        draft.write_text(f"[\n{lines}\n]\n" if lines else "[]\n", encoding="utf-8")
-        draft.replace(path)
+        _replace(path, f"[\n{lines}\n]\n" if lines else "[]\n")
     return path
+
+
+def _replace(path: Path, text: str) -> None:
+    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    draft.write_text(text, encoding="utf-8")
+    draft.replace(path)
 
 
 def commits(results: Path, ledger: Ledger | None = None) -> dict[str, str | None]:

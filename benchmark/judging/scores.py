@@ -3,18 +3,18 @@
 A score is the mean over a stated window, never the best: the trapezoid integral over env steps, so that it does not
 depend on how densely a run was logged. A window is two shares of training, so that one claim reads the same under a
 short and a long protocol: ``[0.8, 1]`` is the last fifth, ``[0, 0]`` the evaluation before the first update. A `fit`
-run has one moment, its end, and takes no window.
+run is read at its end; a window ``[0.8, 1]`` averages its last fifth, for measures that oscillate from look to look by
+as much as seeds differ.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Sequence
 
 import pandas as pd
 
+from benchmark.judging import engines
 from benchmark.judging.evidence import Curve, Score, transformed
 from benchmark.records.frames import scalar_rows
 from benchmark.records.store import RETURN, Record
@@ -33,7 +33,8 @@ def score(record: Record, estimand: Estimand) -> Score:
         return curve_score(
             record.spec.seed, steps, values, estimand, record.spec.budget.env_steps, origin, lost, failure(record)
         )
-    rows = rows[rows["step"] == rows["step"].max()]
+    since = record.spec.length * estimand.window[0] if estimand.window else rows["step"].max()
+    rows = rows[rows["step"] >= since]
     value = float(rows["value"].mean(skipna=False)) if len(rows) else math.nan
     value = transformed(value, estimand.transform)
     still = estimand.measure in NEED_VARYING_REWARD and math.isnan(value) and record.last("reward_true_std") == 0
@@ -82,14 +83,8 @@ def _means(rows: pd.DataFrame) -> tuple[list[int], list[float]]:
 
 
 def engine(record: Record) -> str:
-    """Short name of what computed the run: simulator fingerprint and package releases. Unequal ones are never pooled.
-
-    Python's own release and a wheel's local label ("+cpu") are left out: neither changes what is computed.
-    """
-    versions = dict(record.provenance.get("versions", {}))
-    releases = {name: str(version).split("+")[0] for name, version in versions.items() if name != "python"}
-    canonical = json.dumps([record.provenance.get("engine"), releases], sort_keys=True)
-    return hashlib.sha256(canonical.encode()).hexdigest()[:8]
+    """What computed the run, as `judging.engines` names it. Unequal ones are never pooled."""
+    return engines.name(record.provenance)
 
 
 def diverged(record: Record) -> bool:

@@ -15,7 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmark.judging import criteria, placing, pooled, registry
+from benchmark.judging import criteria, engines, gate, pooled, registry
 from benchmark.judging.evidence import Evidence, Outcome, Score
 from benchmark.judging.registry import Registration
 from benchmark.judging.scores import score
@@ -66,6 +66,7 @@ class Judgement(NamedTuple):
             "form": self.registration.form,
             "commit": self.registration.commit,
             "edited": self.registration.mark or None,
+            "unsealed": self.registration.unsealed,
         }
 
 
@@ -76,11 +77,21 @@ def judge_claim(claim: Claim, store: Store, protocol: Protocol) -> list[Judgemen
     """
     protocol = judged_by(claim, store, protocol)
     evidence = {task: _evidence(claim, task, store, protocol) for task in claim.tasks}
-    registered = _registered(claim, store, protocol)
+    judged = [read(store, spec) for spec in with_later_looks(claim, protocol) if store.has(spec)]
+    if claim.rows == (ALL,) and (mixed := engines.mixed(record.provenance for record in judged)):
+        evidence = {task: replace(found, fault=found.fault or mixed) for task, found in evidence.items()}
+    registered = registry.register(claim, judged, store.results, load_ledger(), _commits(store).get(claim.id))
     return [
-        Judgement(claim, task, protocol.name, _priced(claim, task, out, protocol), registered)
+        Judgement(claim, task, protocol.name, _marked(_priced(claim, task, out, protocol), registered), registered)
         for task, out in outcomes(claim, evidence, protocol.seeds).items()
     ]
+
+
+def _marked(outcome: Outcome, registration: Registration) -> Outcome:
+    """The outcome whose reason says that its claim was not registered before its runs, where that is so."""
+    if not registration.mark or outcome.verdict in ("incomplete", "invalid"):
+        return outcome
+    return replace(outcome, reason=f"{outcome.reason}; {registration.mark}")
 
 
 def judged_by(claim: Claim, store: Store, protocol: Protocol) -> Protocol:
@@ -104,14 +115,6 @@ def outcomes(claim: Claim, evidence: Mapping[str, Evidence], planned: int | None
     return criteria.judge(claim.criterion, family, planned)
 
 
-def _registered(claim: Claim, store: Store, protocol: Protocol) -> Registration:
-    """The claim's registration, checked against every run that it is judged on."""
-    ledger = load_ledger()
-    here = [read(store, spec) for spec in with_later_looks(claim, protocol) if store.has(spec)]
-    mark = registry.mark(claim, here, registry.first_forms(store.results), ledger)
-    return Registration(claim.form, _commits(store).get(claim.id), mark)
-
-
 @lru_cache(maxsize=64)
 def _commits(store: Store) -> dict[str, str | None]:
     return registry.commits(store.results)
@@ -132,6 +135,7 @@ def write_verdicts(store: Store, judgements: Iterable[Judgement]) -> Path:
     draft = path.with_name(f".verdicts.{os.getpid()}.tmp")
     judgements = list(judgements)
     registry.note(store.results, {row.claim.id: row.claim for row in judgements if row.outcome.n}.values())
+    registry.note_records(store.results, {pair for row in judgements for pair in row.registration.records})
     rows = [row.to_json() for row in judgements]
     draft.write_text(json.dumps(rows, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
     draft.replace(path)
@@ -155,10 +159,10 @@ def _evidence(claim: Claim, task: str, store: Store, protocol: Protocol) -> Evid
     more = [spec for spec in of_arms(claim, [task], protocol, later_seeds(claim, protocol)) if store.has(spec)]
     here = [spec for spec in [*wanted, *more] if spec.key not in lacking]
     x, y = ([spec for spec in here if (spec.method, spec.drop) == arm] for arm in claim.arms)
-    placed = placing.Placing("", "")
+    placed = gate.Placing("", "")
     if claim.gate and not absent:
         base = [_score(store, spec, claim.estimand) for spec in of_gate(claim, [task], protocol)]
-        placed = placing.place(claim.gate, task, protocol.train.budget(task).env_steps, base)
+        placed = gate.place(claim.gate, task, protocol.train.budget(task).env_steps, base)
     return Evidence(
         arm=claim.arm_label,
         against=claim.against_label,

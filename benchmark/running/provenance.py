@@ -39,6 +39,7 @@ def provenance(
         **code(),
         "numerics_version": spec.numerics_version,
         needs.CARRIED: needs.served(spec),
+        needs.CARRIED_TERMS: needs.served_terms(spec),
         "versions": versions(),
         "engine": engine(spec.task, spec.drop),
         "device": device,

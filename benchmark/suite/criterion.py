@@ -162,9 +162,13 @@ class Estimand(Config):
         """Raise `InputError` if a run of this `kind` has no such number."""
         if self.measure not in MEASURES[kind]:
             raise InputError(f"{where}.measure = {self.measure!r}: {nearest(self.measure, MEASURES[kind])}")
-        if (self.window is None) != (kind != "train"):
+        if kind == "train" and self.window is None:
+            raise InputError(f"{where}.window: a train run needs one")
+        if kind == "probe" and self.window is not None:
+            raise InputError(f"{where}.window: a probe run has one moment; leave it out")
+        if kind == "fit" and self.window is not None and not 0 < self.window[0] < self.window[1] == 1:
             raise InputError(
-                f"{where}.window: a {kind} run {'needs one' if kind == 'train' else 'has one moment; leave it out'}"
+                f"{where}.window: a fit run is read at its end; give one such as [0.8, 1], or leave it out"
             )
 
     @property

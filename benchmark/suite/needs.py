@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from typing import Any
 
 from benchmark.records.spec import RunSpec, unique
 from benchmark.suite.entries import Protocol
 from benchmark.suite.ledger import Claim, Ledger, load_ledger
-from benchmark.suite.load import specs
+from benchmark.suite.load import load_suite, specs
 
 
 def runs(claim: Claim, protocol: Protocol, tasks: Sequence[str] | None = None) -> list[RunSpec]:
@@ -83,13 +84,38 @@ def of_gate(claim: Claim, tasks: Sequence[str], protocol: Protocol) -> list[RunS
     return specs(claim.kind, tasks, [claim.gate], protocol) if claim.gate and tasks else []
 
 
+def terms(claim: Claim) -> dict[str, Any]:
+    """What decides the claim's verdict besides its form, with every default spelled out: a flat mapping.
+
+    The form leaves defaults out, so it cannot tell that a default was changed, and it does not know protocols.
+    """
+    suite = load_suite()
+    rule = {"criterion": claim.criterion, "estimand": claim.estimand, "reference": claim.reference}
+    return {
+        "needs": claim.needs,
+        "protocols": list(claim.protocols),
+        **{f"seeds.{name}": suite.protocol(name).seeds for name in claim.protocols},
+        **{f"{part}.{key}": v for part, value in rule.items() for key, v in value.model_dump(mode="json").items()},
+        **{f"rules.{name}": version for name, version in RULES.items()},
+    }
+
+
+RULES = {"gate": 2, "statistics": 2, "pooling": 2}
+"""Versions of the rules by which verdicts are made; raise one where equal scores may give another verdict."""
 CARRIED = "claims"
 """The field of a run's provenance that holds the forms it was trained under."""
+CARRIED_TERMS = "terms"
+"""The field of a run's provenance that holds the terms of the same claims."""
 
 
 def served(spec: RunSpec, ledger: Ledger | None = None) -> dict[str, str]:
     """The forms of all claims that speak of this run, for its provenance."""
     return {claim.id: claim.form for claim in (ledger or load_ledger()).claims if _speaks_of(claim, spec)}
+
+
+def served_terms(spec: RunSpec, ledger: Ledger | None = None) -> dict[str, dict[str, Any]]:
+    """The terms of all claims that speak of this run, for its provenance."""
+    return {claim.id: terms(claim) for claim in (ledger or load_ledger()).claims if _speaks_of(claim, spec)}
 
 
 def _speaks_of(claim: Claim, spec: RunSpec) -> bool:
