@@ -99,9 +99,7 @@ def train(
         told_at = time.monotonic()
         while state.env_steps < budget.env_steps:
             if len(state.ended) < len(runs):
-                step_environments(state)
-                rule.after_step(state)
-                learn(state)
+                advance(state, rule.after_step)
             else:  # nothing is left to train: only rows are left to repeat
                 state.env_steps = min((state.env_steps // budget.eval_every + 1) * budget.eval_every, budget.env_steps)
             if state.env_steps % budget.eval_every == 0 or state.env_steps == budget.env_steps:
@@ -133,9 +131,11 @@ def _record(state: TrainState, keep: Callable[[TrainState], None] | None) -> Row
     return row
 
 
-def advance(state: TrainState) -> None:
-    """One env step of every run and all the learning that follows it."""
+def advance(state: TrainState, check: Callable[[TrainState], None] | None = None) -> None:
+    """One env step of every run and all the learning that follows it; `check` is called between the two."""
     step_environments(state)
+    if check is not None:
+        check(state)
     learn(state)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pandas as pd
 
@@ -30,16 +31,27 @@ def score(record: Record, estimand: Estimand) -> Score:
     origin, lost = engine(record), diverged(record)
     if record.spec.budget is not None:
         steps, values = _means(rows)
-        return curve_score(
+        made = curve_score(
             record.spec.seed, steps, values, estimand, record.spec.budget.env_steps, origin, lost, failure(record)
         )
+        return replace(made, curve=None, undefined=_STILL) if _still(record, estimand, made.value) else made
     since = record.spec.length * estimand.window[0] if estimand.window else rows["step"].max()
     rows = rows[rows["step"] >= since]
     value = float(rows["value"].mean(skipna=False)) if len(rows) else math.nan
     value = transformed(value, estimand.transform)
-    still = estimand.measure in NEED_VARYING_REWARD and math.isnan(value) and record.last("reward_true_std") == 0
-    undefined = "the held-out rewards do not vary, so more transitions are needed" if still else ""
+    undefined = _STILL if _still(record, estimand, value) else ""
     return Score(record.spec.seed, value, len(rows), origin, lost, failure(record), undefined)
+
+
+_STILL = "the held-out rewards do not vary, so more transitions are needed"
+
+
+def _still(record: Record, estimand: Estimand, value: float) -> bool:
+    """Whether a score does not exist because every held-out reward is the same, at the end or before."""
+    if estimand.measure not in NEED_VARYING_REWARD or not math.isnan(value):
+        return False
+    spread = scalar_rows(record, "reward_true_std")["value"]
+    return bool((spread == 0).any())
 
 
 def failure(record: Record) -> str:

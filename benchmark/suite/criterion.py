@@ -118,7 +118,7 @@ TRAIN_MEASURES = (
 )  # fmt: skip
 
 
-NEED_VARYING_REWARD = ("reward_r2", "reward_slope", "reward_std_ratio")
+NEED_VARYING_REWARD = ("reward_r2", "reward_slope", "reward_std_ratio", "reward_error_over_replay")
 """NaN where every held-out reward is the same."""
 
 
