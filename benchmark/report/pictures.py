@@ -24,9 +24,9 @@ AXES = {
     "reward_std_ratio": figures.RATIO,
     "calibration_obs": replace(figures.RATIO, label="predicted / actual standard deviation of the error"),
     "error_over_delta": figures.Axis("error, % of the mean increment"),
+    "logvar_target": figures.Axis("mean log-variance, in target units"),
+    "logvar_raw": figures.Axis("mean log-variance, in the environment's units"),
 }
-TARGET_UNITS = figures.Axis("mean log-variance, in target units")
-RAW_UNITS = figures.Axis("mean log-variance, in the environment's units")
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,8 @@ def _claim_picture(data: Data, claim: Claim, folder: Path) -> list[Picture]:
     """The claim's two arms, every seed."""
     if claim.kind != "train" and not needs.runs(claim, data.protocol):
         return []
+    if claim.reference.measure != claim.estimand.measure:  # a number of the arm beside another of the same arm
+        return []
     arms = list(dict.fromkeys(arm(*side) for side in claim.arms))
     name = claim.id
     if claim.kind == "train":
@@ -75,9 +77,7 @@ def _claim_picture(data: Data, claim: Claim, folder: Path) -> list[Picture]:
         frame = data.values(claim.estimand.measure)
         frame = frame[frame["method"].isin(arms) & frame["task"].isin(claim.tasks)]
         tasks = _tasks(claim, frame)
-        axis = AXES.get(
-            claim.estimand.measure, TARGET_UNITS if claim.estimand.measure == "logvar_target" else RAW_UNITS
-        )
+        axis = AXES.get(claim.estimand.measure, figures.Axis(claim.estimand.name))
         caption = f"{_told(arms)}: a dot is a seed, a bar the median."
 
         def draw(width: float) -> Figure:
@@ -121,7 +121,9 @@ def _logvar_units(data: Data, name: str, named: Sequence[str], folder: Path) -> 
     frames = [frame[frame["task"].isin(tasks)] for frame in both]
 
     def draw(width: float) -> Figure:
-        return figures.dots(list(zip(frames, (TARGET_UNITS, RAW_UNITS), strict=True)), tasks, FOUR, width)
+        return figures.dots(
+            list(zip(frames, (AXES["logvar_target"], AXES["logvar_raw"]), strict=True)), tasks, FOUR, width
+        )
 
     caption = (
         "The same predictions in two units: as the model puts them out, and with the scale of the targets "

@@ -129,6 +129,8 @@ class Claim(Config):
     def against_label(self) -> str:
         """The reference arm as sentences name it."""
         label = arm(*self.arms[1])
+        if self.reference.measure != self.estimand.measure:
+            return f"{label}'s {self.reference.name}"
         return f"{label} before training" if self.reference.window == (0.0, 0.0) else label
 
 
