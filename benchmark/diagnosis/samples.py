@@ -11,14 +11,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from benchmark.records.spec import RunSpec
 from benchmark.running import replays
 from benchmark.running.fit import random_transitions
 from mbpo.buffer import Layout
 from mbpo.config import InputError
-from mbpo.envs import TaskInfo, known_tasks, task_info
+from mbpo.envs import TaskInfo, agreement, known_tasks, promises, task_info
 from mbpo.envs.tasks import group_of
+from mbpo.envs.terminations import termination_for
 
 LEAST_STEPS = 300
 """Fewer steps give no holdout worth the name: a third of them is held out."""
@@ -73,7 +75,26 @@ def collect(task: str, drop: Sequence[str], steps: int, seeds: int, cache: Path 
             np.stack([random_transitions(task, drop, seed, n, purpose, kept, finite=False) for seed in range(seeds)])
             for n, purpose in ((steps - held, "train"), (held, "heldout"))
         )
-    return clean(info, train_rows, held_rows)
+    sample = clean(info, train_rows, held_rows)
+    broken = broken_promises(info, np.concatenate([train_rows, held_rows], axis=1))
+    return replace(sample, notes=(*broken, *sample.notes))
+
+
+def broken_promises(info: TaskInfo, rows: np.ndarray) -> list[str]:
+    """What training would refuse or tell of the environment: from short trials, and from packed rows ``(S, N, W)``.
+
+    The diagnosis goes on: transitions can be measured one by one even where an episode cannot be repeated.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):  # as in `collect`
+        findings = promises.examine(info.id, info.drop, finite=False)
+    notes = [f"Training refuses this: {line}" for line in (*findings.wrong, *findings.unrepeatable)]
+    notes += findings.notes
+    if info.termination != "never":
+        layout, packed = Layout(info.obs_dim, info.action_dim), torch.as_tensor(rows)
+        compared = agreement.compare(termination_for(info), layout.next_obs(packed), layout.mask(packed) == 0)
+        if sentence := compared.sentence(info):
+            notes.append(f"Training refuses this: {sentence}")
+    return notes
 
 
 def lived(runs: Sequence[RunSpec], steps: int, cache: Path) -> Sample:

@@ -129,6 +129,9 @@ def _check(specs: Sequence[RunSpec], device: str) -> None:
         engine(device, precision)
     for task, drop in dict.fromkeys((spec.task, spec.drop) for spec in specs):
         task_info(task, drop)
+    check = import_module("mbpo.envs.promises").check  # online training asks by itself
+    for task, drop in dict.fromkeys((spec.task, spec.drop) for spec in specs if spec.kind != "train"):
+        check(task, drop)
 
 
 def fit_job(specs: Sequence[RunSpec], place: Place) -> list[Result]:
