@@ -112,11 +112,11 @@ def run(
     estimate = hours(missing, rates.speeds(results, os.environ).rates, most=max_lockstep)
     if missing:
         say(f"{len(missing)} of {count(len(wanted), 'run')} to train, estimated {duration(estimate * 3600)}")
-        with Watch(cache, say):
-            ensure.ensure(
-                wanted, store, device=device, max_lockstep=max_lockstep, checkpoint_seconds=snapshot_seconds,
-                keep_last=keep_last, mix_engines=mix_engines,
-            )  # fmt: skip
+    with Watch(cache, say) if missing else nullcontext():  # with nothing to train, an edited environment is refused
+        ensure.ensure(
+            wanted, store, device=device, max_lockstep=max_lockstep, checkpoint_seconds=snapshot_seconds,
+            keep_last=keep_last, mix_engines=mix_engines,
+        )  # fmt: skip
     found = [{"key": s.key, "kind": s.kind, "task": s.task, "method": s.method, "seed": s.seed} for s in wanted]
     if as_json:
         print_json({"trained": len(missing), "present": len(wanted) - len(missing), "runs": found})

@@ -16,6 +16,7 @@ from toy_envs import DRIFT, PLANTED
 
 from benchmark.records.spec import FitBudget, RunSpec
 from benchmark.running import fit as forensics
+from benchmark.running import provenance
 from benchmark.running.fit import fit_job, random_transitions
 from benchmark.running.job import Result
 from mbpo.buffer import Layout
@@ -115,7 +116,7 @@ def test_actions_are_uniform_and_terminations_recorded() -> None:
 def test_a_cached_data_set_is_the_same_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = random_transitions(PLANTED, (), 3, 120, "train")
     made = random_transitions(PLANTED, (), 3, 120, "train", tmp_path)
-    assert len(list(tmp_path.rglob("*.npy"))) == 1
+    assert len(list(tmp_path.rglob("*.npz"))) == 1
     monkeypatch.setattr(forensics, "_collect", None)  # nothing is collected again
     again = random_transitions(PLANTED, (), 3, 120, "train", tmp_path)
     monkeypatch.undo()
@@ -127,7 +128,32 @@ def test_a_cached_data_set_is_the_same_data_set(tmp_path: Path, monkeypatch: pyt
         random_transitions(PLANTED, (), 3, 120, "heldout", tmp_path),
     ]
     assert not any(np.array_equal(rows, plain) for rows in others)
-    assert len(list(tmp_path.rglob("*.npy"))) == 3 == len([p for p in tmp_path.rglob("*") if p.is_file()])
+    assert len(list(tmp_path.rglob("*.npz"))) == 3 == len([p for p in tmp_path.rglob("*") if p.is_file()])
+
+
+@pytest.mark.parametrize("harm", ["a bit", "its end"])
+def test_cached_rows_that_were_damaged_are_collected_again(
+    harm: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    plain = random_transitions(PLANTED, (), 3, 120, "train", tmp_path)
+    (path,) = tmp_path.rglob("*.npz")
+    data = bytearray(path.read_bytes())
+    data[len(data) // 3] ^= 1
+    path.write_bytes(data if harm == "a bit" else data[: len(data) // 2])
+    np.testing.assert_array_equal(random_transitions(PLANTED, (), 3, 120, "train", tmp_path), plain)
+    assert "is damaged and is made again" in caplog.text
+    caplog.clear()
+    np.testing.assert_array_equal(random_transitions(PLANTED, (), 3, 120, "train", tmp_path), plain)
+    assert not caplog.records
+
+
+def test_an_edited_environment_never_meets_the_rows_of_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    random_transitions(PLANTED, (), 3, 120, "train", tmp_path)
+    monkeypatch.setattr(provenance, "engine", lambda task, drop: "another")
+    monkeypatch.setattr(forensics, "_collect", lambda *_: np.ones((1, 2), np.float32))
+    assert random_transitions(PLANTED, (), 3, 120, "train", tmp_path).shape == (1, 2)
 
 
 def test_a_cached_job_gives_the_same_records(tmp_path: Path) -> None:

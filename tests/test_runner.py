@@ -547,3 +547,16 @@ def test_hours_of_a_fit_are_its_arithmetic() -> None:
     pair = [spec, *specs("fit", ["dmc:humanoid-run"], ["ftfl"], "paper", 1)]
     steps = 15_000  # of one simulator: the arms of a seed share their data
     assert cost.hours(pair, cost.Rates(40e9, 0, 0, 0.01)) == pytest.approx((2 * seconds + 0.01 * steps) / 3600)
+
+
+def test_an_edited_environment_never_meets_an_old_record(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = wanted(["sac"], ["gym:toy_envs:ToyDrift-v0"])
+    go(store, runs[:1], Fake())
+    fake = Fake()
+    assert go(store, runs[:1], fake) == [] and not fake.jobs
+    monkeypatch.setattr(provenance, "engine", lambda task, drop: "edited")
+    for asked in (runs[:1], runs):  # whether all have records or one has none
+        with pytest.raises(InputError, match=f"its record {runs[0].key} was made with: it was edited"):
+            go(store, asked, fake)
+    assert not fake.jobs
+    assert go(store, wanted(["sac"]), fake) == []  # a named task is what its package says

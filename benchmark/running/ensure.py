@@ -13,6 +13,7 @@ from pathlib import Path
 
 from benchmark.records.spec import RunSpec, unique
 from benchmark.records.store import Store
+from benchmark.running import provenance
 from benchmark.running.cost import MAX_LOCKSTEP
 from benchmark.running.failures import JobsFailed
 from benchmark.running.job import Place, Result, Trainer
@@ -64,6 +65,8 @@ def ensure(
         raise InputError(f"max_lockstep = {max_lockstep}: a job holds at least 1 run")
     wanted = unique(specs)
     missing = store.missing(wanted)
+    if train:
+        _refuse_edited(wanted, missing, store)
     if not missing or not train:
         return missing
     sources = {run.key: run for spec in missing if (run := spec.source_run) is not None}
@@ -120,6 +123,25 @@ def refuse_untrainable(runs: Iterable[RunSpec], store: Store) -> None:
 def _without_replay(sources: Iterable[RunSpec], cache: Path) -> list[RunSpec]:
     has = import_module("benchmark.running.replays").has
     return [run for run in sources if not has(cache, run)]
+
+
+def _refuse_edited(wanted: Sequence[RunSpec], missing: Sequence[RunSpec], store: Store) -> None:
+    """Raise `InputError` for a user's own task whose stored records are of an environment that moves otherwise.
+
+    The id is all that a record's key knows of such an environment, so an edited one must never meet the old records.
+    """
+    absent = {spec.key for spec in missing}
+    named = import_module("mbpo.envs.load").is_named
+    for task, drop in dict.fromkeys((spec.task, spec.drop) for spec in wanted if spec.key not in absent):
+        if named(task):
+            continue
+        stored = next(s for s in wanted if (s.task, s.drop) == (task, drop) and s.key not in absent)
+        old, new = store.read(stored).provenance.get("engine"), provenance.engine(task, drop)
+        if old not in (None, new):
+            raise InputError(
+                f"task {task!r} moves otherwise than the environment that its record {stored.key} was made with: it "
+                "was edited, or its simulator changed; give it another id, such as a next version, or other --results"
+            )
 
 
 def _check(specs: Sequence[RunSpec], device: str) -> None:

@@ -7,7 +7,11 @@ from different episodes.
 
 from __future__ import annotations
 
+import hashlib
+import logging
 import os
+import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -17,17 +21,19 @@ import torch
 from torch import Tensor
 
 from benchmark.records.spec import Replay, RunSpec
-from benchmark.running import replays
+from benchmark.running import provenance, replays
 from benchmark.running.job import Result
 from mbpo import diagnostics, fitting
 from mbpo.buffer import Layout
 from mbpo.diagnostics import Prediction
 from mbpo.dynamics import GaussianEnsemble
 from mbpo.envs import EnvBatch, task_info
+from mbpo.envs.load import is_named
 from mbpo.fast.engine import Engine, engine
 from mbpo.state import Run
 from mbpo.streams import Streams, stream_seed
 
+log = logging.getLogger(__name__)
 WATCHES = 10
 """Measurements along one fit: the curve of predicted variance over training."""
 
@@ -37,21 +43,46 @@ def random_transitions(
 ) -> np.ndarray:
     """``n`` packed rows ``(n, W)`` float32 of a uniformly random policy, from episodes of this seed and purpose.
 
-    With `cache` the rows are kept there, outside the results: they can always be made again. Raises `InputError` at the
-    first number that is not finite, unless `finite` is False.
+    With `cache` the rows are kept there, outside the results: they can always be made again. What a user's own
+    environment did is kept under its fingerprint, so an edited one never meets the rows of the old one, and rows that
+    are not those that were written are collected again. Raises `InputError` at the first number that is not finite,
+    unless `finite` is False.
     """
     name = f"{task}/{','.join(drop)}/{seed}/{n}/{purpose}"
-    file = None if cache is None else cache / "data" / f"{stream_seed('random', name):016x}.npy"
-    if file is not None and file.exists():
-        return np.asarray(np.load(file))
-    rows = _collect(task, drop, name, n, finite)
-    if file is not None:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        draft = file.with_suffix(f".{os.getpid()}.tmp")
-        with open(draft, "wb") as out:
-            np.save(out, rows)
-        draft.replace(file)
+    if cache is None:
+        return _collect(task, drop, name, n, finite)
+    of = name if is_named(task) else f"{name}/{provenance.engine(task, tuple(drop))}"
+    file = cache / "data" / f"{stream_seed('random', of):016x}.npz"
+    rows = _read(file)
+    if rows is None:
+        rows = _collect(task, drop, name, n, finite)
+        _write(file, rows)
     return rows
+
+
+def _read(file: Path) -> np.ndarray | None:
+    """The rows in `file`, None where there are none or they are not those that were written."""
+    try:
+        with np.load(file) as stored:
+            rows, seal = np.asarray(stored["rows"]), str(stored["seal"])
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+        rows, seal = np.empty(0), "unreadable"
+    if hashlib.sha256(rows.tobytes()).hexdigest() == seal:
+        return rows
+    log.warning("%s is damaged and is made again", file)
+    return None
+
+
+def _write(file: Path, rows: np.ndarray) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    draft = file.with_suffix(f".{os.getpid()}.tmp")
+    with open(draft, "wb") as out:
+        np.savez(out, rows=rows, seal=np.array(hashlib.sha256(rows.tobytes()).hexdigest()))
+        out.flush()
+        os.fsync(out.fileno())
+    draft.replace(file)
 
 
 def _collect(task: str, drop: Sequence[str], name: str, n: int, finite: bool = True) -> np.ndarray:
