@@ -115,6 +115,15 @@ def test_runs_without_forms_vouch_for_no_claim_that_was_never_judged_before(stor
     assert mark.startswith("post hoc, written after the runs")
 
 
+def test_a_claim_that_came_after_its_runs_remains_so_however_often_it_is_judged(store):
+    unstamped(store)
+    for _ in range(3):
+        rows = verdicts.judge_claim(load_ledger().claim(NAME), store, QUICK)
+        assert any(row.outcome.n for row in rows)
+        assert all(row.registration.mark.startswith("post hoc, written after the runs") for row in rows)
+        verdicts.write_verdicts(store, rows)
+
+
 def test_runs_without_forms_are_vouched_for_by_the_first_form_judged(store):
     unstamped(store)
     registry.note(store.results, [load_ledger().claim(NAME)])

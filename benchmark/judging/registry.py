@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from benchmark.records.store import Record
 
 PAGE = SUITE / "claims.yaml"
+POST_HOC = "post hoc, written after the runs"
+"""How the mark of a claim begins that none of its runs knows."""
 
 
 class Registration(NamedTuple):
@@ -90,7 +92,7 @@ def mark(claim: Claim, records: Iterable[Record], first: Mapping[str, str], ledg
     if others:
         told = f"its runs were trained under {', '.join(sorted(others))}"
         return f"edited after its runs: the present form is {claim.form}, {told}"
-    return f"post hoc, written after the runs: no run was trained for form {claim.form}"
+    return f"{POST_HOC}: no run was trained for form {claim.form}"
 
 
 def _edited_terms(claim: Claim, records: Iterable[Record], entries: Iterable[Mapping[str, Any]]) -> str:
@@ -159,19 +161,27 @@ def read_registry(results: Path) -> list[dict[str, Any]]:
 
 
 def first_forms(results: Path) -> dict[str, str]:
-    """The form in which each claim was first judged on any run."""
-    found: dict[str, str] = {}
+    """The form in which each claim was first judged on any run; none for a claim that came after its runs then."""
+    found: dict[str, str | None] = {}
     for entry in read_registry(results):
-        found.setdefault(entry["claim"], entry["form"])
-    return found
+        found.setdefault(entry["claim"], None if entry.get("post_hoc") else entry["form"])
+    return {claim: form for claim, form in found.items() if form is not None}
 
 
-def note(results: Path, judged: Iterable[Claim]) -> Path:
-    """Append the forms and terms of these claims that ``registry.json`` does not hold yet; nothing is taken out."""
+def note(results: Path, judged: Iterable[Claim], late: Iterable[str] = ()) -> Path:
+    """Append the forms and terms of these claims that ``registry.json`` does not hold yet; nothing is taken out.
+
+    Those in `late` were written after their runs: that is noted too, so that being noted vouches for nothing.
+    """
+    after = set(late)
     path = results / "registry.json"
     entries = read_registry(results)
     known = {(entry["claim"], entry["form"]) for entry in entries if "terms" in entry}
-    fresh = [{"claim": c.id, "form": c.form, "terms": terms(c)} for c in judged if (c.id, c.form) not in known]
+    fresh = [
+        {"claim": c.id, "form": c.form, "terms": terms(c)} | ({"post_hoc": True} if c.id in after else {})
+        for c in judged
+        if (c.id, c.form) not in known
+    ]
     if fresh or not path.exists():
         lines = ",\n".join(f" {json.dumps(entry)}" for entry in entries + fresh)
         _replace(path, f"[\n{lines}\n]\n" if lines else "[]\n")

@@ -134,7 +134,9 @@ def write_verdicts(store: Store, judgements: Iterable[Judgement]) -> Path:
     path = store.results / "verdicts.json"
     draft = path.with_name(f".verdicts.{os.getpid()}.tmp")
     judgements = list(judgements)
-    registry.note(store.results, {row.claim.id: row.claim for row in judgements if row.outcome.n}.values())
+    judged = {row.claim.id: row for row in judgements if row.outcome.n}
+    late = [name for name, row in judged.items() if registry.POST_HOC in row.registration.mark]
+    registry.note(store.results, [row.claim for row in judged.values()], late)
     registry.note_records(store.results, {pair for row in judgements for pair in row.registration.records})
     rows = [row.to_json() for row in judgements]
     draft.write_text(json.dumps(rows, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")

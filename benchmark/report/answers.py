@@ -18,6 +18,12 @@ from benchmark.words import task_name
 
 HEADLINE = "ftfl-beats-sac"
 """The claim that the paper is known for."""
+PAPER = (
+    "MBPO, SAC fed mostly by a learned model, fails on seven DeepMind Control tasks because raw targets let the reward "
+    "drown and the critics sink, and because residual targets inflate the predicted variance. FTFL, normalized targets "
+    "and direct prediction of the next state, beats SAC on five of the seven and keeps MBPO's strength on Gym."
+)
+"""The paper in two sentences."""
 TOYS = "toys"
 """The chapter whose claims are about environments of our own; they are counted apart."""
 BEGIN, END = "<!-- generated from the verdicts: begin -->", "<!-- generated from the verdicts: end -->"
@@ -122,7 +128,8 @@ def _stands(standing: Standing) -> str:
 
 def block(ledger: Ledger, rows: Sequence[Mapping[str, Any]]) -> str:
     """The three sentences that every first screen begins with, as Markdown."""
-    return jinja.environment().get_template("answer.md.j2").render(context(ledger, rows)).strip() + "\n"
+    text = jinja.environment().get_template("answer.md.j2").render(context(ledger, rows) | {"paper": PAPER})
+    return text.strip() + "\n"
 
 
 def readme(ledger: Ledger, rows: Sequence[Mapping[str, Any]]) -> str:

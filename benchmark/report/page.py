@@ -52,7 +52,6 @@ def build(results: Path, cache: Path, protocol: str | None = None) -> Path:
     data = gather(store, page)
     verdicts.write_verdicts(store, data.judgements)
     folder = Path(results)
-    answers.write(data.ledger, [row.to_json() for row in data.judgements], folder)
     made = {
         "verdicts": tables.verdicts(data.judgements),
         "fits": tables.fits(data.scalars),
@@ -68,7 +67,10 @@ def build(results: Path, cache: Path, protocol: str | None = None) -> Path:
         drawing_tables.write(frame, folder / "tables", name)
     drawn = pictures.draw_all(data, folder / "figures")
     studies = [_study(shown) for shown in show.render_all(store, folder)]
-    context = _context(data, made, drawn) | {"calibration": _calibration(folder), "studies": studies}
+    rows = [row.to_json() for row in data.judgements]
+    answers.write(data.ledger, rows, folder)
+    answer = {"answer": answers.context(data.ledger, rows), "paper": answers.PAPER}
+    context = _context(data, made, drawn) | answer | {"calibration": _calibration(folder), "studies": studies}
     context["speed"] = section(folder)
     environment = jinja.environment()
     for name in ("report.md", "report.html"):
