@@ -16,7 +16,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from benchmark.records.spec import digest
-from benchmark.records.store import SEAL
+from benchmark.records.store import SEAL, replace_file
 from benchmark.suite.ledger import Claim, Ledger, load_ledger
 from benchmark.suite.load import SUITE
 from benchmark.suite.needs import CARRIED, CARRIED_TERMS, terms
@@ -141,7 +140,7 @@ def note_records(results: Path, records: Iterable[tuple[str, str]]) -> Path:
     noted = read_records(results)
     fresh = {key: value for key, value in sorted(set(records)) if key not in noted}
     if fresh or not path.exists():
-        _replace(path, json.dumps({**noted, **fresh}, indent=0) + "\n")
+        replace_file(path, json.dumps({**noted, **fresh}, indent=0) + "\n")
     return path
 
 
@@ -184,14 +183,8 @@ def note(results: Path, judged: Iterable[Claim], late: Iterable[str] = ()) -> Pa
     ]
     if fresh or not path.exists():
         lines = ",\n".join(f" {json.dumps(entry)}" for entry in entries + fresh)
-        _replace(path, f"[\n{lines}\n]\n" if lines else "[]\n")
+        replace_file(path, f"[\n{lines}\n]\n" if lines else "[]\n")
     return path
-
-
-def _replace(path: Path, text: str) -> None:
-    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)
 
 
 def commits(results: Path, ledger: Ledger | None = None) -> dict[str, str | None]:

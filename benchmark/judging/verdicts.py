@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -16,11 +15,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmark.judging import criteria, engines, gate, pooled, registry
-from benchmark.judging.evidence import Evidence, Outcome, Score
+from benchmark.judging.evidence import Evidence, Outcome, Score, spans
 from benchmark.judging.registry import Registration
 from benchmark.judging.scores import score
 from benchmark.records.spec import RunSpec
-from benchmark.records.store import Record, Store
+from benchmark.records.store import Record, Store, replace_file
 from benchmark.running import cost
 from benchmark.suite.criterion import ALL, Estimand
 from benchmark.suite.entries import Protocol
@@ -132,15 +131,13 @@ def write_verdicts(store: Store, judgements: Iterable[Judgement]) -> Path:
     """
     store.prepare()
     path = store.results / "verdicts.json"
-    draft = path.with_name(f".verdicts.{os.getpid()}.tmp")
     judgements = list(judgements)
     judged = {row.claim.id: row for row in judgements if row.outcome.n}
     late = [name for name, row in judged.items() if registry.POST_HOC in row.registration.mark]
     registry.note(store.results, [row.claim for row in judged.values()], late)
     registry.note_records(store.results, {pair for row in judgements for pair in row.registration.records})
     rows = [row.to_json() for row in judgements]
-    draft.write_text(json.dumps(rows, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
-    draft.replace(path)
+    replace_file(path, json.dumps(rows, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     return path
 
 
@@ -194,15 +191,8 @@ def _named(absent: Sequence[RunSpec]) -> list[str]:
     """'mbpo seeds 0-4', 'ftfl seed 3'."""
     named = []
     for method in dict.fromkeys(spec.arm for spec in absent):
-        seeds = sorted(spec.seed for spec in absent if spec.arm == method)
-        spans: list[list[int]] = []
-        for seed in seeds:
-            if spans and seed == spans[-1][1] + 1:
-                spans[-1][1] = seed
-            else:
-                spans.append([seed, seed])
-        told = ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in spans)
-        named.append(f"{method} seed{'s' if len(seeds) > 1 else ''} {told}")
+        seeds = [spec.seed for spec in absent if spec.arm == method]
+        named.append(f"{method} {spans(seeds, most=len(seeds))}")
     return named
 
 
