@@ -240,7 +240,7 @@ def test_a_stretch_tells_what_may_move_numbers(monkeypatch: pytest.MonkeyPatch) 
     assert (found["means"], found["vector_width"], found["threads"]) == ("kernels", 8, torch.get_num_threads())
     assert (found["engine"], found["device"], found["mujoco"]) == ("e0", "cpu", found["versions"]["mujoco"])
     assert found["torch_capability"] == torch.backends.cpu.get_cpu_capability() and {"commit", "dirty"} <= set(found)
-    assert provenance.conditions(spec.model_copy(update={"precision": "bf16"}), "cpu")["vector_width"] is None
+    assert provenance.conditions(spec.model_copy(update={"precision": "fp64"}), "cpu")["vector_width"] is None
     assert provenance.conditions(spec, "NVIDIA")["means"] == "graphs"
     monkeypatch.setattr(kernels, "library", lambda: None)
     found = provenance.conditions(spec, "cpu")

@@ -271,7 +271,7 @@ def test_what_the_kernels_do_not_know_is_torchs(monkeypatch: pytest.MonkeyPatch)
         for batch in ((tall, noise), (narrow, noise), (rows, few), (rows.double(), noise.double())):
             assert kernel(agent, *batch) is None
         assert kernel(exact(agent), rows, noise) is None
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with torch.autocast("cpu", dtype=torch.float16):
             assert kernel(agent, rows, noise) is None
         with monkeypatch.context() as patch:
             patch.setattr(agent, "actor", odd)

@@ -140,7 +140,7 @@ class Engine:
         """How updates are accelerated: "kernels" in C on a CPU, "graphs" on a GPU, or "torch" alone."""
         if self.capture:
             return "graphs"
-        native = self.device.type == "cpu" and self.precision == "fp32" and kernels.library() is not None
+        native = self.device.type == "cpu" and self.precision in ("fp32", "bf16") and kernels.library() is not None
         return "kernels" if native else "torch"
 
     def block(self, work: Callable[..., Outputs]) -> Block:

@@ -1,9 +1,13 @@
-"""Networks on a CPU in single precision: C kernels for the networks of `mbpo.nn`, compiled when first needed.
+"""Networks on a CPU: C kernels for the networks of `mbpo.nn`, compiled when first needed.
 
 With small stacked networks torch spends a third of the time outside the matrix products: on activations, on copies,
 and on reading blocks that have left the cache. ``native`` computes one network of a stack after the other and applies
 the activation while sums are in registers. Results equal torch's up to rounding; no bit of them depends on the number
 of threads or on the other networks of the stack.
+
+Where torch's autocast asks for bf16, the factors of products are rounded to it, as the processor's own instructions
+take them. Sums, activations, gradients and parameters stay in single precision, and so does a product with a single
+column. Without such instructions the same numbers are computed in single precision, more slowly than fp32's.
 
 The kernels need gcc on Linux. Elsewhere, or with ``MBPO_KERNELS=torch`` in the environment, torch does the work.
 """
@@ -42,14 +46,14 @@ _Addresses, _Longs = ctypes.POINTER(_Address), ctypes.POINTER(_Long)
 
 
 def serve(x: Tensor, weights: Sequence[Tensor], activation: object) -> bool:
-    """Whether the kernels support these networks: contiguous float32 on a CPU, products in float32, relu or silu."""
+    """Whether the kernels support these networks: contiguous float32 on a CPU, relu or silu, fp32 or bf16."""
     return (
         x.dtype == weights[0].dtype == torch.float32
         and x.device.type == "cpu"
         and activation in ACTS
         and len(weights) <= _MAX_LAYERS
         and all(weight.is_contiguous() for weight in weights)
-        and not torch.is_autocast_enabled("cpu")
+        and (not torch.is_autocast_enabled("cpu") or torch.get_autocast_dtype("cpu") is torch.bfloat16)
         and library() is not None
     )
 
@@ -71,9 +75,14 @@ def forward(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], acti
     """``x (*S, B, in) -> (*S, B, out)``, with gradients if the inputs need them; sizes as in `mbpo.nn.StackedMLP`."""
     act = ACTS[activation]
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (x, *weights, *biases)):
-        out: Tensor = _Pass.apply(x, act, *weights, *biases)
+        out: Tensor = _Pass.apply(x, act, rounding(), *weights, *biases)
         return out
     return _forward(x, weights, biases, act, False)[0]
+
+
+def rounding() -> bool:
+    """Whether factors of products are rounded to bf16 here."""
+    return torch.is_autocast_enabled("cpu")
 
 
 def gaussian_gradients(
@@ -130,11 +139,11 @@ def forward_members(
 
 class _Pass(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, act: int, *parameters: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, act: int, pairs: bool, *parameters: Tensor) -> Tensor:
         layers = len(parameters) // 2
         weights = parameters[:layers]
         out, *saved = _forward(x, weights, parameters[layers:], act, True)
-        ctx.act, ctx.layers = act, layers
+        ctx.act, ctx.pairs, ctx.layers = act, pairs, layers
         ctx.save_for_backward(x, *weights, *saved)
         return out
 
@@ -143,10 +152,11 @@ class _Pass(torch.autograd.Function):
         if torch.is_grad_enabled():
             raise RuntimeError(f"the kernels know no second derivatives; set {SWITCH}=torch in the environment")
         x, *rest = ctx.saved_tensors
-        of_x, _, *of_parameters = ctx.needs_input_grad
-        dx, grads = _backward(grad, x, rest[: ctx.layers], rest[ctx.layers :], ctx.act, of_x, any(of_parameters))
+        of_x, _, _, *of_parameters = ctx.needs_input_grad
+        act = (ctx.act, ctx.pairs)
+        dx, grads = _backward(grad, x, rest[: ctx.layers], rest[ctx.layers :], act, of_x, any(of_parameters))
         of_input = None if dx is None else dx.sum_to_size(x.shape)
-        return (of_input, None, *grads, *[None] * (len(of_parameters) - len(grads)))
+        return (of_input, None, None, *grads, *[None] * (len(of_parameters) - len(grads)))
 
 
 # Arguments of the library's functions
@@ -156,7 +166,7 @@ class Stack(ctypes.Structure):
     """Networks of a stack and their inputs, as in ``native/networks.h``."""
 
     _fields_ = (
-        *((name, _Long) for name in ("stack", "rows", "layers", "act", "threads")),
+        *((name, _Long) for name in ("stack", "rows", "layers", "act", "threads", "pairs")),
         *(("sizes", _Longs), ("x", _Address), ("start", _Longs), ("ldx", _Long)),
         *((name, _Addresses) for name in ("w", "b", "h", "slope")),
     )
@@ -199,7 +209,7 @@ def _side_by_side(x: Tensor) -> Tensor:
     return x if x.stride(-1) == 1 else x.contiguous()
 
 
-def _stack(x: Tensor, weights: Sequence[Tensor], act: int, **arrays: Any) -> Stack:
+def _stack(x: Tensor, weights: Sequence[Tensor], act: int, pairs: bool | None = None, **arrays: Any) -> Stack:
     if x.shape[-1] != weights[0].shape[-2]:
         raise RuntimeError(f"inputs of {x.shape[-1]} numbers for networks that read {weights[0].shape[-2]}")
     reads = {
@@ -208,16 +218,17 @@ def _stack(x: Tensor, weights: Sequence[Tensor], act: int, **arrays: Any) -> Sta
         "start": _starts(weights[0].shape[:-2], x.shape[:-2], x.stride()[:-2]),
         "ldx": x.stride(-2),
     }
-    return networks(weights, act, **reads, **arrays)
+    return networks(weights, act, pairs, **reads, **arrays)
 
 
-def networks(weights: Sequence[Tensor], act: int, **more: Any) -> Stack:
-    """The library's description of a stack of networks."""
+def networks(weights: Sequence[Tensor], act: int, pairs: bool | None = None, **more: Any) -> Stack:
+    """The library's description of a stack of networks; `pairs` says that products are bf16's, by default as here."""
     return Stack(
         stack=weights[0].shape[:-2].numel(),
         layers=len(weights),
         act=act,
         threads=torch.get_num_threads(),
+        pairs=rounding() if pairs is None else pairs,
         sizes=_longs(weights[0].shape[-2], *(w.shape[-1] for w in weights)),
         w=addresses(weights),
         **more,
@@ -246,11 +257,11 @@ def _backward(
     x: Tensor,
     weights: Sequence[Tensor],
     saved: Sequence[Tensor],
-    act: int,
+    act: tuple[int, bool],
     of_x: bool,
     of_parameters: bool,
 ) -> tuple[Tensor | None, list[Tensor]]:
-    """Gradients of the input ``(*S, B, in)``, and of weights and biases, if requested."""
+    """Gradients of the input ``(*S, B, in)``, and of weights and biases, if requested; `act` and `pairs` as forward."""
     x, grad = _side_by_side(x), grad.contiguous()
     stack, layers = weights[0].shape[:-2], len(weights)
     outputs, slopes = [*saved[: layers - 1], grad], saved[layers - 1 :]  # the last layer's output is not read
@@ -260,7 +271,7 @@ def _backward(
     gradients = Gradients(grad.data_ptr(), None if dx is None else dx.data_ptr())
     if of_parameters:
         gradients.dw, gradients.db = addresses(dw), addresses(db)
-    call("stack_backward", _stack(x, weights, act, **arrays), gradients)
+    call("stack_backward", _stack(x, weights, *act, **arrays), gradients)
     return dx, [*dw, *db]
 
 

@@ -9,7 +9,7 @@
 enum { MOST_LAYERS = 16 };
 
 typedef struct {
-    long stack, rows, layers, act, threads;
+    long stack, rows, layers, act, threads, pairs; /* pairs: factors of products are rounded to bf16 */
     const long *sizes;         /* layers + 1 */
     const float *x;            /* network s reads x + start[s], (rows, sizes[0]), rows ldx apart */
     const long *start;
@@ -38,8 +38,8 @@ typedef struct {
 /* A thread's own memory, kept from call to call. */
 static float *scratch(int which, long floats)
 {
-    static __thread float *kept[4];
-    static __thread long sizes[4];
+    static __thread float *kept[6];
+    static __thread long sizes[6];
     if (sizes[which] < floats) {
         free(kept[which]);
         sizes[which] = (floats + 1023) / 1024 * 1024;
@@ -47,6 +47,45 @@ static float *scratch(int which, long floats)
         if (!kept[which]) abort();
     }
     return kept[which];
+}
+
+/* Rows i0 .. i1 of `at` (rows, depth) as a left factor. */
+static Left rows_of(const float *at, long ld, long depth, long i0, long i1, long pairs)
+{
+    if (!pairs) return (Left){at, ld, depth, 0, 0};
+    const long all = steps(depth, 1);
+    float *to = scratch(4, (i1 - i0) * all);
+    pair_rows(at + i0 * ld, ld, i1 - i0, depth, to);
+    return (Left){to - i0 * all, all, all, 0, 1};
+}
+
+/* Columns i0 .. i1 of `at` (depth, columns) as a left factor. */
+static Left columns_of(const float *at, long ld, long depth, long i0, long i1, long pairs)
+{
+    const long all = steps(depth, pairs), rows = i1 - i0;
+    float *blocks = scratch(2, (rows + MR) * all);
+    if (pairs) {
+        float *to = scratch(4, rows * all);
+        pair_columns(at + i0, ld, depth, rows, to);
+        pack_left(to, rows, all, 0, rows, blocks);
+    } else {
+        pack_left(at, ld, depth, i0, i1, blocks);
+    }
+    return (Left){blocks - i0 * all, 0, all, 1, (int)pairs};
+}
+
+/* The transpose of w (columns, depth) as a right factor. */
+static float *transposed_panels(const float *w, long ld, long depth, long columns, long pairs)
+{
+    const long all = steps(depth, pairs);
+    float *panels = scratch(0, panels_size(all, columns));
+    if (pairs) {
+        float *to = scratch(5, columns * all);
+        pair_rows(w, ld, columns, depth, to);
+        w = to, ld = all;
+    }
+    pack_transposed(w, ld, all, columns, panels);
+    return panels;
 }
 
 static Network network(const Stack *of, long s)
@@ -66,13 +105,16 @@ static void forward(const Network *n, long i0, long i1)
     for (long l = 0; l < k->layers; l++) {
         const long depth = k->sizes[l], columns = k->sizes[l + 1];
         const float *w = k->w[l] + n->s * depth * columns, *b = k->b[l] + n->s * columns;
-        const Left left = {l ? n->h[l - 1] : n->x, l ? depth : k->ldx, depth, 0};
+        const float *from = l ? n->h[l - 1] : n->x;
+        const long ld = l ? depth : k->ldx;
         if (columns == 1 && l + 1 == k->layers) {
-            column_forward(&left, w, *b, n->h[l], i0, i1);
+            const Left single = {from, ld, depth, 0, 0};
+            column_forward(&single, w, *b, n->h[l], i0, i1);
             continue;
         }
-        float *panels = scratch(0, panels_size(depth, columns));
-        pack(w, columns, depth, columns, panels, NULL);
+        float *panels = scratch(0, panels_size(steps(depth, k->pairs), columns));
+        pack(w, columns, depth, columns, k->pairs, panels, NULL);
+        const Left left = rows_of(from, ld, depth, i0, i1, k->pairs);
         const Finish f = {l + 1 < k->layers ? k->act : NONE, b, NULL, n->slope[l], n->h[l], columns};
         product(&left, panels, &f, i0, i1, columns);
     }
@@ -84,7 +126,6 @@ static void backward_input(const Network *n, long l, float *to, long i0, long i1
     const Stack *k = n->of;
     const long depth = k->sizes[l + 1], columns = k->sizes[l];
     const float *w = k->w[l] + n->s * depth * columns;
-    const Left left = {n->grad[l], depth, depth, 0};
     Finish f = {NONE, NULL, NULL, NULL, to, columns};
     if (l) {
         f.act = k->act == SILU ? SILU_BACK : RELU_BACK;
@@ -92,11 +133,11 @@ static void backward_input(const Network *n, long l, float *to, long i0, long i1
         f.out = n->grad[l - 1];
     }
     if (depth == 1) {
-        column_backward(left.at, w, &f, i0, i1, columns);
+        column_backward(n->grad[l], w, &f, i0, i1, columns);
         return;
     }
-    float *panels = scratch(0, panels_size(depth, columns));
-    pack_transposed(w, depth, depth, columns, panels);
+    const float *panels = transposed_panels(w, depth, depth, columns, k->pairs);
+    const Left left = rows_of(n->grad[l], depth, depth, i0, i1, k->pairs);
     product(&left, panels, &f, i0, i1, columns);
 }
 
@@ -105,15 +146,14 @@ static void backward_weight(const Network *n, const Gradients *g, long l, long i
 {
     const Stack *k = n->of;
     const long depth = k->rows, rows = k->sizes[l], columns = k->sizes[l + 1];
-    const Left from = {l ? n->h[l - 1] : n->x, l ? rows : k->ldx, depth, 0};
+    const Left from = {l ? n->h[l - 1] : n->x, l ? rows : k->ldx, depth, 0, 0};
     if (columns == 1) {
         column_weight(&from, n->grad[l], g->dw[l] + n->s * rows, i0 ? NULL : g->db[l] + n->s, i0, i1);
         return;
     }
-    float *panels = scratch(0, panels_size(depth, columns)), *blocks = scratch(2, (i1 - i0 + MR) * depth);
-    pack(n->grad[l], columns, depth, columns, panels, i0 ? NULL : g->db[l] + n->s * columns);
-    pack_left(from.at, from.ld, depth, i0, i1, blocks);
-    const Left left = {blocks - i0 * depth, 0, depth, 1};
+    float *panels = scratch(0, panels_size(steps(depth, k->pairs), columns));
+    pack(n->grad[l], columns, depth, columns, k->pairs, panels, i0 ? NULL : g->db[l] + n->s * columns);
+    const Left left = columns_of(from.at, from.ld, depth, i0, i1, k->pairs);
     const Finish f = {NONE, NULL, NULL, NULL, g->dw[l] + n->s * rows * columns, columns};
     product(&left, panels, &f, i0, i1, columns);
 }

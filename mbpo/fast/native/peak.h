@@ -5,7 +5,7 @@
 
 #pragma once
 
-#include "vectors.h"
+#include "pairs.h"
 
 #if WIDTH == 16 && defined(__AVX512BF16__) && !defined(__AMX_BF16__) /* units for whole matrices do far more */
 #include <immintrin.h>

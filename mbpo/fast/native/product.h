@@ -1,4 +1,7 @@
-/* Matrix products of single precision on one core, whose sums are activated, or multiplied, before they are stored.
+/* Matrix products on one core, whose sums are activated, or multiplied, before they are stored.
+
+   Sums are of single precision. Factors are too, or they are pairs of bf16 as `pairs.h` makes them: then a step of a sum
+   is a pair, and `depth` counts pairs.
 
    Matrices are row-major. The right factor is packed in panels of NV vectors that lie in the order in which they are
    read; MR rows of the left factor meet a panel at a time, so that MR x NV sums stay in registers. Each sum runs over
@@ -6,7 +9,7 @@
 
 #pragma once
 
-#include "vectors.h"
+#include "pairs.h"
 
 enum { MR = WIDTH == 16 ? 8 : WIDTH == 8 ? 6 : 4, NV = WIDTH == 16 ? 3 : 2 };
 enum { MC = 72 }; /* rows of the left factor for which a panel stays in the first cache */
@@ -61,15 +64,18 @@ APART void finish(const Finish *f, const vec *sum, long rows, long vectors, long
 }
 
 /* `rows` rows times one panel; element (i, p) of the left factor is at a[i * row + p * column]. */
-INLINE void tile(const int rows, const int vectors, const float *a, long row, long column, const float *panel, long depth,
-                 const Finish *f, long i0, long j0, long columns)
+INLINE void tile(const int rows, const int vectors, const int pairs, const float *a, long row, long column, const float *panel,
+                 long depth, const Finish *f, long i0, long j0, long columns)
 {
     vec sum[MR][NV], kept[MR * NV];
     UNROLL for (int i = 0; i < rows; i++) UNROLL for (int j = 0; j < vectors; j++) sum[i][j] = (vec){0};
     for (long p = 0; p < depth; p++, a += column, panel += vectors * VL) {
         vec b[NV];
         UNROLL for (int j = 0; j < vectors; j++) b[j] = *(const vec *)(panel + j * VL);
-        UNROLL for (int i = 0; i < rows; i++) UNROLL for (int j = 0; j < vectors; j++) sum[i][j] += a[i * row] * b[j];
+        UNROLL for (int i = 0; i < rows; i++) UNROLL for (int j = 0; j < vectors; j++) {
+            if (pairs) sum[i][j] = add_pair(sum[i][j], a + i * row, b[j]);
+            else sum[i][j] += a[i * row] * b[j];
+        }
     }
     UNROLL for (int i = 0; i < rows; i++) UNROLL for (int j = 0; j < vectors; j++) kept[i * vectors + j] = sum[i][j];
     finish(f, kept, rows, vectors, i0, j0, columns - j0);
@@ -79,18 +85,18 @@ INLINE void tile(const int rows, const int vectors, const float *a, long row, lo
 typedef struct {
     const float *at;
     long ld, depth;
-    int packed;
+    int packed, pairs;
 } Left;
 
 #define LAST(n) \
-    case n: tile(n, vectors, a, row, column, panel, left->depth, f, i0, j0, columns); break;
+    case n: tile(n, vectors, pairs, a, row, column, panel, left->depth, f, i0, j0, columns); break;
 
-INLINE void tiles(const int vectors, const int packed, const Left *left, const float *panel, const Finish *f, long i0, long i1,
-                  long j0, long columns)
+INLINE void tiles(const int vectors, const int packed, const int pairs, const Left *left, const float *panel, const Finish *f,
+                  long i0, long i1, long j0, long columns)
 {
     const long row = packed ? 1 : left->ld, column = packed ? MR : 1, step = packed ? left->depth : left->ld;
     for (; i0 + MR <= i1; i0 += MR)
-        tile(MR, vectors, left->at + i0 * step, row, column, panel, left->depth, f, i0, j0, columns);
+        tile(MR, vectors, pairs, left->at + i0 * step, row, column, panel, left->depth, f, i0, j0, columns);
     const float *a = left->at + i0 * step;
     switch (i1 - i0) {
         LAST(1) LAST(2) LAST(3)
@@ -107,17 +113,18 @@ INLINE void tiles(const int vectors, const int packed, const Left *left, const f
 /* Vectors of the panel that begins at column j. */
 static long panel_vectors(long columns, long j) { return least((columns - j + VL - 1) / VL, NV); }
 
-INLINE void product_of(const int packed, const Left *left, const float *panels, const Finish *f, long i0, long i1, long columns)
+INLINE void product_of(const int packed, const int pairs, const Left *left, const float *panels, const Finish *f, long i0, long i1,
+                       long columns)
 {
     for (long m = i0; m < i1; m += MC) {
         const float *panel = panels;
         for (long j = 0, vectors; j < columns; j += vectors * VL, panel += left->depth * vectors * VL) {
             vectors = panel_vectors(columns, j);
             const long stop = least(m + MC, i1);
-            if (vectors == NV) tiles(NV, packed, left, panel, f, m, stop, j, columns);
-            else if (vectors == 1) tiles(1, packed, left, panel, f, m, stop, j, columns);
+            if (vectors == NV) tiles(NV, packed, pairs, left, panel, f, m, stop, j, columns);
+            else if (vectors == 1) tiles(1, packed, pairs, left, panel, f, m, stop, j, columns);
 #if WIDTH >= 16
-            else tiles(2, packed, left, panel, f, m, stop, j, columns);
+            else tiles(2, packed, pairs, left, panel, f, m, stop, j, columns);
 #endif
         }
     }
@@ -126,37 +133,53 @@ INLINE void product_of(const int packed, const Left *left, const float *panels, 
 /* Rows i0 .. i1 of left times the right factor (depth, columns), which lies in panels. */
 APART void product(const Left *left, const float *panels, const Finish *f, long i0, long i1, long columns)
 {
-    if (left->packed) product_of(1, left, panels, f, i0, i1, columns);
-    else product_of(0, left, panels, f, i0, i1, columns);
+    if (left->packed && left->pairs) product_of(1, 1, left, panels, f, i0, i1, columns);
+    else if (left->packed) product_of(1, 0, left, panels, f, i0, i1, columns);
+    else if (left->pairs) product_of(0, 1, left, panels, f, i0, i1, columns);
+    else product_of(0, 0, left, panels, f, i0, i1, columns);
 }
 
 static long panels_size(long depth, long columns) { return depth * ((columns + VL - 1) / VL) * VL; }
 
-INLINE float *pack_panel(const int vectors, const float *right, long ld, long depth, long n, float *to, float *sums)
+INLINE float *pack_panel(const int vectors, const int pairs, const float *right, long ld, long depth, long n, float *to,
+                         float *sums)
 {
     vec total[NV] = {{0}};
-    for (long p = 0; p < depth; p++, right += ld)
+    for (long p = 0; p < depth; p += pairs ? 2 : 1, right += pairs ? 2 * ld : ld)
         UNROLL for (int v = 0; v < vectors; v++, to += VL) {
-            const vec x = get(right + v * VL, part(n, v, vectors));
-            *(vec *)to = x;
+            const long here = part(n, v, vectors);
+            const vec x = get(right + v * VL, here);
             total[v] += x;
+            if (pairs) {
+                const vec y = p + 1 < depth ? get(right + ld + v * VL, here) : (vec){0};
+                total[v] += y;
+                *(vec *)to = pair(x, y);
+            } else {
+                *(vec *)to = x;
+            }
         }
     UNROLL for (int v = 0; v < vectors; v++)
         if (sums) put(sums + v * VL, total[v], part(n, v, vectors));
     return to;
 }
 
-/* right (depth, columns) in panels, the last filled up with zeros; `sums` of its columns unless NULL. */
-static void pack(const float *right, long ld, long depth, long columns, float *to, float *sums)
+INLINE void pack_as(const int pairs, const float *right, long ld, long depth, long columns, float *to, float *sums)
 {
     long j = 0;
     for (; j + NV * VL <= columns; j += NV * VL, sums = sums ? sums + NV * VL : NULL)
-        to = pack_panel(NV, right + j, ld, depth, NV * VL, to, sums);
+        to = pack_panel(NV, pairs, right + j, ld, depth, NV * VL, to, sums);
     switch (panel_vectors(columns, j)) {
-    case 1: pack_panel(1, right + j, ld, depth, columns - j, to, sums); break;
-    case 2: pack_panel(2, right + j, ld, depth, columns - j, to, sums); break;
-    case 3: pack_panel(NV, right + j, ld, depth, columns - j, to, sums); break;
+    case 1: pack_panel(1, pairs, right + j, ld, depth, columns - j, to, sums); break;
+    case 2: pack_panel(2, pairs, right + j, ld, depth, columns - j, to, sums); break;
+    case 3: pack_panel(NV, pairs, right + j, ld, depth, columns - j, to, sums); break;
     }
+}
+
+/* right (depth, columns) in panels, the last filled up with zeros, as pairs or not; `sums` of its columns unless NULL. */
+static void pack(const float *right, long ld, long depth, long columns, int pairs, float *to, float *sums)
+{
+    if (pairs) pack_as(1, right, ld, depth, columns, to, sums);
+    else pack_as(0, right, ld, depth, columns, to, sums);
 }
 
 typedef float eight __attribute__((vector_size(32), aligned(4), may_alias));

@@ -120,9 +120,8 @@ static void action_backward(const Own *o, const Soft *k, long c, const long *whi
         if (l == hidden) {
             column_backward(pull, w, &f, 0, count, columns);
         } else {
-            float *panels = scratch(0, panels_size(depth, columns));
-            pack_transposed(w, depth, depth, columns, panels);
-            const Left left = {grad, depth, depth, 0};
+            const float *panels = transposed_panels(w, depth, depth, columns, s->pairs);
+            const Left left = rows_of(grad, depth, depth, 0, count, s->pairs);
             product(&left, panels, &f, 0, count, columns);
         }
         float *taken = seen; /* what was masked in place is the next gradient */
