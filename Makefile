@@ -16,7 +16,7 @@ say    = @printf '\n== %s ==\n'
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help setup test lint types unit smoke claims format lock clean
+.PHONY: help setup test lint types unit smoke claims bundle format lock clean
 
 help:  ## List the targets
 	@echo "make TARGET  (PYTHON=$(PYTHON) WORKERS=$(WORKERS) PROTOCOL=$(PROTOCOL) RESULTS=$(RESULTS) CACHE=$(CACHE) ARGS='more options for pytest')"
@@ -65,6 +65,9 @@ claims: setup  ## Train what PROTOCOL lacks, judge every claim, write the report
 	$(PY) -m pytest benchmark/ -m claims -n $(WORKERS) --protocol $(PROTOCOL) $(FOLDERS) --accept-contradicted $(ARGS) || status=$$?; \
 	$(PY) -m benchmark report --protocol $(PROTOCOL) $(FOLDERS) || { report=$$?; [ $$status -ne 0 ] || status=$$report; }; \
 	exit $$status
+
+bundle: setup  ## Pack all but torch into dist/kit.tar.xz for a GPU machine without a network
+	@$(PY) -m benchmark bundle $(FOLDERS) $(ARGS)
 
 format: setup  ## Let ruff rewrite the code
 	@$(PY) -m ruff check --fix .

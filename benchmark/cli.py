@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmark.diagnosis import commands as diagnosis
+from benchmark.kit import commands as kit
 from benchmark.options import (
     CACHE,
     RESULTS,
@@ -316,6 +317,9 @@ app.command("parity")(parity.parity)
 app.command("diagnose")(diagnosis.diagnose)
 app.command("speed")(timing.time_parts)
 app.command("precision")(timing.compare_precisions)
+app.command("bundle")(kit.bundle)
+app.command("gpu")(kit.gpu)
+app.command("import")(kit.take_in)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -27,6 +27,7 @@ LAYERS: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("studies.calibration", "studies.grid", "studies.parity", "studies.probe", "studies.taxonomy"),
         ("studies",),
         ("report",),
+        ("kit",),
         ("cli",),
         ("__init__", "__main__", "conftest", "test_claims", "test_smoke"),
     ),

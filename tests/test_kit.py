@@ -1,0 +1,190 @@
+"""Work on a lent machine: what is taken along, a rehearsal on a CPU, and how its records are taken in."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from test_store import curve, diagnostics, spec
+
+from benchmark import cli
+from benchmark.kit import bundle, session
+from benchmark.kit.session import Check, checks, difference
+from benchmark.kit.taking_in import take_in
+from benchmark.records.pack import pack
+from benchmark.records.store import Store
+from mbpo.config import InputError
+
+JOBS = "smoke gym:InvertedPendulum-v5 sac\n"
+
+
+# On the machine
+
+
+def test_training_is_right_on_a_cpu_and_a_wrong_one_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [check.right for check in checks("cpu")] == [True, True]
+    honest = session.trained
+
+    def planted(runs: Any, on: Any, steps: int = 22) -> Any:
+        return [p + 1e-3 * (len(runs) == 1) for p in honest(runs, on, steps)]
+
+    monkeypatch.setattr(session, "trained", planted)
+    assert [check.right for check in checks("cpu")] == [True, False]
+
+
+def test_a_difference_is_relative_and_what_is_no_number_is_wrong() -> None:
+    a, b = torch.tensor([1.0, 200.0]), torch.tensor([1.0, 100.0])
+    assert difference([a, a], [a, b]) == 1.0
+    assert not Check("x", float("nan"), 1e-6).right
+
+
+@pytest.fixture
+def jobs(tmp_path: Path) -> Path:
+    path = tmp_path / "jobs.txt"
+    path.write_text(JOBS)
+    return path
+
+
+def test_a_rehearsal_leaves_records_that_can_be_taken_in(
+    tmp_path: Path, jobs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(session, "checks", lambda device: [Check("captured is eager", 0.0, 1e-6)])
+    monkeypatch.setattr(session, "measure_speed", lambda out, *rest: ["tf32, 6 runs"])
+    out = tmp_path / "out"
+    found = session.session(10, out, jobs, "cpu", lambda line: None)
+    assert found["nothing_left"] and found["speed_left_out"] == ["tf32, 6 runs"]
+    assert json.loads((out / "session.json").read_text()) == found
+    assert "train sac on gym:InvertedPendulum-v5: 2 runs" in (out / "session.log").read_text()
+    arguments = ["import", str(out), "--results", str(tmp_path / "results"), "--cache", str(tmp_path / "cache")]
+    assert cli.main([*arguments, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["records"] == found["records"] == 2
+    assert cli.main(arguments) == 0
+    assert capsys.readouterr().out.startswith("0 records and 0 speed files taken, 2 known")
+
+
+def test_a_device_that_computes_wrongly_trains_nothing(
+    tmp_path: Path, jobs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "checks", lambda device: [Check("captured is eager", 0.1, 1e-6)])
+    monkeypatch.setattr(session, "_run", lambda *arguments: pytest.fail("nothing may run"))
+    with pytest.raises(InputError, match="not true on cpu: captured is eager; nothing is measured or trained"):
+        session.session(1, tmp_path / "out", jobs, "cpu", lambda line: None)
+    assert not json.loads((tmp_path / "out" / "session.json").read_text())["checks"][0]["right"]
+    with pytest.raises(InputError, match="no such file"):
+        session.session(1, tmp_path / "out", tmp_path / "none.txt", "cpu", lambda line: None)
+
+
+def test_what_takes_too_long_is_told_to_stop_and_then_killed(tmp_path: Path) -> None:
+    log, start = tmp_path / "log", time.monotonic()
+    stubborn = (
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('on', flush=True); time.sleep(60)"
+    )
+    command = [session.sys.executable, "-c", stubborn]
+    assert not session._run(command, log, 1.0, grace=0.5)
+    assert time.monotonic() - start < 30
+    assert session._run([session.sys.executable, "-c", "print('well')"], log, 30.0) and "well" in log.read_text()
+    assert not session._run(command, log, 0.0), "no time, nothing begins"
+
+
+def test_speed_is_asked_for_every_precision_and_number_of_runs_while_there_is_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def run(arguments: list[str], log: Path, seconds: float) -> bool:
+        asked.append(" ".join(arguments[3:]))
+        return "48" not in arguments
+
+    monkeypatch.setattr(session, "_run", run)
+    left = session.measure_speed(tmp_path, "cuda", time.monotonic() + 60, tmp_path / "log", (12, 48))
+    assert left == ["tf32, 48 runs", "bf16, 48 runs", "fp32, 48 runs"] and len(asked) == 6
+    assert asked[0].startswith("speed --precision tf32 --runs 12 --device cuda --rounds 2 --save --results")
+    assert session.measure_speed(tmp_path, "cuda", time.monotonic() - 1, tmp_path / "log", (12,)) == [
+        "tf32, 12 runs", "bf16, 12 runs", "fp32, 12 runs",
+    ]  # fmt: skip
+
+
+# What comes back
+
+
+def filled(folder: Path, shift: float = 0.0) -> Store:
+    store = Store(folder / "results", folder / "cache")
+    for seed in range(2):
+        frame = curve()
+        frame["episode_return"] += shift
+        store.write(spec(seed=seed), frame, diagnostics(), {"commit": "abc"})
+    return store
+
+
+def test_new_records_are_copied_and_nothing_is_overwritten(tmp_path: Path) -> None:
+    other = filled(tmp_path / "other")
+    (other.results / "speed" / "card").mkdir(parents=True)
+    (other.results / "speed" / "card" / "a.json").write_text("{}")
+    here = Store(tmp_path / "results", tmp_path / "cache")
+    assert take_in(tmp_path / "other", here) == (2, 0, 0, 1, ())
+    assert {s.key for s in here.specs()} == {s.key for s in other.specs()}
+    (here.results / "speed" / "card" / "a.json").write_text("ours")
+    pack(here)
+    assert take_in(tmp_path / "other", here) == (0, 2, 0, 0, ()), "packed ones are known too"
+    assert (here.results / "speed" / "card" / "a.json").read_text() == "ours"
+
+
+def test_torn_and_differing_records_stay_where_they_are(tmp_path: Path) -> None:
+    filled(tmp_path / "other", shift=1.0)
+    here = filled(tmp_path)
+    before = {path: path.read_bytes() for path in here.runs.rglob("*.*")}
+    taken = take_in(tmp_path / "other", here)
+    assert taken[:4] == (0, 2, 0, 0) and len(taken.differing) == 2 and "seed 0" in taken.differing[0]
+    next((tmp_path / "other").rglob("curve.csv")).write_text("no longer whole\n")
+    assert take_in(tmp_path / "other", Store(tmp_path / "new", tmp_path / "cache"))[:3] == (1, 0, 1)
+    assert before == {path: path.read_bytes() for path in here.runs.rglob("*.*")}
+    with pytest.raises(InputError, match="neither records nor speed files"):
+        take_in(tmp_path / "cache", here)
+
+
+# What is taken along
+
+
+def test_the_lock_names_what_is_taken_along(tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    lock.write_text("# pins\nnumpy==2.4.6\ntorch==2.13.0\nfarama_notifications==0.0.6 # as pip compares\nruff==1\n")
+    assert bundle.pins(lock) == ["numpy==2.4.6", "farama_notifications==0.0.6"]
+
+
+def test_an_archive_holds_what_training_reads_and_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fetch(requirements: Any, site: Path, python: str) -> None:
+        for name in (
+            "numpy/core.py",
+            "numpy/tests/test_core.py",
+            "dm_control/suite/hopper.py",
+            "dm_control/locomotion/a.py",
+        ):
+            (site / name).parent.mkdir(parents=True, exist_ok=True)
+            (site / name).write_text("x = 1\n")
+
+    monkeypatch.setattr(bundle, "fetch", fetch)
+    root = Path(__file__).parents[1]
+    monkeypatch.setattr(bundle, "SOURCES", ("conftest.py", "LICENSE", "mbpo"))
+    path = bundle.build(root, tmp_path / "dist", [JOBS.strip()])
+    with tarfile.open(path) as archive:
+        names = {name.removeprefix("kit/") for name in archive.getnames()}
+        assert archive.extractfile("kit/jobs.txt").read().decode() == JOBS  # type: ignore[union-attr]
+    assert {"site/numpy/core.py", "site/dm_control/suite/hopper.py", "project/mbpo/loop.py", "run.sh"} <= names
+    assert not any("tests" in name or "locomotion" in name or "__pycache__" in name for name in names)
+    assert [p.name for p in (tmp_path / "dist").iterdir()] == ["kit.tar.xz"], "no draft is left"
+    monkeypatch.setattr(bundle, "MOST_MB", 0.001)
+    with pytest.raises(InputError, match="may be taken along"):
+        bundle.build(root, tmp_path / "dist", [])
+
+
+def test_pip_without_a_wheel_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    failed = type("Done", (), {"returncode": 1, "stderr": "noise\nERROR: no matching distribution\n"})
+    monkeypatch.setattr(bundle.subprocess, "run", lambda *a, **k: failed)
+    with pytest.raises(InputError, match=r"no matching distribution") as error:
+        bundle.fetch(["numpy==0"], tmp_path, "3.12")
+    assert "\n" not in str(error.value)
