@@ -19,7 +19,8 @@ LAYERS: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "benchmark": (
         ("words", "toys"),
         ("records", "drawing"),
-        ("suite", "options"),
+        ("suite",),
+        ("options",),
         ("running",),
         ("judging", "diagnosis"),
         ("speed",),
@@ -27,6 +28,9 @@ LAYERS: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("studies.calibration", "studies.grid", "studies.parity", "studies.probe", "studies.taxonomy"),
         ("studies",),
         ("report",),
+        tuple(
+            f"{room}.commands" for room in ("records", "running", "judging", "diagnosis", "speed", "studies", "report")
+        ),
         ("cli",),
         ("__init__", "__main__", "conftest", "test_claims", "test_smoke"),
     ),

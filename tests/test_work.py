@@ -9,7 +9,7 @@ from fake_trainer import Fake
 from benchmark import cli
 from benchmark.records.spec import RunSpec
 from benchmark.records.store import Store
-from benchmark.report import work
+from benchmark.report import worker as work
 from benchmark.report.queue import Batch, queue
 from benchmark.running import ensure, provenance
 from benchmark.running import work as running_work

@@ -16,9 +16,13 @@ import numpy as np
 import pandas as pd
 from scipy import stats as sps
 
-from mbpo.config import InputError
+from benchmark.running import provenance
+from benchmark.studies.parity import study
+from mbpo.config import NUMERICS_VERSIONS
 
 REFERENCE = Path(__file__).parents[3] / "results" / "published" / "parity" / "stfl.csv"
+QUICK = {"sac": 2_000, "model": 1_000}
+"""Updates of a quick comparison, by learner."""
 MARGIN = 0.05
 """Share of our centre by which two faithful programs may differ beyond their seeds: order of sums, epsilons."""
 CONFIDENCE = 0.95
@@ -35,14 +39,8 @@ class Range(NamedTuple):
 
 
 def tolerated(ours: Sequence[float], log: bool, rounding: float = 0.0, margin: float = MARGIN) -> Range:
-    """The range that agrees with our seeds ``ours (S,)``; NaN if they are not finite, or not positive on a log scale.
-
-    Raises:
-        InputError: fewer than two seeds.
-    """
+    """The range that agrees with ours ``(S,)``; NaN if they are not finite, or not positive on a log scale."""
     values = np.asarray(ours, dtype=np.float64)
-    if len(values) < 2:
-        raise InputError(f"seeds = {len(values)}: at least 2 are needed, or there is no spread to compare by")
     if not np.isfinite(values).all() or (log and values.min() <= 0):
         return Range(math.nan, math.nan, math.nan)
     values = np.log(values) if log else values
@@ -87,3 +85,25 @@ def save(table: pd.DataFrame, versions: str, path: Path) -> Path:
     draft.write_text(text, encoding="utf-8")
     draft.replace(path)
     return path
+
+
+def build(results: Path, seeds: int, quick: bool, say: study.Say) -> tuple[pd.DataFrame, Path]:
+    """Train, compare and write; returns the table and its path. A quick comparison has its own file."""
+    theirs = reference()
+    if quick:
+        theirs = theirs[theirs.updates <= theirs.learner.map(QUICK)]
+    ours: dict[tuple[str, int], list[float]] = {}
+    for learner, learn in (("sac", study.learn_sac), ("model", study.learn_model)):
+        marks = sorted(set(theirs.updates[theirs.learner == learner].tolist()))
+        ours |= learn(range(seeds), marks, say=say)
+    table = compare(theirs, ours)
+    path = results / "parity" / ("quick.csv" if quick else "parity.csv")
+    return table, save(table, _versions(), path)
+
+
+def _versions() -> str:
+    """Commit, numerics version and packages in one line."""
+    code, packages = provenance.code(), provenance.versions()
+    commit = "no commit" if code["commit"] is None else f"commit {code['commit'][:10]}{'+' if code['dirty'] else ''}"
+    pinned = [f"{name} {packages[name]}" for name in ("torch", "mujoco", "dm_control")]
+    return "; ".join([commit, f"numerics {NUMERICS_VERSIONS['train']}", *pinned])
