@@ -28,9 +28,8 @@ LAYERS: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("studies.calibration", "studies.grid", "studies.parity", "studies.probe", "studies.taxonomy"),
         ("studies",),
         ("report",),
-        tuple(
-            f"{room}.commands" for room in ("records", "running", "judging", "diagnosis", "speed", "studies", "report")
-        ),
+        ("records.commands", "running.commands", "judging.commands", "diagnosis.commands"),
+        ("speed.commands", "studies.commands", "report.commands"),
         ("cli",),
         ("__init__", "__main__", "conftest", "test_claims", "test_smoke"),
     ),

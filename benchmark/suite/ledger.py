@@ -12,8 +12,10 @@ from pydantic import Field, field_validator
 
 from benchmark.records.spec import Kind, arm, digest
 from benchmark.records.store import RETURN
+from benchmark.suite.catalogue import Suite
 from benchmark.suite.criterion import ALL, Criterion, Estimand, Verdict
-from benchmark.suite.load import SUITE, Source, Suite, load_page, load_suite
+from benchmark.suite.load import Source, load_suite
+from benchmark.suite.pages import SUITE, check_known, entries, load_page, mapping
 from mbpo.config import Config, InputError, build, nearest
 
 FIGURES = (
@@ -47,7 +49,7 @@ class Chapter(Config):
 
 
 class DeclaredEdit(Config):
-    """An edit of a claim after its runs, told openly: the form it led to, when, and why."""
+    """An edit of a claim after its runs, stated openly: the form it led to, when, and why."""
 
     claim: str
     form: str = Field(pattern=r"^[0-9a-f]{16}$")
@@ -59,7 +61,7 @@ DECIDES = {
     *("statement", "expected", "kind", "data", "tasks", "drop", "arm", "against", "against_drop", "gate"),
     *("estimand", "against_window", "against_measure", "criterion"),
 }
-"""The fields of a claim that decide its verdict; the rest is how it is told, and where it can be judged."""
+"""The fields of a claim that decide its verdict; the rest is how it is shown, and where it can be judged."""
 
 
 class Claim(Config):
@@ -143,10 +145,10 @@ class Ledger(NamedTuple):
 
     def claim(self, name: str) -> Claim:
         """Raises `InputError` that names the nearest claim."""
-        found = [claim for claim in self.claims if claim.id == name]
-        if not found:
-            raise InputError(f"unknown claim {name!r}; {nearest(name, [claim.id for claim in self.claims])}")
-        return found[0]
+        by_id = {claim.id: claim for claim in self.claims}
+        if name not in by_id:
+            raise InputError(f"unknown claim {name!r}; {nearest(name, by_id)}")
+        return by_id[name]
 
 
 @cache
@@ -156,10 +158,10 @@ def load_ledger(folder: Path = SUITE) -> Ledger:
     suite = load_suite(folder)
     for name, tasks in page["groups"].items():
         _check_tasks(tasks, suite, f"claims.yaml: groups.{name}")
-    chapters = {name: build(Chapter, data, f"claims.yaml: chapters.{name}") for name, data in page["chapters"].items()}
+    chapters = entries(Chapter, page["chapters"], "claims.yaml: chapters")
     for name, chapter in chapters.items():
         for figure in chapter.figures:
-            _known(figure, FIGURES, f"claims.yaml: chapters.{name}.figures")
+            check_known(figure, FIGURES, f"claims.yaml: chapters.{name}.figures")
     claims = tuple(_claim(name, data, page, suite) for name, data in page["claims"].items())
     return Ledger(chapters, claims, _declared(page["declared_edits"], claims))
 
@@ -168,25 +170,23 @@ def _declared(edits: Any, claims: Iterable[Claim]) -> tuple[DeclaredEdit, ...]:
     where = "claims.yaml: declared_edits"
     if not isinstance(edits, list) or not all(isinstance(edit, dict) for edit in edits):
         raise InputError(f"{where}: a list of mappings with claim, form, date and reason is needed here")
-    found = tuple(build(DeclaredEdit, edit, f"{where}[{index}]") for index, edit in enumerate(edits))
-    for index, edit in enumerate(found):
-        _known(edit.claim, [claim.id for claim in claims], f"{where}[{index}].claim")
-    return found
+    declared = tuple(build(DeclaredEdit, edit, f"{where}[{index}]") for index, edit in enumerate(edits))
+    for index, edit in enumerate(declared):
+        check_known(edit.claim, [claim.id for claim in claims], f"{where}[{index}].claim")
+    return declared
 
 
 def _claim(name: str, data: Any, page: dict[str, Any], suite: Suite) -> Claim:
     where = f"claims.yaml: {name}"
-    if not isinstance(data, dict):
-        raise InputError(f"{where}: a mapping of fields is needed here, not {type(data).__name__}")
-    tasks = data.get("tasks")
+    tasks = mapping(data, where).get("tasks")
     if isinstance(tasks, str):
-        _known(tasks, page["groups"], f"{where}.tasks")
+        check_known(tasks, page["groups"], f"{where}.tasks")
         tasks = page["groups"][tasks]
     claim = build(Claim, {**data, "id": name, "tasks": tasks or ()}, where)
-    _known(claim.chapter, page["chapters"], f"{where}.chapter")
+    check_known(claim.chapter, page["chapters"], f"{where}.chapter")
     _check_tasks(claim.tasks, suite, f"{where}.tasks")
     for protocol in claim.protocols:
-        _known(protocol, suite.protocols, f"{where}.protocols")
+        check_known(protocol, suite.protocols, f"{where}.protocols")
     if claim.kind == "train" and claim.data != "random":
         raise InputError(f"{where}.data = {claim.data!r}: a train claim collects its own; leave it out")
     claim.estimand.check(claim.kind, f"{where}.estimand")
@@ -220,14 +220,9 @@ def _check_aggregate(claim: Claim, suite: Suite, where: str) -> None:
             raise InputError(f"{where}.criterion.aggregate: {task!r}: {error}") from None
 
 
-def _known(name: str, known: Iterable[str], where: str) -> None:
-    if name not in known:
-        raise InputError(f"{where} = {name!r}: not a choice; {nearest(str(name), known)}")
-
-
 def _check_tasks(tasks: Any, suite: Suite, where: str) -> None:
     for task in tasks:
-        _known(task, suite.tasks, where)
+        check_known(task, suite.tasks, where)
     twice = [task for task in tasks if list(tasks).count(task) > 1]
     if twice:
         raise InputError(f"{where}: {twice[0]!r} stands twice")
