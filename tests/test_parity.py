@@ -191,9 +191,4 @@ def test_one_seed_is_refused_before_anything_trains(
     learned: list[tuple[str, int, list[int]]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.main(["parity", "--seeds", "1"]) == 2
-    assert (
-        capsys.readouterr().err.startswith(
-            "error: Invalid value for '--seeds': '1' is not a whole number of at least 2"
-        )
-        and learned == []
-    )
+    assert "'1' is not a whole number of at least 2" in capsys.readouterr().err and learned == []

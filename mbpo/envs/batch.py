@@ -14,7 +14,8 @@ import numpy as np
 
 from mbpo.config import InputError
 from mbpo.envs.load import Array
-from mbpo.envs.simulators import InProcesses, InTurn, movable
+from mbpo.envs.processes import InProcesses, movable
+from mbpo.envs.simulators import InTurn
 
 
 class EnvBatch:
