@@ -63,4 +63,4 @@ def diagnose(
     page.write(diagnosis, path)
     if as_json:
         say(str(path))
-    answer(as_json, diagnosis.found, *doctor.summary(diagnosis), str(path))
+    answer(as_json, diagnosis.findings, *doctor.summary(diagnosis), str(path))

@@ -1,7 +1,7 @@
 """Would MBPO break on a task, why, and which arm to use: the instruments of the suite on anyone's environment.
 
 Transitions of a random policy, or of trained runs; the main arms fitted on them in lockstep; signatures with
-severities; a recommendation with its evidence. Nothing here has a verdict on how well an agent would do: that takes
+severities; a recommendation with its evidence. There is no verdict on how well an agent would do: that takes
 training.
 """
 
@@ -45,7 +45,7 @@ Say = Callable[[str], None]
 class Diagnosis:
     """What was found, ready for JSON, and what pictures are drawn from."""
 
-    found: dict[str, Any]
+    findings: dict[str, Any]
     sample: Sample
     measured: Measured
 
@@ -71,7 +71,7 @@ def diagnose(
         cache: where data of the suite's own tasks are kept.
         device: as for `mbpo.train`.
         model: constants of the model that replace the paper's.
-        say: told what goes on, a line at a time.
+        say: called with lines of progress.
 
     Raises `InputError` for a task that cannot be made, too few steps, and data of which too little is finite.
     """
@@ -93,10 +93,10 @@ def examine(
 
 def fit(sample: Sample, model: Mapping[str, Any], device: str, say: Say) -> dict[str, list[Result]]:
     """Every arm on every seed's rows: ``{arm: [a result a seed]}``."""
-    place, seeds = engine(device, "fp32"), len(sample.train)
+    on, seeds = engine(device, "fp32"), len(sample.train)
     runs = [Run(_method(sample, arm, model), seed) for arm in ARMS for seed in range(seeds)]
     train, held = (
-        torch.as_tensor(np.concatenate([rows] * len(ARMS))).to(place.device, place.dtype)
+        torch.as_tensor(np.concatenate([rows] * len(ARMS))).to(on.device, on.dtype)
         for rows in (sample.train, sample.held)
     )
 
@@ -104,7 +104,7 @@ def fit(sample: Sample, model: Mapping[str, Any], device: str, say: Say) -> dict
         if done < of:
             say(f"{done} of {of} updates")
 
-    results = forensics.fit_rows(runs, sample.layout, train, held, place, progress)
+    results = forensics.fit_rows(runs, sample.layout, train, held, on, progress)
     return {arm: results[i * seeds : (i + 1) * seeds] for i, arm in enumerate(ARMS)}
 
 
@@ -123,7 +123,7 @@ def judged(sample: Sample, results: Mapping[str, Sequence[Result]], seeds: int) 
     spread = {"value": target.std(1), "increment": (target[..., :-1] - obs).std(1)}
     m = measured(results, spread["value"], _signal(spread), geometry, sample.varies)
     arms = {arm: {sign.id: judge(sign, m, arm) for sign in SIGNATURES} for arm in results}
-    found = {
+    findings = {
         "task": sample.info.id,
         "geometry": _geometry(sample, geometry, spread),
         "arms": {arm: _arm(sample, m, arm, arms[arm]) for arm in arms},
@@ -138,14 +138,14 @@ def judged(sample: Sample, results: Mapping[str, Sequence[Result]], seeds: int) 
         },
         "recommendation": recommend(sample, m, arms),
     }
-    return Diagnosis(_plain(found), sample, m)
+    return Diagnosis(_plain(findings), sample, m)
 
 
 def summary(diagnosis: Diagnosis) -> list[str]:
     """The diagnosis in lines for a terminal."""
-    found = diagnosis.found
-    lines = [f"{sign['severity'] or 'not judged':<10}  {sign['title']}" for sign in found["signatures"].values()]
-    advice = found["recommendation"]
+    findings = diagnosis.findings
+    lines = [f"{sign['severity'] or 'not judged':<10}  {sign['title']}" for sign in findings["signatures"].values()]
+    advice = findings["recommendation"]
     lines.append(f"recommended: {advice['arm']} (normalize = {advice['normalize']}, predict = {advice['predict']})")
     return [*lines, *(f"  {line}" for line in advice["evidence"])]
 
