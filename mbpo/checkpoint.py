@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -260,18 +260,18 @@ def of_run(tree: Any, run: int, runs: int) -> Any:
 
     What all runs have in common, such as Adam's step counts ``(1, n)``, is kept whole.
     """
-    if isinstance(tree, dict):
-        return {name: of_run(value, run, runs) for name, value in tree.items()}
-    if isinstance(tree, list):
-        return [of_run(value, run, runs) for value in tree]
-    return tree[run : run + 1] if len(tree) == runs else tree
+    return _mapped(tree, lambda tensor: tensor[run : run + 1] if len(tensor) == runs else tensor)
 
 
 def own(tree: Any) -> Any:
     """The same tree on the CPU with memory of its own: a saved view would drag along all runs."""
+    return _mapped(tree, lambda tensor: tensor.detach().cpu().clone())
+
+
+def _mapped(tree: Any, change: Callable[[Any], Any]) -> Any:
     if isinstance(tree, dict):
-        return {name: own(value) for name, value in tree.items()}
-    return [own(value) for value in tree] if isinstance(tree, list) else tree.detach().cpu().clone()
+        return {name: _mapped(value, change) for name, value in tree.items()}
+    return [_mapped(value, change) for value in tree] if isinstance(tree, list) else change(tree)
 
 
 def same_keys(trees: Iterable[Mapping[str, Any]]) -> list[str]:

@@ -18,7 +18,7 @@ from benchmark.diagnosis import page as diagnosis_page
 from benchmark.diagnosis import samples
 from benchmark.diagnosis.advice import recommend
 from benchmark.diagnosis.diagnose import ARMS, Diagnosis
-from benchmark.diagnosis.samples import clean
+from benchmark.diagnosis.samples import clean, collect
 from benchmark.diagnosis.signatures import SIGNATURES, Measured, judge
 from mbpo.config import InputError
 from mbpo.envs import TaskInfo
@@ -28,7 +28,7 @@ SMALL = {**doctor.MODEL, "ensemble_size": 2, "num_elites": 2, "updates": 450, "h
 
 @cache
 def diagnosed(name: str) -> dict[str, Any]:
-    return doctor.diagnose(f"gym:benchmark.toys:{name}-v0", 2_400, device="cpu", model=SMALL).findings
+    return doctor.diagnose(collect(f"gym:benchmark.toys:{name}-v0", (), 2_400, 3), device="cpu", model=SMALL).findings
 
 
 def severities(name: str, arm: str = "mbpo") -> dict[str, str]:
@@ -203,7 +203,7 @@ def test_a_fit_that_diverged_is_not_judged_and_not_recommended() -> None:
 
 def test_observations_beyond_float32s_square_are_survived() -> None:
     gymnasium.register("HugeLQR-v0", "benchmark.toys:Lqr", max_episode_steps=100, kwargs={"obs_scale": 1e25})
-    found = doctor.diagnose("gym:HugeLQR-v0", 900, device="cpu", model=TINY).findings
+    found = doctor.diagnose(collect("gym:HugeLQR-v0", (), 900, 3), device="cpu", model=TINY).findings
     assert found["signatures"]["miscalibration"]["why"] == "the fit diverged"
     assert found["arms"]["ftfl"]["signatures"]["miscalibration"] is not None
     assert found["recommendation"]["normalize"] == "both" and json.dumps(found, allow_nan=False)
@@ -263,8 +263,8 @@ for fault in ("", *FAULTS):
 TINY = {**doctor.MODEL, "updates": 20, "hidden_dims": (8, 8, 8, 8), "batch_size": 32}
 
 
-def odd(fault: str, **options: Any) -> Diagnosis:
-    return doctor.diagnose(f"gym:Odd{fault}-v0", options.pop("steps", 1_500), device="cpu", model=TINY, **options)
+def odd(fault: str, steps: int = 1_500, seeds: int = 3) -> Diagnosis:
+    return doctor.diagnose(collect(f"gym:Odd{fault}-v0", (), steps, seeds), device="cpu", model=TINY)
 
 
 @pytest.mark.parametrize(

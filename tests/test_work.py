@@ -25,11 +25,6 @@ PENDULUM, HOPPER = "gym:InvertedPendulum-v5", "gym:Hopper-v5"
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "results", tmp_path / "cache")
-
-
-@pytest.fixture
 def trainer(monkeypatch: pytest.MonkeyPatch) -> Iterator[Fake]:
     fake = Fake()
     monkeypatch.setattr(ensure, "TRAINERS", {"train": fake, "fit": fake})

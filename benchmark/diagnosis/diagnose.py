@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from benchmark.diagnosis.advice import recommend
-from benchmark.diagnosis.samples import Sample, collect
+from benchmark.diagnosis.samples import Sample
 from benchmark.diagnosis.signatures import SIGNATURES, Measured, judge, measured
 from benchmark.running import fit as forensics
 from benchmark.running.job import Result
@@ -51,44 +50,21 @@ class Diagnosis:
 
 
 def diagnose(
-    task: str,
-    steps: int = STEPS,
-    drop: Sequence[str] = (),
-    seeds: int = SEEDS,
-    *,
-    cache: Path | None = None,
-    device: str = "auto",
-    model: Mapping[str, Any] = MODEL,
-    say: Say | None = None,
+    sample: Sample, *, device: str = "auto", model: Mapping[str, Any] = MODEL, say: Say = lambda line: None
 ) -> Diagnosis:
-    """Collect, fit, measure, judge and recommend.
+    """Fit, measure, judge and recommend.
 
     Args:
-        task: any task id, such as `dmc:hopper-hop` or `gym:my_package:MyEnv-v0`.
-        steps: transitions a seed, a third of them held out.
-        drop: observation groups to leave out.
-        seeds: data sets and fits a seed, from 0.
-        cache: where data of the suite's own tasks are kept.
+        sample: transitions of S seeds, each with fits of its own.
         device: as for `mbpo.train`.
         model: constants of the model that replace the paper's.
         say: called with lines of progress.
-
-    Raises `InputError` for a task that cannot be made, too few steps, and data of which too little is finite.
     """
-    say = say or (lambda line: None)
-    say(f"collecting {seeds} times {steps} transitions of {task} with random actions")
-    return examine(collect(task, tuple(drop), steps, seeds, cache), device=device, model=model, say=say)
-
-
-def examine(
-    sample: Sample, *, device: str = "auto", model: Mapping[str, Any] = MODEL, say: Say | None = None
-) -> Diagnosis:
-    """Fit, measure, judge and recommend on transitions that are there: `diagnose` without its first step."""
-    say, seeds = say or (lambda line: None), len(sample.train)
+    seeds = len(sample.train)
     for line in (*(f"left out: {line}" for line in sample.left_out), *sample.notes):
         say(line)
     say(f"fitting {len(ARMS)} arms, {seeds} seeds each, in lockstep")
-    return judged(sample, fit(sample, model, device, say), seeds)
+    return judged(sample, fit(sample, model, device, say))
 
 
 def fit(sample: Sample, model: Mapping[str, Any], device: str, say: Say) -> dict[str, list[Result]]:
@@ -115,7 +91,7 @@ def _method(sample: Sample, arm: str, model: Mapping[str, Any]) -> Method:
     return method.model_copy(update={"model": changed})
 
 
-def judged(sample: Sample, results: Mapping[str, Sequence[Result]], seeds: int) -> Diagnosis:
+def judged(sample: Sample, results: Mapping[str, Sequence[Result]]) -> Diagnosis:
     """Signatures and recommendation of finished fits."""
     train, layout = torch.as_tensor(sample.train), sample.layout
     geometry = {name: value.numpy() for name, value in diagnostics.target_geometry(train, layout).items()}

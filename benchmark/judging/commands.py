@@ -11,7 +11,8 @@ from typing import Annotated
 
 import typer
 
-from benchmark.options import CACHE, RESULTS, Cache, Count, Json, ProtocolName, Results, answer
+from benchmark import options
+from benchmark.options import answer
 from benchmark.records.store import Store
 from benchmark.suite.load import load_suite
 from benchmark.words import count
@@ -30,10 +31,10 @@ def judge(
     method: Annotated[
         list[str] | None, typer.Option(help="Method as THEIRS=OURS, or as OURS for files that do not say.")
     ] = None,
-    every: Annotated[int | None, Count("Average rows, which are episodes, over so many env steps.")] = None,
+    every: Annotated[int | None, options.Count("Average rows, which are episodes, over so many env steps.")] = None,
     tolerance: Annotated[float, typer.Option(help="Share of training by which a run may end early.")] = 0.01,
-    planned_seeds: Annotated[int | None, Count("Seeds per arm that were planned; the protocol's if left out.")] = None,
-    as_json: Json = False,
+    planned_seeds: Annotated[int | None, options.Count("Planned seeds per arm; the protocol's if left out.")] = None,
+    as_json: options.Json = False,
 ) -> None:
     """Judge someone else's runs against the ledger."""
     if not 0 <= tolerance < 0.2:
@@ -56,10 +57,10 @@ def judge(
 
 def export(
     path: Annotated[Path, typer.Argument(metavar="OUT", help="File to write: a .csv or a .parquet.")],
-    protocol: ProtocolName = "quick",
-    results: Results = RESULTS,
-    cache: Cache = CACHE,
-    as_json: Json = False,
+    protocol: options.ProtocolName = "quick",
+    results: options.Results = options.RESULTS,
+    cache: options.Cache = options.CACHE,
+    as_json: options.Json = False,
 ) -> None:
     """Write all learning curves of a protocol as suite, task, method, seed, env_steps, return."""
     exchange = import_module("benchmark.judging.exchange")

@@ -7,15 +7,15 @@ from typing import Annotated
 
 import typer
 
-from benchmark.options import CACHE, RESULTS, Cache, Results
+from benchmark import options
 from benchmark.records.store import Store
 from benchmark.words import count
 
 
 def pack(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count what would be packed.")] = False,
-    results: Results = RESULTS,
-    cache: Cache = CACHE,
+    results: options.Results = options.RESULTS,
+    cache: options.Cache = options.CACHE,
 ) -> None:
     """Put loose records into one file per task and kind of run; they are read as before."""
     done = import_module("benchmark.records.pack").pack(Store(results, cache), dry_run)
@@ -25,8 +25,8 @@ def pack(
 
 def unpack(
     task: Annotated[str, typer.Option(help="Task to unpack, such as dmc:hopper-hop; all if left out.")] = "",
-    results: Results = RESULTS,
-    cache: Cache = CACHE,
+    results: options.Results = options.RESULTS,
+    cache: options.Cache = options.CACHE,
 ) -> None:
     """Write packed records as loose folders again, to the same bytes."""
     done = import_module("benchmark.records.pack").unpack(Store(results, cache), task)

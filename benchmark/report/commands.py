@@ -12,19 +12,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmark.options import (
-    CACHE,
-    RESULTS,
-    Cache,
-    Json,
-    MaxLockstep,
-    Named,
-    ProtocolName,
-    Results,
-    answer,
-    distinct,
-    say,
-)
+from benchmark import options
+from benchmark.options import answer, say
 from benchmark.records.store import Store
 from benchmark.report import worker
 from benchmark.report.queue import Batch
@@ -39,14 +28,14 @@ from mbpo.config import InputError
 
 
 def status(
-    protocol: ProtocolName = "quick",
+    protocol: options.ProtocolName = "quick",
     speed: Annotated[Path | None, typer.Option(help="File or folder of speed --save to estimate hours by.")] = None,
     clean: Annotated[
         bool, typer.Option("--clean", help="List what ended processes left behind, and remove it.")
     ] = False,
-    results: Results = RESULTS,
-    cache: Cache = CACHE,
-    as_json: Json = False,
+    results: options.Results = options.RESULTS,
+    cache: options.Cache = options.CACHE,
+    as_json: options.Json = False,
 ) -> None:
     """List records present and missing per task and method, estimated hours, and what trains now."""
     store = Store(results, cache)
@@ -107,22 +96,22 @@ def _tables(state: dict[str, Any]) -> str:
 def work(
     protocol: Annotated[
         list[str] | None,
-        Named("protocol", load_suite().protocols, "Whose claims lack runs; may be repeated, the first preferred"),
+        options.Named("protocol", load_suite().protocols, "Whose claims are served; may be repeated, in order"),
     ] = None,
     jobs: Annotated[
         Path | None, typer.Option(help="File of lines PROTOCOL TASK METHOD, in place of --protocol.")
     ] = None,
     minutes: Annotated[float, typer.Option(min=0, help="Begin no arm after so many minutes.")] = float("inf"),
-    max_lockstep: MaxLockstep = ensure.MAX_LOCKSTEP,
+    max_lockstep: options.MaxLockstep = ensure.MAX_LOCKSTEP,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be trained, in order.")] = False,
-    results: Results = RESULTS,
-    cache: Cache = CACHE,
+    results: options.Results = options.RESULTS,
+    cache: options.Cache = options.CACHE,
 ) -> None:
     """Train what claims lack, most valuable per hour first, in one process of one thread at the lowest priority."""
     if jobs and protocol:
         raise InputError("--jobs names the protocols itself: leave out --protocol")
     store, known = Store(results, cache), rates.speeds(results, os.environ).rates
-    protocols = [load_suite().protocol(name) for name in distinct(protocol or ["quick"])]
+    protocols = [load_suite().protocol(name) for name in options.distinct(protocol or ["quick"])]
     groups = worker.listed(jobs) if jobs else None
 
     def wanted() -> list[Batch]:
@@ -143,11 +132,11 @@ def work(
 
 
 def report(
-    protocol: ProtocolName = "quick",
-    results: Results = RESULTS,
-    cache: Cache = CACHE,
+    protocol: options.ProtocolName = "quick",
+    results: options.Results = options.RESULTS,
+    cache: options.Cache = options.CACHE,
     check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 if a page is not up to date.")] = False,
-    as_json: Json = False,
+    as_json: options.Json = False,
 ) -> None:
     """Judge every claim from the records and write tables, figures and one HTML page."""
     if check:

@@ -8,27 +8,8 @@ from typing import Annotated
 
 import typer
 
-from benchmark.options import (
-    CACHE,
-    RESULTS,
-    Cache,
-    Count,
-    Device,
-    Drop,
-    Json,
-    KindName,
-    MaxEpisodeSteps,
-    MaxLockstep,
-    Methods,
-    PrecisionName,
-    ProtocolName,
-    Results,
-    Tasks,
-    answer,
-    cut_episodes,
-    distinct,
-    say,
-)
+from benchmark import options
+from benchmark.options import answer, say
 from benchmark.records.store import Store
 from benchmark.running import ensure
 from benchmark.running.cost import hours
@@ -41,34 +22,34 @@ from mbpo.config import InputError
 
 
 def run(
-    task: Tasks,
-    method: Methods,
-    seeds: Annotated[int | None, Count("Number of seeds, from 0 on; the protocol's if left out.")] = None,
+    task: options.Tasks,
+    method: options.Methods,
+    seeds: Annotated[int | None, options.Count("Number of seeds, from 0 on; the protocol's if left out.")] = None,
     seed: Annotated[
-        list[int] | None, Count("Seed to train, in place of --seeds; may be repeated.", 0, 2**31 - 1)
+        list[int] | None, options.Count("Seed to train, in place of --seeds; may be repeated.", 0, 2**31 - 1)
     ] = None,
-    protocol: ProtocolName = "quick",
-    kind: KindName = "train",
-    drop: Drop = None,
-    steps: Annotated[int | None, Count("Env steps of training, in place of the protocol's.")] = None,
-    max_episode_steps: MaxEpisodeSteps = None,
-    precision: PrecisionName = "fp32",
-    device: Device = "auto",
-    max_lockstep: MaxLockstep = ensure.MAX_LOCKSTEP,
-    snapshot_seconds: Annotated[int, Count("Least seconds between two snapshots.")] = 300,
+    protocol: options.ProtocolName = "quick",
+    kind: options.KindName = "train",
+    drop: options.Drop = None,
+    steps: Annotated[int | None, options.Count("Env steps of training, in place of the protocol's.")] = None,
+    max_episode_steps: options.MaxEpisodeSteps = None,
+    precision: options.PrecisionName = "fp32",
+    device: options.Device = "auto",
+    max_lockstep: options.MaxLockstep = ensure.MAX_LOCKSTEP,
+    snapshot_seconds: Annotated[int, options.Count("Least seconds between two snapshots.")] = 300,
     keep_last: Annotated[bool, typer.Option("--keep-last", help="Keep the last state, for a longer budget.")] = False,
     mix_engines: Annotated[bool, typer.Option("--mix-engines", help="Go on from another engine's snapshots.")] = False,
-    results: Results = RESULTS,
-    cache: Cache = CACHE,
-    as_json: Json = False,
+    results: options.Results = options.RESULTS,
+    cache: options.Cache = options.CACHE,
+    as_json: options.Json = False,
 ) -> None:
     """Train the runs that have no record; equal runs are never trained twice."""
     if seed and seeds is not None:
         raise InputError("--seed names the seeds and --seeds counts them: give one of the two")
-    tasks = distinct(cut_episodes(name, max_episode_steps) for name in task)
+    tasks = options.distinct(options.cut_episodes(name, max_episode_steps) for name in task)
     plan = _with_steps(load_suite().protocol(protocol), kind, steps)
     chosen = list(dict.fromkeys(seed)) if seed else seeds
-    wanted = specs(kind, tasks, distinct(method), plan, chosen, drop=drop or (), precision=precision)
+    wanted = specs(kind, tasks, options.distinct(method), plan, chosen, drop=drop or (), precision=precision)
     store = Store(results, cache)
     missing = store.missing(wanted)
     estimate = hours(missing, rates.speeds(results, os.environ).rates, most=max_lockstep)

@@ -12,7 +12,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmark.options import CACHE, RESULTS, Cache, Count, Device, Json, Results, answer, say
+from benchmark import options
+from benchmark.options import answer, say
 from benchmark.records.store import Store
 from benchmark.running import ensure
 from benchmark.running.cost import hours
@@ -24,10 +25,10 @@ from benchmark.words import count, duration
 def study(
     name: Annotated[str, typer.Argument(help="Study of suite/studies.yaml, such as grid.")],
     no_train: Annotated[bool, typer.Option("--no-train", help="Show the records there are and train nothing.")] = False,
-    device: Device = "auto",
-    results: Results = RESULTS,
-    cache: Cache = CACHE,
-    as_json: Json = False,
+    device: options.Device = "auto",
+    results: options.Results = options.RESULTS,
+    cache: options.Cache = options.CACHE,
+    as_json: options.Json = False,
 ) -> None:
     """Train what a study lacks, and write its tables and pictures."""
     studies = import_module("benchmark.suite.studies")
@@ -47,7 +48,7 @@ def study(
     answer(as_json, {"study": name, "found": row}, *lines)
 
 
-def calibrate(results: Results = RESULTS, as_json: Json = False) -> None:
+def calibrate(results: options.Results = options.RESULTS, as_json: options.Json = False) -> None:
     """Simulate how often each family of claims errs, what it can see, and how wide its intervals are."""
     table = import_module("benchmark.studies.calibration.study").build(results, say)
     path = results / "tables" / "calibration.csv"
@@ -56,9 +57,9 @@ def calibrate(results: Results = RESULTS, as_json: Json = False) -> None:
 
 def parity(
     quick: Annotated[bool, typer.Option("--quick", help="Stop at 2,000 SAC and 1,000 model updates.")] = False,
-    seeds: Annotated[int, Count("Seeds of ours, in lockstep; two at least, to have a spread to compare by.", 2)] = 3,
-    results: Results = RESULTS,
-    as_json: Json = False,
+    seeds: Annotated[int, options.Count("Seeds of ours, two at least, to have a spread to compare by.", 2)] = 3,
+    results: options.Results = options.RESULTS,
+    as_json: options.Json = False,
 ) -> None:
     """Compare our SAC and ensemble with the predecessor's code (STFL) on equal data; about 2 minutes a seed."""
     table, path = import_module("benchmark.studies.parity.compare").build(results, seeds, quick, say)
