@@ -47,7 +47,7 @@ def policy_summary(mean: Tensor, log_std: Tensor, log_prob: Tensor) -> dict[str,
 def soft_returns(
     reward: Sequence[float], log_prob: Sequence[float], discount: float, alpha: float
 ) -> tuple[list[float], list[float]]:
-    """Monte-Carlo value of each visited (s, a): the reward part and the entropy part apart.
+    """Monte-Carlo values of the T steps of an episode: the reward part ``(T,)`` and the entropy part ``(T,)``, nats.
 
     ``Q(s_t, a_t) = r_t + sum_{k>0} discount^k (r_{t+k} - alpha log pi(a_{t+k}|s_{t+k}))``: the entropy
     of the action taken at t itself is not in Q. Values after the last step count as zero.

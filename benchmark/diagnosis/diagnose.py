@@ -42,7 +42,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What was found, ready for JSON, and what pictures are drawn from."""
+    """Findings ready for JSON, and what pictures are drawn from."""
 
     findings: dict[str, Any]
     sample: Sample

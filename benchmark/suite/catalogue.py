@@ -22,7 +22,7 @@ class Suite:
     protocols: Mapping[str, Protocol]
 
     def task(self, name: str) -> TaskEntry:
-        """The task's entry; a registered task that is on no page gets one without scores. Raises `InputError`."""
+        """The task's entry; a registered task that is on no page gets one without scores. Else raises `InputError`."""
         if name in self.tasks:
             return self.tasks[name]
         if ":" not in name:
@@ -32,7 +32,7 @@ class Suite:
         return TaskEntry(suite="dmc" if name.startswith("dmc:") else "gym", **sizes)
 
     def protocol(self, name: str) -> Protocol:
-        """Raises `InputError` that names the nearest protocol."""
+        """The protocol of this name. Raises `InputError` with the nearest name if there is none."""
         if name not in self.protocols:
             raise InputError(f"unknown protocol {name!r}; {nearest(name, self.protocols)}")
         return self.protocols[name]

@@ -13,7 +13,7 @@ from mbpo.config import InputError, nearest
 
 
 def check(suite: Suite) -> None:
-    """What no single entry can know: names that point at other entries, and constants that exist."""
+    """Raise `InputError` for a name that points at no entry, a constant that does not exist, or a method not whole."""
     for name, entry in suite.methods.items():
         check_known(entry.family, suite.families, f"methods.yaml: {name}.family")
         _check_paths(entry.constants, f"methods.yaml: {name}.constants", null_model=True)

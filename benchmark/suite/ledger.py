@@ -144,7 +144,7 @@ class Ledger(NamedTuple):
     declared_edits: tuple[DeclaredEdit, ...] = ()
 
     def claim(self, name: str) -> Claim:
-        """Raises `InputError` that names the nearest claim."""
+        """The claim of this name. Raises `InputError` with the nearest name if there is none."""
         by_id = {claim.id: claim for claim in self.claims}
         if name not in by_id:
             raise InputError(f"unknown claim {name!r}; {nearest(name, by_id)}")

@@ -68,7 +68,7 @@ def load_studies(folder: Path = SUITE) -> dict[str, Study]:
 
 
 def study(name: str) -> Study:
-    """Raises `InputError` that names the nearest study."""
+    """The study of this name. Raises `InputError` with the nearest name if there is none."""
     if name not in load_studies():
         raise InputError(f"unknown study {name!r}; {nearest(name, load_studies())}")
     return load_studies()[name]

@@ -52,7 +52,7 @@ class _Board:
 class InProcesses:
     """`InTurn` in `workers` processes, each with a stretch of the environments.
 
-    An error in an environment is raised here, the first of `rows` if there are several, as `InputError` with its own
+    An error in an environment is raised, the first of `rows` if there are several, as `InputError` with its own
     sentence if it is one and else as `RuntimeError`; its process has then ended. With `isolate` it goes on, and only
     the end of a process is raised.
     """
