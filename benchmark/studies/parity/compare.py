@@ -10,12 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy import stats as sps
 
+from benchmark.judging.placing import prediction_interval
+from benchmark.judging.stats import Interval
 from benchmark.running import provenance
 from benchmark.studies.parity import study
 from mbpo.config import NUMERICS_VERSIONS
@@ -30,27 +30,18 @@ LOG_FROM: dict[str, float] = {"q_mean": 1_000, "temperature": 0, "state_mse": 0,
 """Updates from which on a measure is compared on the log scale. Q is negative at first; a log-variance is a log."""
 
 
-class Range(NamedTuple):
-    """Our centre and the interval of one more run."""
-
-    center: float
-    low: float
-    high: float
-
-
-def tolerated(ours: Sequence[float], log: bool, rounding: float = 0.0, margin: float = MARGIN) -> Range:
+def tolerated(ours: Sequence[float], log: bool, rounding: float = 0.0, margin: float = MARGIN) -> Interval:
     """The range that agrees with ours ``(S,)``; NaN if they are not finite, or not positive on a log scale."""
     values = np.asarray(ours, dtype=np.float64)
     if not np.isfinite(values).all() or (log and values.min() <= 0):
-        return Range(math.nan, math.nan, math.nan)
+        return Interval(math.nan, math.nan, math.nan)
     values = np.log(values) if log else values
-    center, n = float(values.mean()), len(values)
-    reach = float(sps.t.ppf((1 + CONFIDENCE) / 2, n - 1)) * float(values.std(ddof=1)) * math.sqrt(1 + 1 / n)
+    center, low, high = prediction_interval(float(values.mean()), float(values.std(ddof=1)), len(values), 1, CONFIDENCE)
     if log:
-        reach += math.log1p(margin)
-        return Range(math.exp(center), math.exp(center - reach) - rounding, math.exp(center + reach) + rounding)
-    reach += margin * abs(center) + rounding
-    return Range(center, center - reach, center + reach)
+        reach = math.log1p(margin)
+        return Interval(math.exp(center), math.exp(low - reach) - rounding, math.exp(high + reach) + rounding)
+    reach = margin * abs(center) + rounding
+    return Interval(center, low - reach, high + reach)
 
 
 def reference(path: Path = REFERENCE) -> pd.DataFrame:
@@ -69,7 +60,7 @@ def compare(theirs: pd.DataFrame, ours: Mapping[tuple[str, int], Sequence[float]
         agreed = tolerated(values, log, row.rounding)
         rows.append({
             "learner": row.learner, "measure": row.measure, "updates": row.updates, "predecessor": row.value,
-            "ours": agreed.center, "low": agreed.low, "high": agreed.high, "scale": "log" if log else "plain",
+            "ours": agreed.estimate, "low": agreed.low, "high": agreed.high, "scale": "log" if log else "plain",
             "verdict": "agrees" if agreed.low <= row.value <= agreed.high else "differs",
             "seeds": len(values), "by_seed": " ".join(f"{value:.6g}" for value in values),
         })  # fmt: skip
