@@ -78,10 +78,15 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
+def print_json(data: Any) -> None:
+    """Print `data` as JSON on standard output."""
+    print(json.dumps(data, indent=1), file=_json[-1] if _json else None, flush=True)
+
+
 def answer(as_json: bool, data: Any, *lines: str) -> None:
     """Print `data` as JSON, or the lines."""
     if as_json:
-        print(json.dumps(data, indent=1), file=_json[-1] if _json else None, flush=True)
+        print_json(data)
     else:
         print("\n".join(lines))
 

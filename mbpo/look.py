@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mbpo import diagnostics, learner_diagnostics, sac
+from mbpo import diagnostics, sac
 from mbpo.buffer import ReplayBuffer, gather_rows
 from mbpo.episodes import play
 from mbpo.state import Row, TrainState
@@ -77,7 +77,7 @@ def _policy(state: TrainState) -> dict[str, Tensor]:
     action_noise = noise.normal("act", obs.shape[1], state.layout.action_dim)
     seen = state.sac.scaled(obs)
     mean, log_std = sac.policy(state.sac, seen)
-    return learner_diagnostics.policy_summary(mean, log_std, sac.sample_action(state.sac, seen, action_noise)[1])
+    return diagnostics.policy_summary(mean, log_std, sac.sample_action(state.sac, seen, action_noise)[1])
 
 
 def _newest(state: TrainState, buffer: ReplayBuffer) -> Tensor:
@@ -91,7 +91,7 @@ def _buffers(state: TrainState) -> dict[str, Tensor]:
     measured: dict[str, Tensor] = {}
     for name, buffer in (("real", state.real), ("synthetic", state.synthetic)):
         if buffer is not None and state.env_steps and int(buffer.size.min()):
-            mean, std = learner_diagnostics.reward_summary(state.layout.reward(_newest(state, buffer)))
+            mean, std = diagnostics.reward_summary(state.layout.reward(_newest(state, buffer)))
             measured |= {f"{name}_reward_mean": mean, f"{name}_reward_std": std}
     return measured
 
@@ -103,11 +103,7 @@ def _model(state: TrainState) -> dict[str, Tensor]:
     held = gather_rows(state.real.rows, _spread(state.split.holdout))
     length = torch.full((len(state.runs),), float(state.method.rollout_length(state.env_steps)))
     scalars = {"model_holdout_mse": state.dynamics.holdout_mse.mean(1), "rollout_length": length}
-    return (
-        diagnostics.scalars(diagnostics.predict(state.dynamics, held))
-        | diagnostics.target_map(state.dynamics)
-        | scalars
-    )
+    return diagnostics.model_report(state.dynamics, held) | diagnostics.target_map(state.dynamics) | scalars
 
 
 def _spread(holdout: Tensor) -> Tensor:
@@ -141,7 +137,7 @@ def _bias(state: TrainState) -> dict[str, Tensor]:
             out.append(dict.fromkeys(_BIAS, np.nan))
             continue
         q = [_q_of_run(state, r, np.stack(t.obs), np.stack(t.action)) for t in traces]
-        found = learner_diagnostics.critic_bias(traces, q, state.method.sac.discount, float(state.sac.alpha[r]))
+        found = diagnostics.critic_bias(traces, q, state.method.sac.discount, float(state.sac.alpha[r]))
         bias = {"critic_bias": found.bias, "critic_bias_over": found.over, "critic_bias_under": found.under}
         parts = {"mc_reward_part": found.reward_part, "mc_entropy_part": found.entropy_part, "mc_q": found.q}
         out.append(bias | parts)

@@ -68,7 +68,7 @@ class _RoundedProduct(torch.autograd.Function):
 
 
 class StackedMLP:
-    """A stack ``S`` of perceptrons: leaf tensors, weights ``(*S, in, out)`` and biases ``(*S, 1, out)``, per layer."""
+    """A stack of multilayer perceptrons; `weights` and `biases` are leaf tensors, one pair per layer."""
 
     def __init__(self, weights: Sequence[Tensor], biases: Sequence[Tensor], activation: Activation) -> None:
         self.weights = list(weights)
@@ -129,7 +129,7 @@ def _select_member(out: Tensor, member: Tensor) -> Tensor:
 
 
 class TwoHeads:
-    """A network ``(*S, in, 2 O)`` for the observations and one ``(*S, in, 2)`` for the reward, of the same inputs."""
+    """A network for the observations and one for the reward that share inputs and nothing else."""
 
     def __init__(self, obs: StackedMLP, reward: StackedMLP) -> None:
         self._parts = (obs, reward)
@@ -212,7 +212,7 @@ class Adam:
 
     @torch.no_grad()
     def step(self, grads: Sequence[Tensor], active: Sequence[int] | None = None) -> None:
-        """One update by gradients ``(R, ...)`` of all runs, or of the runs `active` (only with `per_run`)."""
+        """One update of all runs, or of the runs `active` (only with `per_run`)."""
         tensors = [self.parameters, grads, self.first, self.second]
         if self.per_run:
             runs = list(range(len(self.steps)) if active is None else active)
@@ -252,5 +252,5 @@ class Adam:
 
 
 def gradients(loss: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
-    """Contiguous gradients of a scalar `loss`, one per parameter and of its shape."""
+    """Contiguous gradients of a scalar `loss`, one per parameter."""
     return [g.contiguous() for g in torch.autograd.grad(loss, list(parameters))]

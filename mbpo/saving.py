@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from mbpo import checkpoint
+from mbpo.checkpoint import copy_into, of_run, own, same_keys
 from mbpo.config import InputError, numerics_version
 from mbpo.fitting import Split
 from mbpo.state import Failure, Row, Run, TrainState
-from mbpo.trees import copy_into, of_run, own, same_keys
 
 log = logging.getLogger(__name__)
 

@@ -9,9 +9,8 @@ import pytest
 import torch
 
 from mbpo import checkpoint
-from mbpo.checkpoint import complete, load, save
+from mbpo.checkpoint import complete, copy_into, load, save
 from mbpo.config import InputError
-from mbpo.trees import copy_into
 
 
 def tree(value: float = 1.0) -> dict[str, Any]:

@@ -89,7 +89,7 @@ def edited(tmp_path, edit):
         ),
         (lambda c, d: d["chapters"]["reward"].update(figures=["reward-by-bim"]), r"did you mean 'reward-by-bin'\?"),
         (lambda c, d: d.update(claim=1), r"claims.yaml: unknown key 'claim'; did you mean 'claims'\?"),
-        (lambda c, d: d["claims"].update({"a-claim": 3}), "claims.yaml: a-claim: a mapping from names is needed"),
+        (lambda c, d: d["claims"].update({"a-claim": 3}), "claims.yaml: a-claim: a mapping of fields is needed"),
     ],
 )
 def test_a_faulty_page_is_refused_by_name(tmp_path, edit, sentence):

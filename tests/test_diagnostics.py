@@ -10,8 +10,9 @@ from torch import Tensor
 from mbpo import diagnostics
 from mbpo.buffer import Layout
 from mbpo.config import ModelConfig, Target
-from mbpo.diagnostics import Prediction, target_geometry
+from mbpo.diagnostics import CriticBias, Prediction, critic_bias, soft_returns, target_geometry
 from mbpo.dynamics import GaussianEnsemble
+from mbpo.episodes import Trace
 from mbpo.streams import Streams
 from mbpo.targets import TargetMap
 
@@ -58,6 +59,15 @@ def test_a_perfect_predictor_has_r2_and_slope_one() -> None:
         assert found[f"reward_{kind}_std"].tolist() == pytest.approx(reward.std(1), rel=1e-12)
 
 
+def test_a_constant_predictor_has_r2_zero() -> None:
+    truth = normal(1, 50, 3)
+    mean = truth[:, None].expand(-1, 2, -1, -1).clone()
+    mean[..., -1] = truth[..., -1].mean()
+    found = diagnostics.reward_collapse(prediction(truth, mean, logvar=-200.0))
+    for name in ("reward_r2", "reward_slope", "reward_pred_std", "reward_std_ratio"):
+        assert float(found[name]) == pytest.approx(0.0, abs=1e-9), name
+
+
 def test_reward_measures_by_hand() -> None:
     """True 0 2 4; one elite says 1 1 1, the other 0 4 8: R2 = 1 - (5 + 1 + 9 + 0 + 4 + 16)/6 / (8/3), and so on."""
     truth = torch.tensor([[[9.0, 0.0], [9.0, 2.0], [9.0, 4.0]]], dtype=F64)
@@ -84,6 +94,13 @@ def test_collapse_shows_in_r2_and_not_in_the_mean() -> None:
     assert float(found["reward_pred_mean"]) == pytest.approx(float(found["reward_true_mean"]), abs=1e-12)
     assert float(found["reward_r2"]) == pytest.approx(1 - 19**2)
     assert float(found["reward_std_ratio"]) == pytest.approx(20.0)
+
+
+def test_noise_std_is_the_root_of_the_mean_variance() -> None:
+    truth = normal(1, 2, 2)
+    logvar = torch.tensor([1.0, 9.0], dtype=F64).log()[None, None, :, None]
+    found = diagnostics.reward_collapse(prediction(truth, truth[:, None], logvar))
+    assert float(found["reward_noise_std"]) == pytest.approx(math.sqrt(5.0))
 
 
 @pytest.mark.parametrize("value", [0.0, 0.1])
@@ -268,7 +285,7 @@ def test_predict_takes_the_elites_and_decodes_them() -> None:
 
 
 def test_a_report_is_one_number_a_run_of_every_measure() -> None:
-    report = diagnostics.scalars(diagnostics.predict(small_ensemble(runs=2), normal(2, 30, 7)))
+    report = diagnostics.model_report(small_ensemble(runs=2), normal(2, 30, 7))
     named = ["r2", "slope", "pred_mean", "true_mean", "pred_std", "true_std", "noise_std", "std_ratio"]
     bounds = ["logvar_target", "logvar_raw", "at_floor", "at_ceiling", "calibration_obs", "calibration_reward"]
     assert list(report) == [f"reward_{n}" for n in named] + bounds + ["error_over_delta", "error_over_next_obs"]
@@ -277,8 +294,8 @@ def test_a_report_is_one_number_a_run_of_every_measure() -> None:
 
 
 def test_a_report_of_a_run_does_not_depend_on_its_companions() -> None:
-    together = diagnostics.scalars(diagnostics.predict(small_ensemble(runs=2), normal(2, 30, 7)))
-    alone = diagnostics.scalars(diagnostics.predict(small_ensemble(runs=1), normal(2, 30, 7)[:1]))
+    together = diagnostics.model_report(small_ensemble(runs=2), normal(2, 30, 7))
+    alone = diagnostics.model_report(small_ensemble(runs=1), normal(2, 30, 7)[:1])
     for name in together:
         assert float(together[name][0]) == pytest.approx(float(alone[name][0]), rel=1e-9)
 
@@ -334,3 +351,84 @@ def test_zero_increments_and_dimensions_that_stand_still() -> None:
     assert found["increment_ratio"][0].isnan().tolist() == [False, False, True]
     assert found["increment_kurtosis"][0].isnan().tolist() == [False, False, True]
     assert found["fitted_carry"][0].isnan().tolist() == [False, False, True]
+
+
+def test_reward_summary_against_numpy() -> None:
+    reward = 1e4 + 1e-3 * normal(2, 500)
+    mean, std = diagnostics.reward_summary(reward)
+    np.testing.assert_allclose(mean, reward.numpy().mean(1), rtol=1e-12)
+    np.testing.assert_allclose(std, reward.numpy().std(1), rtol=1e-6)
+    assert diagnostics.reward_summary(torch.full((1, 9), 2.0))[1].tolist() == [0.0]
+
+
+# Critic bias
+
+
+def test_soft_returns_of_three_steps_by_hand() -> None:
+    """Discount 0.5, alpha 2; the entropy of the step's own action is not in its value."""
+    plain, entropy = soft_returns([1.0, 10.0, 100.0], [-1.0, -3.0, -7.0], discount=0.5, alpha=2.0)
+    assert plain == [1 + 0.5 * 10 + 0.25 * 100, 10 + 0.5 * 100, 100]
+    assert entropy == [0.5 * 2 * 3 + 0.25 * 2 * 7, 0.5 * 2 * 7, 0]
+    assert soft_returns([], [], 0.9, 1.0) == ([], [])
+
+
+def test_soft_returns_solve_the_bellman_equation() -> None:
+    """Q(s_t) = r_t + discount (Q(s_t+1) - alpha log pi(a_t+1)), the last Q being its reward."""
+    reward, log_prob = normal(20).tolist(), normal(20, seed=1).tolist()
+    plain, entropy = soft_returns(reward, log_prob, 0.9, 0.3)
+    q = [p + e for p, e in zip(plain, entropy, strict=True)]
+    for t in range(19):
+        assert q[t] == pytest.approx(reward[t] + 0.9 * (q[t + 1] - 0.3 * log_prob[t + 1]))
+    assert q[19] == reward[19]
+
+
+def trace(length: int, terminated: bool, reward: float = 1.0) -> Trace:
+    return Trace(reward=[reward] * length, log_prob=[-1.0] * length, terminated=terminated)
+
+
+def test_bias_of_a_terminated_episode_counts_every_step() -> None:
+    """Discount 0.5, two steps: plain 1.5, 1; entropy 0.5, 0."""
+    found = critic_bias([trace(2, True)], [[4.0, 2.0]], discount=0.5, alpha=1.0)
+    assert found == CriticBias(q=3.0, reward_part=1.25, entropy_part=0.25, over=1.5, under=0.0)
+    assert found.bias == 1.5
+
+
+def test_errors_of_both_signs_show_where_the_bias_is_none() -> None:
+    """Values 1, discount 0: errors 3, -2, 0, -1 of four states."""
+    found = critic_bias([trace(4, True)], [[4.0, -1.0, 1.0, 0.0]], discount=0.0, alpha=1.0)
+    assert (found.bias, found.over, found.under) == (0.0, 0.75, -0.75)
+    lost = critic_bias([trace(2, True)], [[math.nan, 1.0]], discount=0.0, alpha=1.0)
+    assert math.isnan(lost.over) and math.isnan(lost.under)
+
+
+def test_bias_of_a_truncated_episode_leaves_its_tail_out() -> None:
+    """0.5^5 = 0.03 and 0.5^4 = 0.06: of seven steps those with five or more left count, the first three."""
+    values = [10.0, 20.0, 30.0, 1e6, 1e6, 1e6, 1e6]
+    found = critic_bias([trace(7, False)], [values], discount=0.5, alpha=0.0)
+    assert found.q == 20.0
+    assert found.reward_part == pytest.approx(np.mean([sum(0.5**k for k in range(n)) for n in (7, 6, 5)]))
+    wider = critic_bias([trace(7, False)], [values], discount=0.5, alpha=0.0, tail=0.0625)
+    assert wider.q == pytest.approx((60 + 1e6) / 4)
+
+
+def test_bias_is_a_mean_over_states_and_not_over_episodes() -> None:
+    found = critic_bias([trace(1, True), trace(3, True)], [[8.0], [0.0] * 3], discount=0.0, alpha=1.0)
+    assert (found.q, found.reward_part, found.entropy_part) == (2.0, 1.0, 0.0)
+
+
+def test_bias_of_episodes_that_are_all_tail_is_unknown() -> None:
+    found = critic_bias([trace(3, False)], [[1.0] * 3], discount=0.99, alpha=1.0)
+    assert all(math.isnan(x) for x in (found.q, found.bias, found.over, found.under))
+
+
+def test_policy_summary_by_hand() -> None:
+    mean = torch.tensor([[[0.0, -3.0], [1.0, 4.0]], [[0.5, 0.5], [0.5, -0.5]]])
+    log_std = torch.tensor([[[0.0, 1.0], [2.0, -1.0]], [[-4.0, -4.0], [-4.0, -4.0]]])
+    found = diagnostics.policy_summary(mean, log_std, torch.tensor([[1.0, 3.0], [-2.0, 0.0]]))
+    assert {name: values.tolist() for name, values in found.items()} == {
+        "pre_tanh_mean_abs": [2.0, 0.5],
+        "pre_tanh_mean_max": [4.0, 0.5],
+        "log_std_mean": [0.5, -4.0],
+        "log_prob_mean": [2.0, -1.0],
+        "saturated_share": [0.5, 0.0],  # tanh 3 = 0.995, tanh 1 = 0.76
+    }

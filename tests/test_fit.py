@@ -27,10 +27,10 @@ from ensembles import (
 from torch import Tensor
 
 from mbpo import dynamics, targets
+from mbpo.checkpoint import copy_into
 from mbpo.config import ModelConfig
 from mbpo.dynamics import GaussianEnsemble
 from mbpo.fitting import Split, bootstrap, fit, holdout_mse, make_split, scored_rows
-from mbpo.trees import copy_into
 
 # Splits and statistics
 

@@ -242,12 +242,12 @@ def test_the_table_says_what_a_row_was_held_against_within_its_width(width):
 def test_json_stands_alone_whatever_a_simulator_prints(tmp_path):
     code = """
         import os, subprocess, sys
-        from benchmark.options import answer, json_alone
+        from benchmark.options import json_alone, print_json
         with json_alone():
             print("hello from the simulator")
             os.write(1, b"build time: today\\n")
             subprocess.run([sys.executable, "-c", "print('a worker')"])
-            answer(True, {"a": 1})
+            print_json({"a": 1})
         print("after")
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True)

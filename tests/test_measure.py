@@ -19,10 +19,10 @@ from toy_envs import DRIFT
 from mbpo import Budget, diagnostics, look, loop, sac
 from mbpo.buffer import gather_rows
 from mbpo.config import Method, Target
+from mbpo.diagnostics import soft_returns
 from mbpo.envs import make_env
 from mbpo.fast.engine import engine
 from mbpo.fitting import Split
-from mbpo.learner_diagnostics import soft_returns
 from mbpo.look import evaluate
 from mbpo.loop import Run
 from mbpo.state import Row, TrainState
@@ -146,7 +146,7 @@ def test_no_bias_is_measured_without_episodes_for_it() -> None:
 def test_model_measures_are_of_held_out_rows(state: TrainState, row: Row) -> None:
     assert state.dynamics is not None and state.split is not None
     held = gather_rows(state.real.rows, state.split.holdout)
-    for name, value in diagnostics.scalars(diagnostics.predict(state.dynamics, held)).items():
+    for name, value in diagnostics.model_report(state.dynamics, held).items():
         np.testing.assert_allclose(row.diagnostics[name], value.detach(), rtol=1e-9, err_msg=name)
     np.testing.assert_allclose(row.diagnostics["model_holdout_mse"], state.dynamics.holdout_mse.mean(1))
     assert row.diagnostics["rollout_length"].tolist() == [1.0, 1.0]

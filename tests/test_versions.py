@@ -1,5 +1,6 @@
 """The version check: what it refuses, what it says, and that it agrees with pyproject.toml and the lock."""
 
+import itertools
 import os
 import re
 import subprocess
@@ -15,7 +16,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from mbpo import _versions
-from mbpo._versions import RULES, find_conflict
+from mbpo._versions import RULES, find_conflict, satisfies
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -145,6 +146,16 @@ def _around(version: str) -> list[str]:
     return [".".join(map(str, m)) for m in moved if min(m) >= 0]
 
 
+def test_comparison_agrees_with_packaging() -> None:
+    versions = {v for rule in RULES for v in _around(LOCK[canonicalize_name(rule.package)])} | {
+        "3",
+        "3.17",
+        "2.13.0+cpu",
+    }
+    for rule, version in itertools.product(RULES, sorted(versions)):
+        assert satisfies(version, rule.spec) == (version in SpecifierSet(rule.spec)), (version, rule.spec)
+
+
 def test_table_takes_all_that_pyproject_takes_and_no_later_release() -> None:
     for package in {rule.package for rule in RULES}:
         requirement = RUNTIME[canonicalize_name(package)]
@@ -159,8 +170,9 @@ def test_table_takes_all_that_pyproject_takes_and_no_later_release() -> None:
 
 def test_python_agrees() -> None:
     requires = SpecifierSet(PROJECT["project"]["requires-python"])
-    oldest = _versions.PYTHON.removeprefix(">=")
-    assert oldest in requires and "3.10" not in requires
+    oldest = ".".join(map(str, _versions.PYTHON))
+    assert oldest in requires
+    assert f"{_versions.PYTHON[0]}.{_versions.PYTHON[1] - 1}" not in requires
     assert PROJECT["tool"]["mypy"]["python_version"] == oldest
     assert PROJECT["tool"]["ruff"]["target-version"] == "py" + oldest.replace(".", "")
 

@@ -44,7 +44,7 @@ def judge(
     chosen = [name.strip() for name in claims.split(",") if name.strip()]
     rows = exchange.judge(exchange.read_runs(paths, names, every), chosen, planned_seeds, tolerance)
     if as_json:
-        answer(True, rows)
+        options.print_json(rows)
         return
     width = shutil.get_terminal_size((120, 24)).columns if sys.stdout.isatty() else 120
     for row in rows:

@@ -44,7 +44,7 @@ def status(
         return
     state = overview(load_suite().protocol(protocol), store, os.environ, speed)
     if as_json:
-        answer(True, state)
+        options.print_json(state)
         return
     table = Table("kind", "task", "method", "present", "missing", "hours alone", title=f"{protocol} protocol")
     for line in state["runs"]:

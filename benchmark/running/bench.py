@@ -16,6 +16,7 @@ from torch import Tensor
 
 from benchmark.records.spec import ProbeBudget
 from mbpo.buffer import Layout, gather_rows
+from mbpo.checkpoint import copy_into
 from mbpo.envs import EnvBatch
 from mbpo.episodes import Episodes, Trace, play
 from mbpo.fast.engine import Engine
@@ -23,7 +24,6 @@ from mbpo.nn import StackedMLP
 from mbpo.rollouts import BranchNoise, Model, Termination, branch, draw_noise
 from mbpo.sac import Sac, act, q_values, sample_action, td_target
 from mbpo.streams import Streams
-from mbpo.trees import copy_into
 
 _CHUNK = 1_024
 

@@ -43,7 +43,6 @@ from mbpo.envs import task_info
 from mbpo.envs.terminations import termination_for
 from mbpo.episodes import Episodes, Trace
 from mbpo.fast.engine import engine
-from mbpo.learner_diagnostics import critic_bias
 from mbpo.sac import Sac, update, update_critic
 from mbpo.state import Run
 from mbpo.streams import Streams
@@ -89,7 +88,7 @@ def probe_job(
         terminated=termination_for(task_info(first.task, first.drop)),
         place=place,
     )
-    return probe(bench, diagnostics.scalars(diagnostics.predict(ensemble, held)), progress)
+    return probe(bench, diagnostics.model_report(ensemble, held), progress)
 
 
 def probe(bench: Bench, measured: dict[str, Tensor] | None = None, progress: Progress | None = None) -> list[Result]:
@@ -155,7 +154,7 @@ def _note_bias(bench: Bench, sac: Sac, episodes: Sequence[Sequence[Trace]], step
     for r, mine in enumerate(episodes):
         alpha = float(sac.alpha[r * len(bench.budget.shares)])
         for q, values in enumerate(critics_along(bench, sac.critic, r, mine)):
-            found = critic_bias(mine, [v.tolist() for v in values], bench.sac.config.discount, alpha)
+            found = diagnostics.critic_bias(mine, [v.tolist() for v in values], bench.sac.config.discount, alpha)
             notes.add_share(r, step, "critic_bias", q, found.bias)
             notes.add_share(r, step, "critic_q", q, found.q)
         notes.add_one(r, step, "mc_reward_part", found.reward_part)

@@ -17,10 +17,10 @@ import torch
 
 from benchmark.records.spec import Replay, RunSpec
 from mbpo.buffer import Layout
+from mbpo.checkpoint import copy_into, of_run, own
 from mbpo.config import InputError
 from mbpo.sac import Sac
 from mbpo.state import TrainState
-from mbpo.trees import copy_into, of_run, own
 
 
 def folder(cache: Path, run: RunSpec) -> Path:

@@ -64,7 +64,7 @@ def parity(
     """Compare our SAC and ensemble with the predecessor's code (STFL) on equal data; about 2 minutes a seed."""
     table, path = import_module("benchmark.studies.parity.compare").build(results, seeds, quick, say)
     if as_json:
-        answer(True, json.loads(table.to_json(orient="records")))
+        options.print_json(json.loads(table.to_json(orient="records")))
         return
     output = Table("", "measure", "updates", "predecessor", "ours", "agrees within", "verdict", title="parity")
     for row in table.itertuples():

@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from typing import Protocol, cast
 
+import pandas as pd
 from matplotlib.figure import Figure
 
 from benchmark.drawing import style, tables
-from benchmark.records.store import Store
+from benchmark.records.store import Record, Store
 from benchmark.suite.studies import Study, load_studies, specs_of
+
+
+class Renderer(Protocol):
+    """The functions of the module `study` in a study's folder."""
+
+    def tables(self, records: Sequence[Record]) -> dict[str, pd.DataFrame]:
+        """Tidy tables by file name."""
+
+    def figures(self, tables: Mapping[str, pd.DataFrame]) -> dict[str, Figure]:
+        """Pictures by file name."""
+
+    def sentences(self, tables: Mapping[str, pd.DataFrame]) -> list[str]:
+        """The tables in sentences."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +50,7 @@ def render(study: Study, store: Store, folder: Path) -> Shown | None:
     records = [store.read(spec) for spec in wanted if store.has(spec)]
     if not records:
         return None
-    renderer = import_module(f"benchmark.studies.{study.id}.study")
+    renderer = cast(Renderer, import_module(f"benchmark.studies.{study.id}.study"))
     frames = renderer.tables(records)
     study_folder = folder / study.id
     for name, frame in frames.items():

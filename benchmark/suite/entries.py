@@ -157,9 +157,6 @@ class Protocol(Entry):
     replay: ReplayPlan | None = None
     probe: ProbePlan | None = None
 
-    def __hash__(self) -> int:
-        return hash(self.name)  # its mappings have no hash of their own
-
     def carries(self, kind: Kind, task: str) -> bool:
         """Whether this protocol runs the task itself; what it does not carry is listed as incomplete."""
         tasks = self.train.tasks if kind == "train" else self.fit.tasks

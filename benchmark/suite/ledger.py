@@ -12,10 +12,9 @@ from pydantic import Field, field_validator
 
 from benchmark.records.spec import Kind, arm, digest
 from benchmark.records.store import RETURN
-from benchmark.suite.catalogue import Suite
 from benchmark.suite.criterion import ALL, Criterion, Estimand, Verdict
-from benchmark.suite.load import Source, load_suite
-from benchmark.suite.pages import SUITE, check_known, entries, load_page, mapping
+from benchmark.suite.load import SUITE, Source, Suite, load_page, load_suite
+from benchmark.suite.pages import check_known as _known
 from mbpo.config import Config, InputError, build, nearest
 
 FIGURES = (
@@ -49,7 +48,7 @@ class Chapter(Config):
 
 
 class DeclaredEdit(Config):
-    """An edit of a claim after its runs, stated openly: the form it led to, when, and why."""
+    """An edit of a claim after its runs, told openly: the form it led to, when, and why."""
 
     claim: str
     form: str = Field(pattern=r"^[0-9a-f]{16}$")
@@ -61,7 +60,7 @@ DECIDES = {
     *("statement", "expected", "kind", "data", "tasks", "drop", "arm", "against", "against_drop", "gate"),
     *("estimand", "against_window", "against_measure", "criterion"),
 }
-"""The fields of a claim that decide its verdict; the rest is how it is shown, and where it can be judged."""
+"""The fields of a claim that decide its verdict; the rest is how it is told, and where it can be judged."""
 
 
 class Claim(Config):
@@ -144,11 +143,11 @@ class Ledger(NamedTuple):
     declared_edits: tuple[DeclaredEdit, ...] = ()
 
     def claim(self, name: str) -> Claim:
-        """The claim of this name. Raises `InputError` with the nearest name if there is none."""
-        by_id = {claim.id: claim for claim in self.claims}
-        if name not in by_id:
-            raise InputError(f"unknown claim {name!r}; {nearest(name, by_id)}")
-        return by_id[name]
+        """Raises `InputError` that names the nearest claim."""
+        found = [claim for claim in self.claims if claim.id == name]
+        if not found:
+            raise InputError(f"unknown claim {name!r}; {nearest(name, [claim.id for claim in self.claims])}")
+        return found[0]
 
 
 @cache
@@ -158,10 +157,10 @@ def load_ledger(folder: Path = SUITE) -> Ledger:
     suite = load_suite(folder)
     for name, tasks in page["groups"].items():
         _check_tasks(tasks, suite, f"claims.yaml: groups.{name}")
-    chapters = entries(Chapter, page["chapters"], "claims.yaml: chapters")
+    chapters = {name: build(Chapter, data, f"claims.yaml: chapters.{name}") for name, data in page["chapters"].items()}
     for name, chapter in chapters.items():
         for figure in chapter.figures:
-            check_known(figure, FIGURES, f"claims.yaml: chapters.{name}.figures")
+            _known(figure, FIGURES, f"claims.yaml: chapters.{name}.figures")
     claims = tuple(_claim(name, data, page, suite) for name, data in page["claims"].items())
     return Ledger(chapters, claims, _declared(page["declared_edits"], claims))
 
@@ -170,23 +169,25 @@ def _declared(edits: Any, claims: Iterable[Claim]) -> tuple[DeclaredEdit, ...]:
     where = "claims.yaml: declared_edits"
     if not isinstance(edits, list) or not all(isinstance(edit, dict) for edit in edits):
         raise InputError(f"{where}: a list of mappings with claim, form, date and reason is needed here")
-    declared = tuple(build(DeclaredEdit, edit, f"{where}[{index}]") for index, edit in enumerate(edits))
-    for index, edit in enumerate(declared):
-        check_known(edit.claim, [claim.id for claim in claims], f"{where}[{index}].claim")
-    return declared
+    found = tuple(build(DeclaredEdit, edit, f"{where}[{index}]") for index, edit in enumerate(edits))
+    for index, edit in enumerate(found):
+        _known(edit.claim, [claim.id for claim in claims], f"{where}[{index}].claim")
+    return found
 
 
 def _claim(name: str, data: Any, page: dict[str, Any], suite: Suite) -> Claim:
     where = f"claims.yaml: {name}"
-    tasks = mapping(data, where).get("tasks")
+    if not isinstance(data, dict):
+        raise InputError(f"{where}: a mapping of fields is needed here, not {type(data).__name__}")
+    tasks = data.get("tasks")
     if isinstance(tasks, str):
-        check_known(tasks, page["groups"], f"{where}.tasks")
+        _known(tasks, page["groups"], f"{where}.tasks")
         tasks = page["groups"][tasks]
     claim = build(Claim, {**data, "id": name, "tasks": tasks or ()}, where)
-    check_known(claim.chapter, page["chapters"], f"{where}.chapter")
+    _known(claim.chapter, page["chapters"], f"{where}.chapter")
     _check_tasks(claim.tasks, suite, f"{where}.tasks")
     for protocol in claim.protocols:
-        check_known(protocol, suite.protocols, f"{where}.protocols")
+        _known(protocol, suite.protocols, f"{where}.protocols")
     if claim.kind == "train" and claim.data != "random":
         raise InputError(f"{where}.data = {claim.data!r}: a train claim collects its own; leave it out")
     claim.estimand.check(claim.kind, f"{where}.estimand")
@@ -222,7 +223,7 @@ def _check_aggregate(claim: Claim, suite: Suite, where: str) -> None:
 
 def _check_tasks(tasks: Any, suite: Suite, where: str) -> None:
     for task in tasks:
-        check_known(task, suite.tasks, where)
+        _known(task, suite.tasks, where)
     twice = [task for task in tasks if list(tasks).count(task) > 1]
     if twice:
         raise InputError(f"{where}: {twice[0]!r} stands twice")

@@ -15,25 +15,10 @@ from benchmark.suite.entries import Family, MethodEntry, Protocol, TaskEntry
 from benchmark.suite.pages import SUITE, entries, load_page
 from mbpo.config import Config, InputError, build
 
-__all__ = ["SUITE", "Source", "Suite", "load_suite", "specs"]
+__all__ = ["SUITE", "Protocol", "Source", "Suite", "TaskEntry", "load_page", "load_suite", "specs"]
 
 Source = Literal["random", "replay"]
 """Whose data a fit is made on: a uniformly random policy's, or those of the protocol's `replay` plan."""
-
-
-@cache
-def load_suite(folder: Path = SUITE) -> Suite:
-    """Read and check the pages. Raises `InputError` with the page, the key and its nearest valid choice."""
-    page = load_page("methods.yaml", folder, ("families", "methods"))
-    families = entries(Family, page["families"], "methods.yaml")
-    suite = Suite(
-        tasks=entries(TaskEntry, load_page("tasks.yaml", folder), "tasks.yaml"),
-        families={name: with_defaults(family) for name, family in families.items()},
-        methods=entries(MethodEntry, page["methods"], "methods.yaml"),
-        protocols=entries(Protocol, load_page("protocols.yaml", folder), "protocols.yaml", "name"),
-    )
-    check(suite)
-    return suite
 
 
 def specs(
@@ -55,42 +40,57 @@ def specs(
     fits are made on; `numerics_version` asks for the records of another version than this code's. Raises `InputError`.
     """
     suite = suite or load_suite()
-    protocol = suite.protocol(protocol) if isinstance(protocol, str) else protocol
-    numbers = range(protocol.seeds if seeds is None else seeds) if not isinstance(seeds, Iterable) else list(seeds)
+    page = suite.protocol(protocol) if isinstance(protocol, str) else protocol
+    numbers = range(page.seeds if seeds is None else seeds) if not isinstance(seeds, Iterable) else list(seeds)
     if not len(numbers):
         raise InputError(f"seeds = {seeds}: give at least 1")
-    runs: list[RunSpec] = []
+    found = []
     for task in tasks:
         suite.task(task)  # before the budget, which would blame the page for a task that does not exist
-        plan = _plan(kind, task, protocol, source, suite)
+        plan = _plan(kind, task, page, source, suite)
         for name in methods:
             common = {"kind": kind, "task": task, "drop": tuple(drop), "method": name, "precision": precision, **plan}
             common |= {} if numerics_version is None else {"numerics_version": numerics_version}
-            common["constants"] = suite.method(name, task, protocol, kind)
-            runs += [build(RunSpec, {**common, "seed": seed}, f"run of {name!r} on {task!r}") for seed in numbers]
-    return runs
+            common["constants"] = suite.method(name, task, page, kind)
+            found += [build(RunSpec, {**common, "seed": seed}, f"run of {name!r} on {task!r}") for seed in numbers]
+    return found
 
 
-def _plan(kind: Kind, task: str, protocol: Protocol, source: Source, suite: Suite) -> dict[str, Config]:
+def _plan(kind: Kind, task: str, page: Protocol, source: Source, suite: Suite) -> dict[str, Config]:
     """The fields that say how long a run of `kind` is."""
     if kind == "train":
-        return {"budget": protocol.train.budget(task)}
+        return {"budget": page.train.budget(task)}
     if source == "random" and kind == "fit":
-        return {"fit": protocol.fit.budget()}
-    replay = protocol.replay
-    if replay is None or (kind == "probe" and protocol.probe is None):
+        return {"fit": page.fit.budget()}
+    replay = page.replay
+    if replay is None or (kind == "probe" and page.probe is None):
         missing = "replay" if replay is None else "probe"
-        raise InputError(f"protocol {protocol.name!r} has no `{missing}` plan; give one that has, such as 'quick'")
-    collecting = protocol.model_copy(update={"train": replay})
+        raise InputError(f"protocol {page.name!r} has no `{missing}` plan; give one that has, such as 'quick'")
+    whose = page.model_copy(update={"train": replay})
     collector = Replay(
         method=replay.method,
-        constants=suite.method(replay.method, task, collecting),
+        constants=suite.method(replay.method, task, whose),
         budget=replay.budget(task),
         precision=replay.precision,
         step=replay.step,
         numerics_version=replay.numerics_version,
     )
     fit = FitBudget(transitions=replay.transitions, heldout=replay.heldout, source=collector)
-    if protocol.probe is None or kind == "fit":
+    if page.probe is None or kind == "fit":
         return {"fit": fit}
-    return {"fit": fit, "probe": protocol.probe.budget()}
+    return {"fit": fit, "probe": page.probe.budget()}
+
+
+@cache
+def load_suite(folder: Path = SUITE) -> Suite:
+    """Read and check the pages. Raises `InputError` with the page, the key and its nearest valid choice."""
+    page = load_page("methods.yaml", folder, ("families", "methods"))
+    families = entries(Family, page["families"], "methods.yaml")
+    suite = Suite(
+        tasks=entries(TaskEntry, load_page("tasks.yaml", folder), "tasks.yaml"),
+        families={name: with_defaults(family) for name, family in families.items()},
+        methods=entries(MethodEntry, page["methods"], "methods.yaml"),
+        protocols=entries(Protocol, load_page("protocols.yaml", folder), "protocols.yaml", "name"),
+    )
+    check(suite)
+    return suite

@@ -14,12 +14,27 @@ from benchmark.suite.load import load_suite, specs
 
 def runs(claim: Claim, protocol: Protocol, tasks: Sequence[str] | None = None) -> list[RunSpec]:
     """The runs that `claim` needs of what `protocol` carries, on some of its tasks; none where it cannot be judged."""
-    whole = _runs(claim, protocol)
+    whole = _runs(claim, _Itself(protocol))
     return [run for run in whole if run.task in tasks] if tasks else list(whole)
 
 
+class _Itself:
+    """A protocol as the key of a cache: no protocol is ever changed, but it holds mappings, which have no hash."""
+
+    def __init__(self, protocol: Protocol) -> None:
+        self.protocol = protocol
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Itself) and other.protocol is self.protocol
+
+    def __hash__(self) -> int:
+        return id(self.protocol)
+
+
 @lru_cache(maxsize=4096)
-def _runs(claim: Claim, protocol: Protocol) -> tuple[RunSpec, ...]:
+def _runs(claim: Claim, key: _Itself) -> tuple[RunSpec, ...]:
+    """Worked out once for each claim and protocol."""
+    protocol = key.protocol
     if protocol.name not in claim.protocols or claim.needs or (claim.data == "replay" and protocol.replay is None):
         return ()
     carried = [task for task in claim.tasks if protocol.carries(claim.kind, task)]

@@ -2,8 +2,7 @@
 
 batch         `EnvBatch`: many environments of one task, whose state is each episode's seed and actions
 flat          one environment with flat observations
-simulators    the environments of a batch in this process, stepped in turn
-processes     the same in processes that step side by side
+simulators    where the environments of a batch live: in turn here, or side by side in processes
 load          from a task id to its simulator
 tasks         what is known of a task: sizes, observation groups
 promises      short trials of what a learner takes an environment's word for

@@ -14,8 +14,7 @@ import numpy as np
 
 from mbpo.config import InputError
 from mbpo.envs.load import Array
-from mbpo.envs.processes import InProcesses, movable
-from mbpo.envs.simulators import InTurn
+from mbpo.envs.simulators import InProcesses, InTurn, movable
 
 
 class EnvBatch:
