@@ -21,12 +21,12 @@ def runs_of(key: str, task: str, drop: tuple[str, ...], store: Store, most: int)
     trained = [spec for spec in store.specs() if spec.kind == "train"]
     named = [spec for spec in trained if spec.key.startswith(key)] if len(key) >= LEAST else []
     if len({spec.key for spec in named}) != 1:
-        of_task = {spec.key: spec.label for spec in trained if spec.task == task}
-        known = "; ".join(f"{k} ({label})" for k, label in list(of_task.items())[:4]) or "none is of this task"
-        fault = (
+        here = {spec.key: spec.label for spec in trained if spec.task == task}
+        known = "; ".join(f"{k} ({label})" for k, label in list(here.items())[:4]) or "none is of this task"
+        told = (
             "names several runs" if named else f"is neither 'random' nor {LEAST} or more digits of a training run's key"
         )
-        raise InputError(f"--policy {key!r} {fault}; {nearest(key, ['random', *of_task])}; runs with a record: {known}")
+        raise InputError(f"--policy {key!r} {told}; {nearest(key, ['random', *here])}; runs with a record: {known}")
     chosen = named[0]
     if chosen.task != task or (drop and chosen.drop != tuple(sorted(drop))):
         raise InputError(
