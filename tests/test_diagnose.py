@@ -368,6 +368,7 @@ def test_the_command_drops_groups_and_writes_where_told(
     ("arguments", "words"),
     [
         (["gym:Odd-v0", "--steps", "20"], "--steps 20: too few"),
+        (["gym:Odd-v0", "--device", "cupu"], "device = 'cupu': not a device; did you mean 'cpu'?"),
         (["gym:Odd-v0", "--policy", "rando"], "--policy 'rando' is neither 'random' nor 6 or more digits"),
         (["gym:Odd-v0", "--drop", "spere"], "did you mean 'spare'?"),
         (["gym:no_such_module:X-v0"], "module 'no_such_module' does not import"),

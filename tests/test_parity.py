@@ -192,3 +192,9 @@ def test_one_seed_is_refused_before_anything_trains(
 ) -> None:
     assert cli.main(["parity", "--seeds", "1"]) == 2
     assert "'1' is not a whole number of at least 2" in capsys.readouterr().err and learned == []
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_anything_trains(learned, tmp_path, capsys) -> None:
+    (tmp_path / "file").write_text("")
+    assert cli.main(["parity", "--results", str(tmp_path / "file")]) == 2
+    assert "cannot be written" in capsys.readouterr().err and learned == []

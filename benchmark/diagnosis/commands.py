@@ -33,6 +33,7 @@ def diagnose(
     """Say whether MBPO would break on this task, why, and which arm to use, on one HTML page."""
     doctor, page = import_module("benchmark.diagnosis.diagnose"), import_module("benchmark.diagnosis.page")
     length, data_sets, groups = steps or doctor.STEPS, seeds or doctor.SEEDS, tuple(drop or ())
+    import_module("mbpo.fast.engine").engine(device)  # what is not there is refused before data are collected
     task = options.cut_episodes(task, max_episode_steps)
     samples = import_module("benchmark.diagnosis.samples")
     if policy == "random":

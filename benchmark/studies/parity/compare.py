@@ -18,7 +18,7 @@ from benchmark.judging.placing import prediction_interval
 from benchmark.judging.stats import Interval
 from benchmark.running import provenance
 from benchmark.studies.parity import study
-from mbpo.config import NUMERICS_VERSIONS
+from mbpo.config import NUMERICS_VERSIONS, InputError
 
 REFERENCE = Path(__file__).parents[3] / "results" / "published" / "parity" / "stfl.csv"
 QUICK = {"sac": 2_000, "model": 1_000}
@@ -69,7 +69,6 @@ def compare(theirs: pd.DataFrame, ours: Mapping[tuple[str, int], Sequence[float]
 
 def save(table: pd.DataFrame, versions: str, path: Path) -> Path:
     """Write `table` with six digits to `path`, with the `versions` of our code in each row."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     rounded = {name: [f"{value:.6g}" for value in table[name]] for name in ("predecessor", "ours", "low", "high")}
     text = table.assign(**rounded, margin=f"{MARGIN:g}", versions=versions).to_csv(index=False, lineterminator="\n")
     draft = path.with_suffix(".tmp")
@@ -79,7 +78,16 @@ def save(table: pd.DataFrame, versions: str, path: Path) -> Path:
 
 
 def build(results: Path, seeds: int, quick: bool, say: study.Say) -> tuple[pd.DataFrame, Path]:
-    """Train, compare and write; returns the table and its path. A quick comparison has its own file."""
+    """Train, compare and write; returns the table and its path. A quick comparison has its own file.
+
+    Raises `InputError` for a folder that cannot be written, before anything is trained.
+    """
+    path = results / "parity" / ("quick.csv" if quick else "parity.csv")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise InputError(f"the results folder {str(results)!r} cannot be written ({reason}); give another") from None
     theirs = reference()
     if quick:
         theirs = theirs[theirs.updates <= theirs.learner.map(QUICK)]
@@ -88,7 +96,6 @@ def build(results: Path, seeds: int, quick: bool, say: study.Say) -> tuple[pd.Da
         marks = sorted(set(theirs.updates[theirs.learner == learner].tolist()))
         ours |= learn(range(seeds), marks, say=say)
     table = compare(theirs, ours)
-    path = results / "parity" / ("quick.csv" if quick else "parity.csv")
     return table, save(table, _versions(), path)
 
 
