@@ -8,6 +8,7 @@ from synthetic import write_train
 from benchmark.judging import gate, placing
 from benchmark.judging.evidence import Score
 from benchmark.judging.verdicts import judge_claim
+from benchmark.records.store import Store
 from benchmark.suite.ledger import load_ledger
 from benchmark.suite.load import load_suite
 from benchmark.suite.needs import runs
@@ -79,6 +80,11 @@ def test_runs_that_two_repositories_publish_are_one_source():
     table = placing.published()
     rows = table[(table["method"] == "sac") & (table["task"] == "dmc:humanoid-run") & (table["frames"] == 500_000)]
     assert len(rows) == 3 and placing.hull("sac", "dmc:humanoid-run", 500_000, 6)[1] == 2
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "results", tmp_path / "cache")
 
 
 @pytest.mark.parametrize(("base", "verdict"), [(300.0, "contradicted"), (150.0, "invalid"), (995.0, "invalid")])

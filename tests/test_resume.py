@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -17,8 +18,6 @@ from mbpo.checkpoint import complete
 from mbpo.loop import Row, Run
 from mbpo.state import TrainState
 
-pytestmark = pytest.mark.usefixtures("no_power_cut")
-
 PENDULUM, HOPPER = "gym:InvertedPendulum-v5", "dmc:hopper-hop"
 BUDGET = Budget(env_steps=120, eval_every=40, eval_episodes=1)
 ARMS = [Run(small(MBPO), 0), Run(small(FTFL), 0), Run(small(FITTED), 1)]
@@ -27,6 +26,12 @@ ARMS = [Run(small(MBPO), 0), Run(small(FTFL), 0), Run(small(FITTED), 1)]
 @cache
 def undisturbed() -> tuple[list[Row], TrainState]:
     return drive(DRIFT, ARMS, BUDGET)
+
+
+@pytest.fixture(autouse=True)
+def _no_power_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing here loses power, and waiting for the disk is most of the time that a snapshot takes."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
 class Interrupted(Exception):
