@@ -12,7 +12,7 @@ def start() -> int:
     os.environ.update(worker_device(os.environ))  # torch reads threads and how they wait once, when it is imported
     try:
         cli = import_module("benchmark.cli")
-    except ImportError as error:
+    except (ImportError, ValueError) as error:  # or a page of the suite that cannot be read
         print(f"error: {error}", file=sys.stderr)
         return 2
     return int(cli.main())

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Mapping
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from _pytest.terminal import TerminalReporter
@@ -30,7 +31,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.stash[PROTOCOL] = load_suite().protocol(config.getoption("--protocol"))
         config.stash[STORE] = store = Store(_folder(config, "results"), _folder(config, "cache", ".cache"))
         if not config.getoption("--no-train") and not config.option.collectonly:
-            store.check()  # smoke runs have folders of their own: nothing may be created here
+            store.check()  # smoke runs have folders of their own: nothing may be created
     except InputError as error:
         raise pytest.UsageError(str(error)) from None
 
@@ -47,27 +48,24 @@ def store(pytestconfig: pytest.Config) -> Store:
     return pytestconfig.stash[STORE]
 
 
-@pytest.fixture(scope="session")
-def training(pytestconfig: pytest.Config) -> bool:
-    """Whether missing runs may be trained: false under `--no-train`."""
-    return not pytestconfig.getoption("--no-train")
+class Options(NamedTuple):
+    """How claims are tested; `train`: whether missing runs may be trained."""
+
+    train: bool  # not --no-train
+    strict: bool  # pytest's own --strict: inconclusive and incomplete fail
+    accept_contradicted: bool  # a contradicted claim leaves the session successful
 
 
 @pytest.fixture(scope="session")
-def strict(pytestconfig: pytest.Config) -> bool:
-    """Whether inconclusive and incomplete fail: pytest's own `--strict`."""
-    return bool(pytestconfig.getini("strict"))
-
-
-@pytest.fixture(scope="session")
-def accepting(pytestconfig: pytest.Config) -> bool:
-    """Whether a contradicted claim leaves the session successful: true under `--accept-contradicted`."""
-    return bool(pytestconfig.getoption("--accept-contradicted"))
+def options(pytestconfig: pytest.Config) -> Options:
+    """The other options of the claims."""
+    chosen = pytestconfig.getoption
+    return Options(not chosen("--no-train"), bool(pytestconfig.getini("strict")), chosen("--accept-contradicted"))
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, object]:
-    """Show what trains, here or in any worker, every few seconds."""
+    """Show what trains, in this process or a worker, every few seconds."""
     config = session.config
     reporter = config.pluginmanager.get_plugin("terminalreporter")
     if hasattr(config, "workerinput") or config.option.collectonly or reporter is None:
@@ -100,17 +98,11 @@ def _folder(config: pytest.Config, option: str, default: str | None = None) -> P
 
 
 def _verdicts(reporter: TerminalReporter) -> list[Mapping[str, Any]]:
-    found: dict[tuple[str, str], Mapping[str, Any]] = {}
-    for report in _reports(reporter):
+    rows: dict[tuple[str, str], Mapping[str, Any]] = {}
+    for report in chain.from_iterable(reporter.stats.values()):
         for name, value in getattr(report, "user_properties", ()):
             if name == "verdict":
                 data = json.loads(value) if isinstance(value, str) else value
-                for row in data if isinstance(data, list) else [data]:
-                    found[row["claim"], row["task"]] = row
+                rows |= {(row["claim"], row["task"]): row for row in (data if isinstance(data, list) else [data])}
     order = [(claim.id, task) for claim in load_ledger().claims for task in claim.rows]
-    return [found[place] for place in order if place in found]
-
-
-def _reports(reporter: TerminalReporter) -> Iterator[Any]:
-    for reports in reporter.stats.values():
-        yield from reports
+    return [rows[row] for row in order if row in rows]

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 from filelock import FileLock
 
+from benchmark.conftest import Options
 from benchmark.judging import verdicts as claims
 from benchmark.records.store import Store
 from benchmark.running import ensure
@@ -21,7 +22,7 @@ CASES = [(claim, task) for claim in load_ledger().claims for task in claim.rows]
 
 
 @pytest.fixture(scope="session", autouse=True)
-def verdicts(store: Store, protocol: Protocol, training: bool) -> Iterator[None]:
+def verdicts(store: Store, protocol: Protocol, options: Options) -> Iterator[None]:
     """Leave `verdicts.json` behind, judged anew from all records.
 
     Every worker does so as it ends. The last to take the lock sees every record of the session, so what stays is whole.
@@ -30,7 +31,7 @@ def verdicts(store: Store, protocol: Protocol, training: bool) -> Iterator[None]
     try:
         store.prepare()
     except InputError:
-        if training:
+        if options.train:
             raise
         return  # someone else's records, which may be read only
     with FileLock(store.cache / "verdicts.lock"):
@@ -53,19 +54,17 @@ def test_claim(
     selected: list[Claim],
     store: Store,
     protocol: Protocol,
-    training: bool,
-    strict: bool,
-    accepting: bool,
+    options: Options,
 ) -> None:
-    ensure.ensure(needs.family(claim, selected, protocol), store, train=training)
+    ensure.ensure(needs.family(claim, selected, protocol), store, train=options.train)
     row = next(row for row in claims.judge_claim(claim, store, protocol) if row.task == task)
     request.node.user_properties.append(("verdict", row.to_json()))
-    verdict, told = row.outcome.verdict, f"{row.outcome.verdict}: {row.outcome.reason}"
-    if verdict == "contradicted" and accepting:
-        pytest.xfail(told)
-    if verdict in ("contradicted", "invalid") or (strict and verdict != "reproduced"):
-        pytest.fail(told, pytrace=False)
+    verdict, reason = row.outcome.verdict, f"{row.outcome.verdict}: {row.outcome.reason}"
+    if verdict == "contradicted" and options.accept_contradicted:
+        pytest.xfail(reason)
+    if verdict in ("contradicted", "invalid") or (options.strict and verdict != "reproduced"):
+        pytest.fail(reason, pytrace=False)
     if verdict == "inconclusive":
-        pytest.xfail(told)
+        pytest.xfail(reason)
     if verdict == "incomplete":
-        pytest.skip(told)
+        pytest.skip(reason)

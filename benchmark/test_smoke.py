@@ -39,10 +39,10 @@ def fresh(tmp_path: Path) -> Store:
 
 def run(store: Store, capsys: pytest.CaptureFixture[str], task: str, *arguments: str) -> dict[str, Any]:
     """`python -m benchmark run`, and what it prints under --json."""
-    places = ["--results", str(store.results), "--cache", str(store.cache)]
-    assert cli.main(["run", "--protocol", "smoke", "--json", "--task", task, *arguments, *places]) == 0
-    found: dict[str, Any] = json.loads(capsys.readouterr().out)
-    return found
+    folders = ["--results", str(store.results), "--cache", str(store.cache)]
+    assert cli.main(["run", "--protocol", "smoke", "--json", "--task", task, *arguments, *folders]) == 0
+    printed: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return printed
 
 
 def methods(*names: str) -> list[str]:
@@ -132,10 +132,10 @@ def test_a_killed_job_resumes_to_the_same_numbers(
     save = checkpoint.save
 
     def save_and_die(folder: Path, step: int, *rest: Any, **options: Any) -> Path:
-        place = save(folder, step, *rest, **options)
+        snapshot = save(folder, step, *rest, **options)
         if step == stop and folder.name == wanted[-1].key:
             raise KeyboardInterrupt
-        return place
+        return snapshot
 
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "save", save_and_die)

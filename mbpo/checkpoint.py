@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,9 +58,9 @@ def save(
             torch.save(tree, file)
             _flush(file)
         lines = [_digest(draft / _STATE), *(f"{segment.digest} {segment.file}" for segment in files)]
-        with open(draft / _SENTINEL, "w", encoding="utf-8") as page:
-            page.write("\n".join(lines) + "\n")
-            _flush(page)
+        with open(draft / _SENTINEL, "w", encoding="utf-8") as sentinel:
+            sentinel.write("\n".join(lines) + "\n")
+            _flush(sentinel)
         shutil.rmtree(final, ignore_errors=True)
         draft.rename(final)
         _sync(folder)
@@ -101,13 +101,18 @@ def steps(folder: Path) -> list[int]:
     return [step_of(snapshot) for snapshot in complete(folder)]
 
 
-def segments(snapshot: Path) -> list[Segment]:
-    """The files of rows that a snapshot needs, by buffer and in order. Raises `InputError` for a damaged sentinel."""
+def _sentinel(snapshot: Path) -> tuple[str, list[Segment]]:
+    """The digest of a snapshot's state, and the files of rows that it needs. Raises `InputError` if it is damaged."""
     try:
-        lines = (snapshot / _SENTINEL).read_text(encoding="utf-8").splitlines()[1:]
-        return [Segment.of(file, digest) for digest, file in (line.split() for line in lines)]
+        digest, *lines = (snapshot / _SENTINEL).read_text(encoding="utf-8").splitlines()
+        return digest.strip(), [Segment.of(file, digest) for digest, file in (line.split() for line in lines)]
     except (OSError, ValueError):
         raise damaged(snapshot) from None
+
+
+def segments(snapshot: Path) -> list[Segment]:
+    """The files of rows that a snapshot needs, by buffer and in order. Raises `InputError` for a damaged sentinel."""
+    return _sentinel(snapshot)[1]
 
 
 def load(folder: Path, step: int | None = None) -> dict[str, Any] | None:
@@ -120,12 +125,7 @@ def load(folder: Path, step: int | None = None) -> dict[str, Any] | None:
     if not whole:
         return None
     state = whole[-1] / _STATE
-    try:
-        told = (whole[-1] / _SENTINEL).read_text(encoding="utf-8").splitlines()
-        sound = bool(told) and _digest(state) == told[0].strip()
-    except (OSError, UnicodeDecodeError):
-        sound = False
-    if not sound:
+    if not _has_digest(state, _sentinel(whole[-1])[0]):
         raise damaged(whole[-1])
     return dict(torch.load(state, map_location="cpu", weights_only=True))
 
@@ -133,11 +133,11 @@ def load(folder: Path, step: int | None = None) -> dict[str, Any] | None:
 def is_sound(snapshot: Path) -> bool:
     """Whether all files of a snapshot are what was written."""
     try:
-        told = (snapshot / _SENTINEL).read_text(encoding="utf-8").split("\n", 1)[0].strip()
-        parts = [(snapshot.parent / segment.file, segment.digest) for segment in segments(snapshot)]
-        return all(_digest(path) == digest for path, digest in [(snapshot / _STATE, told), *parts])
-    except (OSError, UnicodeDecodeError, InputError):
+        state, files = _sentinel(snapshot)
+    except InputError:
         return False
+    parts = [(snapshot / _STATE, state), *((snapshot.parent / file.file, file.digest) for file in files)]
+    return all(_has_digest(path, digest) for path, digest in parts)
 
 
 def load_rows(folder: Path, step: int, buffers: Buffers, run: int, added: Mapping[str, int]) -> None:
@@ -167,10 +167,10 @@ def common_step(folders: Sequence[Path]) -> int | None:
         return None
     shared = set.intersection(*known)
     if not shared:
-        told = ", ".join(str(max(each, default=0)) for each in known)
+        newest = ", ".join(str(max(each, default=0)) for each in known)
         raise InputError(
-            f"the checkpoints of these runs lie at different steps ({told}): lockstep needs one; train them in as many "
-            "calls, or delete the folders to train from the start"
+            f"the checkpoints of these runs lie at different steps ({newest}): lockstep needs one; train them in as "
+            "many calls, or delete the folders to train from the start"
         )
     return max(shared)
 
@@ -226,12 +226,19 @@ def _digest(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def _has_digest(file: Path, digest: str) -> bool:
+    try:
+        return _digest(file) == digest
+    except OSError:
+        return False
+
+
 @torch.no_grad()
 def copy_into(live: Any, saved: Any, where: str = "state") -> None:
     """Copy the tensors of `saved` into those of `live`, a tree of the same form.
 
     Raises:
-        InputError: the trees differ in form, naming the place.
+        InputError: the trees differ in form, with the path to where.
     """
     if isinstance(live, Tensor):
         fits = isinstance(saved, Tensor) and live.shape == saved.shape
@@ -253,18 +260,18 @@ def of_run(tree: Any, run: int, runs: int) -> Any:
 
     What all runs have in common, such as Adam's step counts ``(1, n)``, is kept whole.
     """
-    if isinstance(tree, dict):
-        return {name: of_run(value, run, runs) for name, value in tree.items()}
-    if isinstance(tree, list):
-        return [of_run(value, run, runs) for value in tree]
-    return tree[run : run + 1] if len(tree) == runs else tree
+    return _mapped(tree, lambda tensor: tensor[run : run + 1] if len(tensor) == runs else tensor)
 
 
 def own(tree: Any) -> Any:
     """The same tree on the CPU with memory of its own: a saved view would drag along all runs."""
+    return _mapped(tree, lambda tensor: tensor.detach().cpu().clone())
+
+
+def _mapped(tree: Any, change: Callable[[Any], Any]) -> Any:
     if isinstance(tree, dict):
-        return {name: own(value) for name, value in tree.items()}
-    return [own(value) for value in tree] if isinstance(tree, list) else tree.detach().cpu().clone()
+        return {name: _mapped(value, change) for name, value in tree.items()}
+    return [_mapped(value, change) for value in tree] if isinstance(tree, list) else change(tree)
 
 
 def same_keys(trees: Iterable[Mapping[str, Any]]) -> list[str]:

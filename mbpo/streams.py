@@ -8,7 +8,7 @@ evaluation) moves no other.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -37,33 +37,28 @@ class Streams:
             self._generators[name, place] = [Generator(where).manual_seed(stream_seed(e, name)) for e in self.entropies]
         return self._generators[name, place]
 
+    def _drawn(self, name: str, shape: tuple[int, ...], dtype: torch.dtype, draw: Callable[..., object]) -> Tensor:
+        """``(R, *shape)``, each run's row filled by its own generator through `draw`."""
+        out = torch.empty(len(self.entropies), *shape, device=self.device, dtype=dtype)
+        for row, generator in zip(out, self.generators(name), strict=True):
+            draw(row, generator=generator)
+        return out
+
     def uniform(self, name: str, *shape: int) -> Tensor:
         """Uniform on [0, 1): ``(R, *shape)``."""
-        out = torch.empty(len(self.entropies), *shape, device=self.device, dtype=self.dtype)
-        for row, generator in zip(out, self.generators(name), strict=True):
-            row.uniform_(generator=generator)
-        return out
+        return self._drawn(name, shape, self.dtype, Tensor.uniform_)
 
     def slots(self, name: str, *shape: int) -> Tensor:
         """Uniform on [0, 1) in float64, to be scaled to row numbers: float32 cannot tell 2^24 rows apart."""
-        out = torch.empty(len(self.entropies), *shape, device=self.device, dtype=torch.float64)
-        for row, generator in zip(out, self.generators(name), strict=True):
-            row.uniform_(generator=generator)
-        return out
+        return self._drawn(name, shape, torch.float64, Tensor.uniform_)
 
     def normal(self, name: str, *shape: int) -> Tensor:
         """Standard normal: ``(R, *shape)``."""
-        out = torch.empty(len(self.entropies), *shape, device=self.device, dtype=self.dtype)
-        for row, generator in zip(out, self.generators(name), strict=True):
-            row.normal_(generator=generator)
-        return out
+        return self._drawn(name, shape, self.dtype, Tensor.normal_)
 
     def below(self, name: str, limit: int, *shape: int) -> Tensor:
         """Integers uniform on [0, limit): ``(R, *shape)`` int64."""
-        out = torch.empty(len(self.entropies), *shape, device=self.device, dtype=torch.int64)
-        for row, generator in zip(out, self.generators(name), strict=True):
-            row.random_(0, limit, generator=generator)
-        return out
+        return self._drawn(name, shape, torch.int64, lambda row, generator: row.random_(0, limit, generator=generator))
 
     def permutation(self, name: str, n: int) -> Tensor:
         """A permutation of range(n) for each run: ``(R, n)`` int64."""

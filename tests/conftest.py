@@ -1,14 +1,17 @@
-"""Fixtures of several files: the library of kernels for vectors of every width, and threads."""
+"""Fixtures of several files: an empty store, the library of kernels for vectors of every width, and threads."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Callable, Iterator
 from ctypes import CDLL
+from pathlib import Path
 
 import pytest
 import torch
 
+from benchmark.records.store import Store
 from mbpo.fast import compiler, kernels
 
 WIDTHS = (4, 8, 16)
@@ -33,6 +36,18 @@ def library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     if request.param is not None:
         found = request.getfixturevalue("widths")[request.param]
         monkeypatch.setattr(kernels, "library", lambda: found)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """An empty store."""
+    return Store(tmp_path / "results", tmp_path / "cache")
+
+
+@pytest.fixture
+def no_power_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waiting for the disk is most of the time that a snapshot takes, and no test loses power."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
 @pytest.fixture

@@ -24,11 +24,6 @@ QUICK = load_suite().protocol("quick")
 SIGNATURE = ("reward-too-low", "reward-bunched", "reward-flat")
 
 
-@pytest.fixture
-def store(tmp_path):
-    return Store(tmp_path / "results", tmp_path / "cache")
-
-
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory):
     folder = tmp_path_factory.mktemp("filled")

@@ -100,6 +100,14 @@ def test_seeds_may_be_named_and_jobs_kept_small(trainer: Fake, places: list[str]
     assert [[spec.seed for spec in job] for job in trainer.jobs] == [[7, 3, 2**31 - 1], [0]]
 
 
+def test_episodes_are_cut_by_the_option_as_by_the_id(trainer: Fake, places: list[str]) -> None:
+    run = ["run", "--method", "sac", "--seeds", "1", "--protocol", "smoke", *places]
+    assert cli.main([*run, "--task", PENDULUM, "--max-episode-steps", "7"]) == 0
+    assert cli.main([*run, "--task", f"{PENDULUM}?max_episode_steps=7"]) == 0  # there already
+    (spec,) = specs("train", [f"{PENDULUM}?max_episode_steps=7"], ["sac"], "smoke", 1)
+    assert trainer.trained == [spec.key]
+
+
 GOOD = ["run", "--task", "dmc:hopper-hop", "--method", "mbpo"]
 
 
@@ -125,6 +133,13 @@ GOOD = ["run", "--task", "dmc:hopper-hop", "--method", "mbpo"]
         ([*GOOD, "--steps", "1e5"], "'--steps': '1e5' is not a whole number of at least 1"),
         ([*GOOD, "--steps", "9999999999"], "train.env_steps = 9999999999"),
         ([*GOOD, "--steps", "9", "--kind", "fit"], "--steps is for online training"),
+        ([*GOOD, "--max-episode-steps", "9"], "is for gym: tasks; those of dm_control"),
+        ([*GOOD[:2], f"{PENDULUM}?max_episode_steps=5", *GOOD[3:], "--max-episode-steps", "9"], "give one of the two"),
+        (["diagnose", "dmc:hopper-hop", "--max-episode-steps", "9"], "is for gym: tasks"),
+        (["speed", "--task", "dmc:hopper-hop", "--max-episode-steps", "9"], "is for gym: tasks"),
+        ([*GOOD, "--precision", "fp31"], "unknown precision 'fp31'; did you mean 'fp32'?"),
+        (["work", "--protocol", "quik"], "unknown protocol 'quik'; did you mean 'quick'?"),
+        (["precision", "--kind", "trian"], "unknown kind 'trian'; did you mean 'train'?"),
         ([*GOOD, "--sead", "9"], "No such option: --sead"),
         (["run", "--method", "mbpo"], "--task"),
         (["stats"], "No such command 'stats'. Did you mean 'status'?"),
@@ -235,7 +250,17 @@ def test_the_module_itself_exits_with_2_and_imports_no_torch(tmp_path: Path) -> 
         "except SystemExit as end: sys.exit(9 if 'torch' in sys.modules else end.code)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (2, "") and done.stderr.startswith("error: unknown protocol 'quik'")
+    assert (done.returncode, done.stdout) == (2, "") and "unknown protocol 'quik'" in done.stderr
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_every_option_is_told_in_a_sentence(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([command, "--help"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert ("--protocol" in text) == ("smoke, quick, reduced, replay, onset, paper." in text)
+    for option in ("--task ", "--device ", "--results ", "--json "):
+        told = text.partition(option)[2].partition(" --")[0]
+        assert not told or "." in told, option
 
 
 def test_a_missing_package_is_a_sentence(tmp_path: Path) -> None:

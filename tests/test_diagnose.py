@@ -18,7 +18,7 @@ from benchmark.diagnosis import page as diagnosis_page
 from benchmark.diagnosis import samples
 from benchmark.diagnosis.advice import recommend
 from benchmark.diagnosis.diagnose import ARMS, Diagnosis
-from benchmark.diagnosis.samples import clean
+from benchmark.diagnosis.samples import clean, collect
 from benchmark.diagnosis.signatures import SIGNATURES, Measured, judge
 from mbpo.config import InputError
 from mbpo.envs import TaskInfo
@@ -28,7 +28,7 @@ SMALL = {**doctor.MODEL, "ensemble_size": 2, "num_elites": 2, "updates": 450, "h
 
 @cache
 def diagnosed(name: str) -> dict[str, Any]:
-    return doctor.diagnose(f"gym:benchmark.toys:{name}-v0", 2_400, device="cpu", model=SMALL).found
+    return doctor.diagnose(collect(f"gym:benchmark.toys:{name}-v0", (), 2_400, 3), device="cpu", model=SMALL).findings
 
 
 def severities(name: str, arm: str = "mbpo") -> dict[str, str]:
@@ -203,7 +203,7 @@ def test_a_fit_that_diverged_is_not_judged_and_not_recommended() -> None:
 
 def test_observations_beyond_float32s_square_are_survived() -> None:
     gymnasium.register("HugeLQR-v0", "benchmark.toys:Lqr", max_episode_steps=100, kwargs={"obs_scale": 1e25})
-    found = doctor.diagnose("gym:HugeLQR-v0", 900, device="cpu", model=TINY).found
+    found = doctor.diagnose(collect("gym:HugeLQR-v0", (), 900, 3), device="cpu", model=TINY).findings
     assert found["signatures"]["miscalibration"]["why"] == "the fit diverged"
     assert found["arms"]["ftfl"]["signatures"]["miscalibration"] is not None
     assert found["recommendation"]["normalize"] == "both" and json.dumps(found, allow_nan=False)
@@ -263,8 +263,8 @@ for fault in ("", *FAULTS):
 TINY = {**doctor.MODEL, "updates": 20, "hidden_dims": (8, 8, 8, 8), "batch_size": 32}
 
 
-def odd(fault: str, **options: Any) -> Diagnosis:
-    return doctor.diagnose(f"gym:Odd{fault}-v0", options.pop("steps", 1_500), device="cpu", model=TINY, **options)
+def odd(fault: str, steps: int = 1_500, seeds: int = 3) -> Diagnosis:
+    return doctor.diagnose(collect(f"gym:Odd{fault}-v0", (), steps, seeds), device="cpu", model=TINY)
 
 
 @pytest.mark.parametrize(
@@ -290,22 +290,22 @@ def test_too_few_steps_are_refused() -> None:
 @pytest.mark.parametrize("fault", ["nan", "huge"])
 def test_a_broken_sensor_is_left_out_and_named(fault: str) -> None:
     found = odd(fault)
-    (line,) = found.found["geometry"]["left_out"]
+    (line,) = found.findings["geometry"]["left_out"]
     assert line == "spare[1]: NaN or infinite in 100% of the transitions"
     assert found.sample.names == ["place[0]", "place[1]", "spare[0]"] and np.isfinite(found.sample.train).all()
-    assert [dim["name"] for dim in found.found["geometry"]["dimensions"]] == found.sample.names
-    assert found.found["signatures"]["reward-overspread"]["severity"] is not None
+    assert [dim["name"] for dim in found.findings["geometry"]["dimensions"]] == found.sample.names
+    assert found.findings["signatures"]["reward-overspread"]["severity"] is not None
 
 
 def test_a_rare_fault_costs_rows_not_the_sensor() -> None:
     found = odd("rarely-inf", steps=6_000)
-    (line,) = found.found["geometry"]["left_out"]
+    (line,) = found.findings["geometry"]["left_out"]
     assert "of the transitions (an observation is not finite)" in line
     assert len(found.sample.names) == 4 and 3_900 < found.sample.train.shape[1] < 4_000
 
 
 def test_a_constant_sensor_is_named_and_not_judged() -> None:
-    found = odd("constant").found
+    found = odd("constant").findings
     assert "constant" in found["geometry"]["left_out"][0] and "spare[1]" in found["geometry"]["left_out"][0]
     assert found["geometry"]["groups"]["spare"]["varying"] == 1
     assert found["recommendation"]["by_dimension"][3] == {
@@ -315,20 +315,20 @@ def test_a_constant_sensor_is_named_and_not_judged() -> None:
 
 def test_a_task_that_never_pays_is_measured_without_its_reward(tmp_path: Path) -> None:
     found = odd("unpaid")
-    assert "The reward is 0 in every transition" in found.found["geometry"]["notes"][0]
+    assert "The reward is 0 in every transition" in found.findings["geometry"]["notes"][0]
     for name in ("reward-collapse", "reward-overspread"):
-        assert found.found["signatures"][name]["severity"] is None
-    assert found.found["signatures"]["miscalibration"]["severity"] is not None
-    assert not found.found["recommendation"]["clean"]
+        assert found.findings["signatures"][name]["severity"] is None
+    assert found.findings["signatures"]["miscalibration"]["severity"] is not None
+    assert not found.findings["recommendation"]["clean"]
     diagnosis_page.write(found, tmp_path / "page.html")
     text = (tmp_path / "page.html").read_text()
     assert "not judged" in text and "predicted / actual" in text
 
 
 def test_terminations_without_a_rule_are_told() -> None:
-    (note,) = odd("ends").found["geometry"]["notes"]
+    (note,) = odd("ends").findings["geometry"]["notes"]
     assert "Episodes terminate" in note and "no termination rule" in note
-    assert odd("").found["geometry"]["notes"] == []
+    assert odd("").findings["geometry"]["notes"] == []
 
 
 # The command and the page
@@ -368,6 +368,7 @@ def test_the_command_drops_groups_and_writes_where_told(
     ("arguments", "words"),
     [
         (["gym:Odd-v0", "--steps", "20"], "--steps 20: too few"),
+        (["gym:Odd-v0", "--device", "cupu"], "device = 'cupu': not a device; did you mean 'cpu'?"),
         (["gym:Odd-v0", "--policy", "rando"], "--policy 'rando' is neither 'random' nor 6 or more digits"),
         (["gym:Odd-v0", "--drop", "spere"], "did you mean 'spare'?"),
         (["gym:no_such_module:X-v0"], "module 'no_such_module' does not import"),
@@ -425,7 +426,7 @@ def test_an_environment_of_somebody_elses_package_is_diagnosed(
 
 def test_the_page_sets_prose_with_the_signs_of_a_typesetter(tmp_path: Path) -> None:
     found = odd("", seeds=1)
-    found.found["recommendation"]["evidence"] = ["R2 isn't above -4.8"]
+    found.findings["recommendation"]["evidence"] = ["R2 isn't above -4.8"]
     diagnosis_page.write(found, tmp_path / "page.html")
     text = (tmp_path / "page.html").read_text()
     assert "R² isn\N{RIGHT SINGLE QUOTATION MARK}t above \N{MINUS SIGN}4.8" in text

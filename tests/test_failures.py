@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -19,6 +18,8 @@ from mbpo.envs.flat import FlatEnv
 from mbpo.loop import Row, Run
 from mbpo.state import TrainState
 
+pytestmark = pytest.mark.usefixtures("no_power_cut")
+
 BUDGET = Budget(env_steps=160, eval_every=40, eval_episodes=2, bias_episodes=1)
 RUNS = [Run(small(MBPO), 0), Run(small(FTFL), 0), Run(small(MBPO), 1)]
 JANNER = [Run(small_janner(MBPO), 0), Run(small_janner(FTFL), 1), Run(small_janner(MBPO), 2)]
@@ -27,12 +28,6 @@ JANNER = [Run(small_janner(MBPO), 0), Run(small_janner(FTFL), 1), Run(small_jann
 @cache
 def undisturbed(janner: bool = False) -> tuple[list[Row], TrainState]:
     return drive(DRIFT, JANNER if janner else RUNS, BUDGET)
-
-
-@pytest.fixture(autouse=True)
-def _no_power_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing here loses power, and waiting for the disk is most of the time that a snapshot takes."""
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
 def break_training(state: TrainState, run: int, error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ Read from the syntax tree: imports inside functions and under TYPE_CHECKING, and
 """
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -19,7 +20,8 @@ LAYERS: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "benchmark": (
         ("words", "toys"),
         ("records", "drawing"),
-        ("suite", "options"),
+        ("suite",),
+        ("options",),
         ("running",),
         ("judging", "diagnosis"),
         ("speed",),
@@ -28,6 +30,8 @@ LAYERS: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("studies",),
         ("report",),
         ("kit",),
+        ("records.commands", "running.commands", "judging.commands", "diagnosis.commands"),
+        ("speed.commands", "studies.commands", "report.commands"),
         ("cli",),
         ("__init__", "__main__", "conftest", "test_claims", "test_smoke"),
     ),
@@ -149,6 +153,24 @@ def check_no_torch(root: Path) -> list[str]:
         for line, target in imports(path, root)
         if target.split(".")[0] == "torch"
     ]
+
+
+TEXTS = (".py", ".md", ".yaml", ".j2", ".c", ".h")
+LONGEST = 420
+"""Lines of a file that a reader can still hold; most have fewer than 250."""
+
+
+@pytest.mark.parametrize("package", LAYERS)
+def test_no_file_is_too_long(package: str) -> None:
+    lengths = {name: len(path.read_text().splitlines()) for name, path in files(ROOT, package).items()}
+    assert {name: length for name, length in lengths.items() if length > LONGEST} == {}
+
+
+def test_no_text_names_a_place_of_one_machine_or_a_ticket() -> None:
+    personal = re.compile(r"(?<![\w.])/(?:home|root|work|Users)/|\bissues? ?#?\d")
+    folders = [ROOT / name for name in ("mbpo", "benchmark", "tests")]
+    texts = [ROOT / "README.md", *(path for folder in folders for path in folder.rglob("*.*") if path.suffix in TEXTS)]
+    assert [str(path) for path in texts if personal.search(path.read_text())] == []
 
 
 @pytest.mark.parametrize("package", LAYERS)

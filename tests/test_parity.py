@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from benchmark import cli
-from benchmark.studies.parity import command, compare, study
+from benchmark.studies.parity import compare, study
 from benchmark.suite.load import load_suite
 from mbpo.buffer import Layout
-from mbpo.config import InputError, Target
+from mbpo.config import Target
 from mbpo.dynamics import GaussianEnsemble
 from mbpo.streams import Streams
 
@@ -70,11 +70,6 @@ def test_one_more_seed_lies_inside_as_often_as_stated() -> None:
     draws = np.random.default_rng(0).normal(5.0, 2.0, (2_000, 4))
     inside = [r.low <= x[3] <= r.high for x in draws for r in [compare.tolerated(x[:3], False, margin=0.0)]]
     assert np.mean(inside) == pytest.approx(0.95, abs=0.015)  # three standard errors
-
-
-def test_one_seed_has_no_spread() -> None:
-    with pytest.raises(InputError, match="seeds = 1"):
-        compare.tolerated([1.0], False)
 
 
 def theirs(*rows: tuple[str, int, float]) -> pd.DataFrame:
@@ -156,7 +151,7 @@ def learned(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int, list[int]]]
     calls: list[tuple[str, int, list[int]]] = []
 
     def learner(name: str, *measures: str):
-        def learn(seeds, marks, say=None):
+        def learn(seeds, marks, say):
             calls.append((name, len(seeds), list(marks)))
             return {(m, mark): [known[m, mark]] * len(seeds) for m in measures for mark in marks}
 
@@ -164,7 +159,7 @@ def learned(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int, list[int]]]
 
     monkeypatch.setattr(study, "learn_sac", learner("sac", "q_mean", "temperature"))
     monkeypatch.setattr(study, "learn_model", learner("model", "state_mse", "logvar"))
-    monkeypatch.setattr(command, "_versions", lambda: "commit x")
+    monkeypatch.setattr(compare, "_versions", lambda: "commit x")
     return calls
 
 
@@ -196,4 +191,10 @@ def test_one_seed_is_refused_before_anything_trains(
     learned: list[tuple[str, int, list[int]]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.main(["parity", "--seeds", "1"]) == 2
-    assert capsys.readouterr().err.startswith("error: seeds = 1") and learned == []
+    assert "'1' is not a whole number of at least 2" in capsys.readouterr().err and learned == []
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_anything_trains(learned, tmp_path, capsys) -> None:
+    (tmp_path / "file").write_text("")
+    assert cli.main(["parity", "--results", str(tmp_path / "file")]) == 2
+    assert "cannot be written" in capsys.readouterr().err and learned == []

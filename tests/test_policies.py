@@ -73,7 +73,7 @@ def test_rows_are_those_that_the_runs_lived(store):
 
 
 def test_a_diagnosis_says_whose_rows_it_saw(store):
-    found = doctor.examine(lived([trained(0)], 600, store.cache), device="cpu", model=SMALL).found
+    found = doctor.diagnose(lived([trained(0)], 600, store.cache), device="cpu", model=SMALL).findings
     assert found["geometry"]["policy"] == "sac replay of 1,200 steps"
     assert (found["geometry"]["seeds"], found["geometry"]["heldout_rows"]) == (1, 200)
     assert found["recommendation"]["arm"]

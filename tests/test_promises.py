@@ -255,13 +255,15 @@ def test_an_endless_episode_is_cut_as_in_the_paper_and_said_so(monkeypatch):
 
 def test_a_limit_may_be_given_with_the_task():
     task = with_episode_steps(broken("Endless-v0"), 7)
-    assert task == broken("Endless-v0?max_episode_steps=7") and with_episode_steps(task, None) == task
+    assert task == broken("Endless-v0?max_episode_steps=7")
     assert task_info(task).time_limit == 7 and task_info(task).notes == ()
     assert arguments_of("gym:A-v0?size=3&name=ab&x=(1, 2)") == {"size": 3, "name": "ab", "x": (1, 2)}
     with pytest.raises(InputError, match="max_episode_steps = 0"):
         task_info(broken("Endless-v0?max_episode_steps=0"))
     with pytest.raises(InputError, match="is for gym: tasks"):
         with_episode_steps("dmc:hopper-hop", 5)
+    with pytest.raises(InputError, match="both say where episodes end"):
+        with_episode_steps(task, 5)
 
 
 def test_a_hanging_process_is_named_after_the_patience_and_ended(monkeypatch):

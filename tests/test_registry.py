@@ -65,11 +65,6 @@ def test_a_run_carries_the_forms_of_the_claims_it_serves():
     assert provenance.provenance(spec, [], "cpu", 1.0, resumed=False)["claims"] == served
 
 
-@pytest.fixture
-def store(tmp_path):
-    return Store(tmp_path / "results", tmp_path / "cache")
-
-
 def marks(store):
     judged = verdicts.judge_claim(load_ledger().claim(NAME), store, QUICK)
     return {row.registration.mark for row in judged}

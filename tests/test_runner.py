@@ -36,11 +36,6 @@ PENDULUM, HOPPER = "gym:InvertedPendulum-v5", "gym:Hopper-v5"
 TESTS = Path(__file__).parent
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "results", tmp_path / "cache")
-
-
 @pytest.fixture(autouse=True)
 def _no_simulator(monkeypatch: pytest.MonkeyPatch) -> None:
     """Provenance without building environments or importing torch; its own test asks for the real one."""

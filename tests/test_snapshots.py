@@ -38,25 +38,16 @@ from mbpo import Budget, checkpoint
 from mbpo.config import InputError
 from mbpo.envs.flat import FlatEnv
 
+pytestmark = pytest.mark.usefixtures("no_power_cut")
+
 TESTS = Path(__file__).parent
 BUDGET = Budget(env_steps=80, eval_every=40, eval_episodes=1)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "results", tmp_path / "cache")
 
 
 @pytest.fixture(autouse=True)
 def _no_simulator(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(work, "device_name", lambda device: "cpu")
     monkeypatch.setattr(provenance, "engine", lambda task, drop: "e0")
-
-
-@pytest.fixture(autouse=True)
-def _no_power_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing here loses power, and waiting for the disk is most of the time that a snapshot takes."""
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
 def specs(seeds: int = 2, steps: int = 80, **changes: Any) -> list[RunSpec]:

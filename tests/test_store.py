@@ -33,11 +33,6 @@ def diagnostics() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["step", "measure", "dim", "value"])
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "results", tmp_path / "cache")
-
-
 def fill(store: Store, *specs: RunSpec) -> list[Path]:
     return [store.write(one, curve(), diagnostics(), {"commit": "abc"}) for one in specs]
 

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from benchmark.suite.load import SUITE, constants_of_a_method, load_page, load_suite, specs
+from benchmark.suite.constants import defaults
+from benchmark.suite.load import SUITE, load_suite, specs
+from benchmark.suite.pages import load_page
 from mbpo.config import Budget, InputError, Method, ModelConfig, Target
 from mbpo.envs import known_tasks, task_info
 
@@ -53,7 +55,7 @@ RIVALS = {
 @pytest.mark.parametrize("family", ["paper", "janner"])
 def test_a_family_states_every_constant_with_its_source(family: str) -> None:
     constants = SUITE_.families[family].constants
-    assert set(constants) == set(constants_of_a_method())
+    assert set(constants) == set(defaults())
     assert all(constant.source for constant in constants.values())
 
 
@@ -200,7 +202,7 @@ def test_a_protocol_does_not_take_away_what_makes_a_method() -> None:
 
 def test_constants_say_where_each_came_from() -> None:
     rows = {row.constant: row for row in SUITE_.constants("ftfl", PENDULUM, "quick")}
-    assert set(rows) == set(constants_of_a_method())
+    assert set(rows) == set(defaults())
     assert rows["target.predict"][1:] == ("next_obs", "", "[S] abstract", "method ftfl")
     assert rows["utd"].origin == "protocol quick" and rows["sac.tau"].origin == "family paper"
     assert rows["model.fit_every"].unit == "env steps"

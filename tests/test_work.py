@@ -9,7 +9,7 @@ from fake_trainer import Fake
 from benchmark import cli
 from benchmark.records.spec import RunSpec
 from benchmark.records.store import Store
-from benchmark.report import work
+from benchmark.report import worker as work
 from benchmark.report.queue import Batch, queue
 from benchmark.running import ensure, provenance
 from benchmark.running import work as running_work
@@ -22,11 +22,6 @@ from benchmark.suite.needs import runs
 from mbpo.config import InputError
 
 PENDULUM, HOPPER = "gym:InvertedPendulum-v5", "gym:Hopper-v5"
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "results", tmp_path / "cache")
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ def recommend(sample: Sample, m: Measured, arms: Mapping[str, Mapping[str, Any]]
     tied = [arm for arm in arms if burden[arm] == least]
     arm = first if burden[first] == least == 0 else _not_worse(m, tied)[0]
     target = load_suite().method(arm, sample.info.id, kind="fit").target
-    groups = {name: _carry(m, places) for name, places in sample.groups.items()}
+    groups = {name: _carry(m, dims) for name, dims in sample.groups.items()}
     dimensions = [{"name": name, **_carry(m, [i])} for i, name in enumerate(sample.names)]
     return {
         "arm": arm,
@@ -67,22 +67,22 @@ def _not_worse(m: Measured, arms: Sequence[str]) -> list[str]:
     return kept or list(arms)
 
 
-def _log_ratio(m: Measured, arm: str, other: str, places: Sequence[int] | np.ndarray) -> np.ndarray:
+def _log_ratio(m: Measured, arm: str, other: str, dims: Sequence[int] | np.ndarray) -> np.ndarray:
     """Mean over dimensions of log (error of `arm` / error of `other`), ``(S,)``.
 
     Errors below a thousandth of the signal count as equal.
     """
-    places = np.asarray([i for i in places if m.varies[i]], int)
-    if not len(places):
+    dims = np.asarray([i for i in dims if m.varies[i]], int)
+    if not len(dims):
         return np.zeros(len(m.signal))
-    least = 1e-3 * m.signal[:, places]
-    one, two = (np.maximum(m.error(name)[:, places], least) for name in (arm, other))
+    least = 1e-3 * m.signal[:, dims]
+    one, two = (np.maximum(m.error(name)[:, dims], least) for name in (arm, other))
     return np.asarray(np.log(one / two).mean(1))
 
 
-def _carry(m: Measured, places: Sequence[int]) -> dict[str, Any]:
+def _carry(m: Measured, dims: Sequence[int]) -> dict[str, Any]:
     """Which target errs less on these dimensions, in the environment's units, and by how much."""
-    varying = [i for i in places if m.varies[i]]
+    varying = [i for i in dims if m.varies[i]]
     if not varying:
         return {"predict": None, "error_ratio": None, "interval": None}
     ratios = np.exp(_log_ratio(m, DIRECT, RESIDUAL, varying))
@@ -92,21 +92,21 @@ def _carry(m: Measured, places: Sequence[int]) -> dict[str, Any]:
         predict = "next_obs"
     elif matters and (ratios > 1 + PAYS).all():
         predict = "delta"
-    told = {"error_ratio": float(np.median(ratios)), "interval": [float(ratios.min()), float(ratios.max())]}
-    return {"predict": predict, **told}
+    interval = [float(ratios.min()), float(ratios.max())]
+    return {"predict": predict, "error_ratio": float(np.median(ratios)), "interval": interval}
 
 
 def _noisy(sample: Sample, m: Measured) -> list[str]:
     """Which groups are noise, in part or whole."""
     noise = noise_like(m).all(0) & m.varies[:-1]
     lines = []
-    for name, places in sample.groups.items():
-        count = int(noise[places].sum())
-        if count == len(places):
-            mend = f"try --drop {name}" if len(sample.groups) > 1 else "nothing here can be foreseen from it"
+    for name, dims in sample.groups.items():
+        count = int(noise[dims].sum())
+        if count == len(dims):
+            mend = f"try --drop {name}" if len(sample.groups) > 1 else "nothing can be foreseen from it"
             lines.append(f"{name} looks like noise in all of its {count} dimensions; {mend}.")
         elif count:
-            lines.append(f"{name} looks like noise in {count} of {len(places)} dimensions.")
+            lines.append(f"{name} looks like noise in {count} of {len(dims)} dimensions.")
     return lines
 
 
@@ -123,9 +123,9 @@ def _evidence(
     for sign in SIGNATURES:
         before, after = arms[first][sign.id], arms[arm][sign.id]
         if before["severity"] not in (None, "none") and sign.decides:
-            line = f"{sign.title}: {before['severity']} for {first} ({_told(before['value'])})"
+            line = f"{sign.title}: {before['severity']} for {first} ({_short(before['value'])})"
             lines.append(
-                line + (f", {after['severity']} for {arm} ({_told(after['value'])})." if arm != first else ".")
+                line + (f", {after['severity']} for {arm} ({_short(after['value'])})." if arm != first else ".")
             )
     if arm == first and burden[first] == 0:
         lines.append(f"No signature of {first} that decides is mild or severe: nothing has to be switched on.")
@@ -139,12 +139,12 @@ def _evidence(
     if all(better.values()):
         lines.append("No single carry suits all groups: predict = 'fitted' finds one for each dimension.")
     if m.varies[-1] and arms[first]["reward-collapse"]["severity"] in (None, "none"):
-        told = [
-            f"{_told(float(np.median(m.of(name, 'reward_r2'))))} for {name}" for name in dict.fromkeys([first, arm])
+        held_out = [
+            f"{_short(float(np.median(m.of(name, 'reward_r2'))))} for {name}" for name in dict.fromkeys([first, arm])
         ]
-        lines.append(f"Held-out reward R2: {', '.join(told)}.")
+        lines.append(f"Held-out reward R2: {', '.join(held_out)}.")
     return lines
 
 
-def _told(value: float) -> str:
+def _short(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1_000 else f"{value:.3g}"

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from benchmark.options import CACHE, RESULTS, Cache, Count, Json, Results, print_json, say
+from benchmark import options
+from benchmark.options import answer, say
 from benchmark.records.store import Store
 from benchmark.running import ensure
 from benchmark.running.cost import hours
@@ -17,37 +18,40 @@ from benchmark.words import duration
 
 
 def diagnose(
-    task: Annotated[str, typer.Argument(help="such as dmc:hopper-hop, or your own gym:my_package:MyEnv-v0")],
-    steps: Annotated[int | None, Count("env steps per seed, a third of them held out; 6000 if left out")] = None,
-    policy: Annotated[str, typer.Option(help="who collects: random, or the key of a training run")] = "random",
-    drop: Annotated[list[str] | None, typer.Option(help="observation group to leave out; may be repeated")] = None,
-    seeds: Annotated[int | None, Count("data sets, each with its own fits; 3 if left out")] = None,
-    out: Annotated[Path | None, typer.Option(help="the page; results/diagnosis/TASK.html if left out")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1")] = "auto",
-    results: Results = RESULTS,
-    cache: Cache = CACHE,
-    as_json: Json = False,
+    task: Annotated[str, typer.Argument(help="Task, such as dmc:hopper-hop, or your own gym:my_package:MyEnv-v0.")],
+    steps: Annotated[int | None, options.Count("Env steps per seed, a third held out; 6000 if left out.")] = None,
+    max_episode_steps: options.MaxEpisodeSteps = None,
+    policy: Annotated[str, typer.Option(help="Policy that collects: random, or the key of a training run.")] = "random",
+    drop: options.Drop = None,
+    seeds: Annotated[int | None, options.Count("Data sets, each with its own fits; 3 if left out.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Page to write; results/diagnosis/TASK.html if left out.")] = None,
+    device: options.Device = "auto",
+    results: options.Results = options.RESULTS,
+    cache: options.Cache = options.CACHE,
+    as_json: options.Json = False,
 ) -> None:
-    """Would MBPO break on this task, why, and which arm to use? Writes one HTML page."""
-    doctor, pages = import_module("benchmark.diagnosis.diagnose"), import_module("benchmark.diagnosis.page")
-    asked, sets, less = steps or doctor.STEPS, seeds or doctor.SEEDS, tuple(drop or ())
+    """Say whether MBPO would break on this task, why, and which arm to use, on one HTML page."""
+    doctor, page = import_module("benchmark.diagnosis.diagnose"), import_module("benchmark.diagnosis.page")
+    length, data_sets, groups = steps or doctor.STEPS, seeds or doctor.SEEDS, tuple(drop or ())
+    import_module("mbpo.fast.engine").engine(device)  # what is not there is refused before data are collected
+    task = options.cut_episodes(task, max_episode_steps)
+    samples = import_module("benchmark.diagnosis.samples")
     if policy == "random":
-        found = doctor.diagnose(task, asked, less, sets, cache=cache, device=device, say=say)
+        say(f"collecting {data_sets} times {length} transitions of {task} with random actions")
+        sample = samples.collect(task, groups, length, data_sets, cache)
     else:
         store = Store(results, cache)
-        runs = import_module("benchmark.diagnosis.policies").runs_of(policy, task, less, store, sets)
+        runs = import_module("benchmark.diagnosis.policies").runs_of(policy, task, groups, store, data_sets)
         if not import_module("benchmark.running.replays").has(cache, runs[0]):
             ensure.refuse_untrainable(runs[:1], store)
             needed = duration(3600 * hours(runs[:1]))
             say(f"the replay of {runs[0].label} is not kept; it is trained again, estimated {needed}")
         with Watch(cache, say):
             ensure.keep_replays(runs, store, device=device)
-        sample = import_module("benchmark.diagnosis.samples").lived(runs, asked, cache)
-        found = doctor.examine(sample, device=device, say=say)
-    path = out or pages.default_path(results, found)
-    pages.write(found, path)
+        sample = samples.lived(runs, length, cache)
+    diagnosis = doctor.diagnose(sample, device=device, say=say)
+    path = out or page.default_path(results, diagnosis)
+    page.write(diagnosis, path)
     if as_json:
         say(str(path))
-        print_json(found.found)
-    else:
-        print("\n".join([*doctor.summary(found), str(path)]))
+    answer(as_json, diagnosis.findings, *doctor.summary(diagnosis), str(path))

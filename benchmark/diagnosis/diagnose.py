@@ -1,7 +1,7 @@
 """Would MBPO break on a task, why, and which arm to use: the instruments of the suite on anyone's environment.
 
 Transitions of a random policy, or of trained runs; the main arms fitted on them in lockstep; signatures with
-severities; a recommendation with its evidence. Nothing here has a verdict on how well an agent would do: that takes
+severities; a recommendation with its evidence. There is no verdict on how well an agent would do: that takes
 training.
 """
 
@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from benchmark.diagnosis.advice import recommend
-from benchmark.diagnosis.samples import Sample, collect
+from benchmark.diagnosis.samples import Sample
 from benchmark.diagnosis.signatures import SIGNATURES, Measured, judge, measured
 from benchmark.running import fit as forensics
 from benchmark.running.job import Result
@@ -43,60 +42,37 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What was found, ready for JSON, and what pictures are drawn from."""
+    """Findings ready for JSON, and what pictures are drawn from."""
 
-    found: dict[str, Any]
+    findings: dict[str, Any]
     sample: Sample
     measured: Measured
 
 
 def diagnose(
-    task: str,
-    steps: int = STEPS,
-    drop: Sequence[str] = (),
-    seeds: int = SEEDS,
-    *,
-    cache: Path | None = None,
-    device: str = "auto",
-    model: Mapping[str, Any] = MODEL,
-    say: Say | None = None,
+    sample: Sample, *, device: str = "auto", model: Mapping[str, Any] = MODEL, say: Say = lambda line: None
 ) -> Diagnosis:
-    """Collect, fit, measure, judge and recommend.
+    """Fit, measure, judge and recommend.
 
     Args:
-        task: any task id, such as `dmc:hopper-hop` or `gym:my_package:MyEnv-v0`.
-        steps: transitions a seed, a third of them held out.
-        drop: observation groups to leave out.
-        seeds: data sets and fits a seed, from 0.
-        cache: where data of the suite's own tasks are kept.
+        sample: transitions of S seeds, each with fits of its own.
         device: as for `mbpo.train`.
         model: constants of the model that replace the paper's.
-        say: told what goes on, a line at a time.
-
-    Raises `InputError` for a task that cannot be made, too few steps, and data of which too little is finite.
+        say: called with lines of progress.
     """
-    say = say or (lambda line: None)
-    say(f"collecting {seeds} times {steps} transitions of {task} with random actions")
-    return examine(collect(task, tuple(drop), steps, seeds, cache), device=device, model=model, say=say)
-
-
-def examine(
-    sample: Sample, *, device: str = "auto", model: Mapping[str, Any] = MODEL, say: Say | None = None
-) -> Diagnosis:
-    """Fit, measure, judge and recommend on transitions that are there: `diagnose` without its first step."""
-    say, seeds = say or (lambda line: None), len(sample.train)
+    seeds = len(sample.train)
     for line in (*(f"left out: {line}" for line in sample.left_out), *sample.notes):
         say(line)
     say(f"fitting {len(ARMS)} arms, {seeds} seeds each, in lockstep")
-    return judged(sample, fit(sample, model, device, say), seeds)
+    return judged(sample, fit(sample, model, device, say))
 
 
 def fit(sample: Sample, model: Mapping[str, Any], device: str, say: Say) -> dict[str, list[Result]]:
     """Every arm on every seed's rows: ``{arm: [a result a seed]}``."""
-    place, seeds = engine(device, "fp32"), len(sample.train)
+    on, seeds = engine(device, "fp32"), len(sample.train)
     runs = [Run(_method(sample, arm, model), seed) for arm in ARMS for seed in range(seeds)]
     train, held = (
-        torch.as_tensor(np.concatenate([rows] * len(ARMS))).to(place.device, place.dtype)
+        torch.as_tensor(np.concatenate([rows] * len(ARMS))).to(on.device, on.dtype)
         for rows in (sample.train, sample.held)
     )
 
@@ -104,7 +80,7 @@ def fit(sample: Sample, model: Mapping[str, Any], device: str, say: Say) -> dict
         if done < of:
             say(f"{done} of {of} updates")
 
-    results = forensics.fit_rows(runs, sample.layout, train, held, place, progress)
+    results = forensics.fit_rows(runs, sample.layout, train, held, on, progress)
     return {arm: results[i * seeds : (i + 1) * seeds] for i, arm in enumerate(ARMS)}
 
 
@@ -115,7 +91,7 @@ def _method(sample: Sample, arm: str, model: Mapping[str, Any]) -> Method:
     return method.model_copy(update={"model": changed})
 
 
-def judged(sample: Sample, results: Mapping[str, Sequence[Result]], seeds: int) -> Diagnosis:
+def judged(sample: Sample, results: Mapping[str, Sequence[Result]]) -> Diagnosis:
     """Signatures and recommendation of finished fits."""
     train, layout = torch.as_tensor(sample.train), sample.layout
     geometry = {name: value.numpy() for name, value in diagnostics.target_geometry(train, layout).items()}
@@ -123,7 +99,7 @@ def judged(sample: Sample, results: Mapping[str, Sequence[Result]], seeds: int) 
     spread = {"value": target.std(1), "increment": (target[..., :-1] - obs).std(1)}
     m = measured(results, spread["value"], _signal(spread), geometry, sample.varies)
     arms = {arm: {sign.id: judge(sign, m, arm) for sign in SIGNATURES} for arm in results}
-    found = {
+    findings = {
         "task": sample.info.id,
         "geometry": _geometry(sample, geometry, spread),
         "arms": {arm: _arm(sample, m, arm, arms[arm]) for arm in arms},
@@ -138,14 +114,14 @@ def judged(sample: Sample, results: Mapping[str, Sequence[Result]], seeds: int) 
         },
         "recommendation": recommend(sample, m, arms),
     }
-    return Diagnosis(_plain(found), sample, m)
+    return Diagnosis(_plain(findings), sample, m)
 
 
 def summary(diagnosis: Diagnosis) -> list[str]:
     """The diagnosis in lines for a terminal."""
-    found = diagnosis.found
-    lines = [f"{sign['severity'] or 'not judged':<10}  {sign['title']}" for sign in found["signatures"].values()]
-    advice = found["recommendation"]
+    findings = diagnosis.findings
+    lines = [f"{sign['severity'] or 'not judged':<10}  {sign['title']}" for sign in findings["signatures"].values()]
+    advice = findings["recommendation"]
     lines.append(f"recommended: {advice['arm']} (normalize = {advice['normalize']}, predict = {advice['predict']})")
     return [*lines, *(f"  {line}" for line in advice["evidence"])]
 

@@ -94,7 +94,7 @@ def calibration(m: Measured, groups: Groups, width: float = WIDE) -> Figure:
 @styled
 def increments(m: Measured, groups: Groups, width: float = WIDE) -> Figure:
     """Var(next - now) / Var(next) of each observation, a row a group: above 1 the increment varies more."""
-    names = [name for name, places in groups.items() if m.varies[list(places)].any()]
+    names = [name for name, dims in groups.items() if m.varies[list(dims)].any()]
     left = 0.35 + 0.075 * max([len(name) for name in names] or [4])
     figure, axes = canvas(width, 1, 1, 0.3 * max(len(names), 1) + 0.1, left=left, gap=0.3, head=0.15)
     axis, ratios = axes[0], m.geometry["increment_ratio"]
@@ -120,7 +120,7 @@ def increments(m: Measured, groups: Groups, width: float = WIDE) -> Figure:
 def _by_dimension(axis: Axes, m: Measured, groups: Groups, measure: str, named: bool) -> None:
     """One column an observation, in the order of groups; the median over seeds of each arm."""
     position = 0
-    places: list[tuple[str, float]] = []
+    centres: list[tuple[str, float]] = []
     for index, (name, members) in enumerate(groups.items()):
         varying = [i for i in members if m.varies[i]]
         if index % 2 and varying:
@@ -130,13 +130,13 @@ def _by_dimension(axis: Axes, m: Measured, groups: Groups, measure: str, named: 
             x = np.arange(position, position + len(varying)) + shift
             axis.plot(x, y, MARKERS[arm], color=color(arm), markersize=3.2, alpha=0.85, markeredgewidth=0, zorder=3)
         if varying:
-            places.append((name, position + (len(varying) - 1) / 2))
+            centres.append((name, position + (len(varying) - 1) / 2))
         position += len(varying)
     axis.set_xlim(-0.8, max(position, 1) - 0.2)
     axis.tick_params(axis="x", length=0, labelcolor=INK)
-    slanted = len(places) > 1
+    slanted = len(centres) > 1
     axis.set_xticks(
-        [place for _, place in places], [name if named else "" for name, _ in places],
+        [centre for _, centre in centres], [name if named else "" for name, _ in centres],
         rotation=28 if slanted else 0, ha="right" if slanted else "center",
     )  # fmt: skip
 

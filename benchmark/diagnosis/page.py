@@ -21,10 +21,10 @@ LOOKS = {"none": "reproduced", "mild": "inconclusive", "severe": "contradicted",
 """Severities wear the colors of the report's verdicts."""
 
 
-def default_path(results: Path, found: Diagnosis) -> Path:
-    """Where the page of a task goes unless told otherwise."""
-    slug = found.sample.info.id.replace(":", "-").replace("/", "-")
-    return results / "diagnosis" / ("-without-".join([slug, *found.sample.info.drop]) + ".html")
+def default_path(results: Path, diagnosis: Diagnosis) -> Path:
+    """Where the page of a task goes by default."""
+    slug = diagnosis.sample.info.id.replace(":", "-").replace("/", "-")
+    return results / "diagnosis" / ("-without-".join([slug, *diagnosis.sample.info.drop]) + ".html")
 
 
 def write(diagnosis: Diagnosis, path: Path) -> None:
@@ -50,18 +50,18 @@ def _prose(text: str) -> str:
 
 
 def _context(diagnosis: Diagnosis) -> dict[str, Any]:
-    found = diagnosis.found
-    severities = [found["signatures"][sign.id]["severity"] for sign in SIGNATURES]
+    findings = diagnosis.findings
+    severities = [findings["signatures"][sign.id]["severity"] for sign in SIGNATURES]
     return {
-        "task": words.task_name(found["task"]),
-        "found": found,
-        "geometry": found["geometry"],
-        "signatures": [{"id": sign.id, **found["signatures"][sign.id]} for sign in SIGNATURES],
-        "advice": found["recommendation"],
+        "task": words.task_name(findings["task"]),
+        "findings": findings,
+        "geometry": findings["geometry"],
+        "signatures": [{"id": sign.id, **findings["signatures"][sign.id]} for sign in SIGNATURES],
+        "advice": findings["recommendation"],
         "counts": {level: severities.count(level) for level in SYMBOLS},
         "symbols": SYMBOLS,
         "looks": LOOKS,
-        "colors": {arm: style.color(arm) for arm in found["arms"]},
+        "colors": {arm: style.color(arm) for arm in findings["arms"]},
         "pictures": _pictures(diagnosis),
         "model": {name: words.plain(value) for name, value in MODEL.items()},
     }
@@ -95,11 +95,4 @@ def _pictures(diagnosis: Diagnosis) -> dict[str, dict[str, str]]:
             "lies at 2.",
             lambda width: figures.increments(m, groups, width),
         )
-    return {
-        name: {
-            "caption": caption,
-            "wide": style.svg(draw(style.WIDE), f"{name}-w", caption),
-            "narrow": style.svg(draw(style.NARROW), f"{name}-n", caption),
-        }
-        for name, (caption, draw) in drawn.items()
-    }
+    return {name: style.both_widths(draw, name, caption) for name, (caption, draw) in drawn.items()}

@@ -33,7 +33,7 @@ class Sample:
     """Finite transitions of S seeds, training and held-out episodes apart."""
 
     info: TaskInfo
-    columns: tuple[int, ...]  # the observations kept, O of them, by their place in the task's own
+    columns: tuple[int, ...]  # the observations kept, O of them, by their index in the task's own
     train: np.ndarray  # (S, N, W) float32
     held: np.ndarray  # (S, M, W)
     varies: np.ndarray  # (O + 1,) bool: observations and, last, the reward vary in every part of every seed
@@ -53,11 +53,11 @@ class Sample:
 
     @property
     def groups(self) -> dict[str, list[int]]:
-        """Group -> its kept observations, by their place in the rows."""
-        found: dict[str, list[int]] = {}
-        for place, name in enumerate(self.names):
-            found.setdefault(name.rpartition("[")[0], []).append(place)
-        return found
+        """Group -> its kept observations, by their index in the rows."""
+        dims: dict[str, list[int]] = {}
+        for dim, name in enumerate(self.names):
+            dims.setdefault(name.rpartition("[")[0], []).append(dim)
+        return dims
 
 
 def collect(task: str, drop: Sequence[str], steps: int, seeds: int, cache: Path | None = None) -> Sample:
@@ -182,17 +182,17 @@ def _constant(sample: Sample) -> list[str]:
 
 
 def _notes(sample: Sample) -> list[str]:
-    found = []
+    notes = []
     rows = np.concatenate([sample.train, sample.held], axis=1)
     reward = rows[..., -2]
     if not sample.varies[-1]:
         every = f"is {reward.flat[0]:g} in every transition" if reward.min() == reward.max() else "is all but constant"
-        found.append(f"The reward {every}: what concerns it cannot be judged, and no learner could start from it.")
+        notes.append(f"The reward {every}: what concerns it cannot be judged, and no learner could start from it.")
     ended = float((rows[..., -1] == 0).mean())
     if ended > 0 and sample.info.termination == "never":
-        found.append(
+        notes.append(
             f"Episodes terminate ({ended:.2%} of the steps), but the task has no termination rule: synthetic rollouts "
             "would run on where real ones end. Give the environment a method `termination(next_obs)`, a torch function "
             "from (..., O) to bool (...)."
         )
-    return found
+    return notes

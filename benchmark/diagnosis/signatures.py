@@ -56,11 +56,14 @@ class Measured:
         """The least error that any arm reached ``(S, D)``: what the data allow."""
         return np.asarray(np.fmin.reduce([self.error(arm) for arm in self.values]))  # NaN: that arm diverged
 
+    @property
+    def varying_obs(self) -> Array:
+        """Which of the targets are observations that vary ``(D,)``."""
+        return self.varies & (np.arange(len(self.varies)) < len(self.varies) - 1)
+
     def share(self, which: Array, reward: bool = True) -> Array:
         """Share ``(S,)`` of the varying dimensions that `which (S, D)` or ``(S, O)`` marks."""
-        counted = self.varies[: which.shape[1]].copy()
-        if not reward and len(counted) == len(self.varies):
-            counted[-1] = False
+        counted = (self.varies if reward else self.varying_obs)[: which.shape[1]]
         return np.asarray(which[:, counted].mean(1) if counted.any() else np.zeros(len(which)))
 
 
@@ -117,16 +120,14 @@ def _reward_learnable(m: Measured, arm: str) -> Array:
 def _inflation_raw(m: Measured, arm: str) -> Array:
     least = np.maximum(m.least_error(), RELEVANT * m.spread)
     noise = np.maximum(m.noise(arm), least)
-    counted = m.varies.copy()
-    counted[-1] = False
+    counted = m.varying_obs
     return np.asarray(
         2.0 * np.log(noise[:, counted] / least[:, counted]).mean(1) if counted.any() else 0.0 * noise[:, 0]
     )
 
 
 def _inflation_target(m: Measured, arm: str) -> Array:
-    counted = m.varies.copy()
-    counted[-1] = False
+    counted = m.varying_obs
     both = [m.of(name, "dim_logvar_target")[:, counted].mean(1) for name in (arm, "ftfl")]
     return np.asarray(both[0] - both[1])
 
@@ -217,11 +218,14 @@ def judge(signature: Signature, m: Measured, arm: str) -> dict[str, Any]:
     values = signature.measure(m, arm)
     if not signature.of_data and not np.isfinite(m.error(arm)).all():
         values = np.full(len(m.signal), np.nan)
-    told = {"value": float(np.median(values)), "interval": [float(values.min()), float(values.max())]}
-    found = {**told, "seeds": [float(value) for value in values]}
-    if not np.isfinite(values).all():
-        return {**found, "severity": None, "why": "the fit diverged"}
-    return {**found, "severity": _severity(signature, values, m, arm), "why": ""}
+    finite = np.isfinite(values).all()
+    return {
+        "value": float(np.median(values)),
+        "interval": [float(values.min()), float(values.max())],
+        "seeds": [float(value) for value in values],
+        "severity": _severity(signature, values, m, arm) if finite else None,
+        "why": "" if finite else "the fit diverged",
+    }
 
 
 def _severity(signature: Signature, values: Array, m: Measured, arm: str) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -151,6 +151,12 @@ def svg(figure: Figure, name: str, description: str) -> str:
         count=1,
     )
     return text.strip()
+
+
+def both_widths(draw: Callable[[float], Figure], name: str, caption: str) -> dict[str, str]:
+    """The figure for wide and narrow pages, with its caption: ``wide, narrow, caption``."""
+    sizes = {"wide": WIDE, "narrow": NARROW}
+    return {size: svg(draw(width), f"{name}-{size}", caption) for size, width in sizes.items()} | {"caption": caption}
 
 
 def canvas(

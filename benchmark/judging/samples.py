@@ -85,14 +85,15 @@ def sample(criterion: Criterion, evidence: Evidence) -> Sample:
     raw = (x, y)
     if criterion.reach is not None:
         x, y = (tuple((v >= criterion.reach).astype(np.float64) for v in arm) for arm in (x, y))
-    return Sample("mean" if criterion.aggregate else criterion.of, x, y, _bounds(criterion, y), raw)
+    return Sample("mean" if criterion.aggregate else criterion.of, x, y, bounds(criterion, y), raw)
 
 
 def _values(scores: tuple[Score, ...], stratum: str) -> Array:
     return np.array([s.value for s in sorted(scores, key=lambda s: s.seed) if s.stratum == stratum])
 
 
-def _bounds(criterion: Criterion, y: Scores) -> tuple[Bound, ...]:
+def bounds(criterion: Criterion, y: Scores) -> tuple[Bound, ...]:
+    """What the arm must exceed or stay under, from the reference arm's scores ``(..., n)`` of every stratum."""
     if criterion.kind == "equivalence":
         return Bound(_moved(criterion, y, -1), "greater"), Bound(_moved(criterion, y, 1), "less")
     offset = -1 if criterion.kind == "non-inferiority" else 1
@@ -107,7 +108,7 @@ def _moved(criterion: Criterion, y: Scores, times: int) -> Scores:
         return tuple(v + times * criterion.margin for v in y)
     if not criterion.aggregate:
         return tuple(v + times * criterion.margin * np.abs(v) for v in y)
-    sign = 1.0 if np.mean([v.mean() for v in y]) >= 0 else -1.0
+    sign = np.where(np.mean([v.mean(axis=-1, keepdims=True) for v in y], axis=0) >= 0, 1.0, -1.0)
     return tuple(v * (1 + times * criterion.margin * sign) for v in y)
 
 

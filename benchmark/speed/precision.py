@@ -29,7 +29,8 @@ from benchmark.running import ensure
 from benchmark.speed import figures
 from benchmark.suite.criterion import Estimand
 from benchmark.suite.entries import Entry
-from benchmark.suite.load import SUITE, load_page, load_suite, specs
+from benchmark.suite.load import load_suite, specs
+from benchmark.suite.pages import load_page
 from mbpo.config import InputError
 from mbpo.config import build as checked
 
@@ -97,7 +98,7 @@ class Decision(NamedTuple):
 @cache
 def load_plan() -> Plan:
     """The plan in ``suite/precision.yaml``. Raises `InputError` if it is not valid."""
-    return checked(Plan, load_page("precision.yaml", SUITE), "precision.yaml")
+    return checked(Plan, load_page("precision.yaml"), "precision.yaml")
 
 
 def runs(plan: Plan, precision: Precision) -> list[RunSpec]:

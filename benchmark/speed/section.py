@@ -42,7 +42,7 @@ def _machine(folder: Path) -> dict[str, Any]:
         "heads": HEADS,
         "rows": rows,
         "markdown": tables.markdown(pd.DataFrame(rows, columns=list(HEADS))),
-        "scaling": _drawn(lambda width: figures.scaling(frame, width), f"scaling-{folder.name}", SCALING)
+        "scaling": style.both_widths(lambda width: figures.scaling(frame, width), f"scaling-{folder.name}", SCALING)
         if several
         else None,
     }
@@ -88,13 +88,5 @@ def _compared(path: Path) -> dict[str, Any]:
         "name": path.stem,
         "whole": summary + KINDS.get(kind, ""),
         "rest": [line.strip() for line in details],
-        "picture": _drawn(lambda width: figures.precision(rows, width), path.stem, SHIFTS),
-    }
-
-
-def _drawn(draw: Any, name: str, caption: str) -> dict[str, str]:
-    """The picture in two widths, for wide and narrow screens, with its caption."""
-    sizes = {"wide": style.WIDE, "narrow": style.NARROW}
-    return {size: style.svg(draw(width), f"{name}-{size}", caption) for size, width in sizes.items()} | {
-        "caption": caption
+        "picture": style.both_widths(lambda width: figures.precision(rows, width), path.stem, SHIFTS),
     }

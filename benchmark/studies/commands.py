@@ -1,14 +1,19 @@
-"""The command `study`."""
+"""The commands `study`, `calibrate` and `parity`."""
 
 from __future__ import annotations
 
+import json
 import os
+import sys
 from importlib import import_module
 from typing import Annotated
 
 import typer
+from rich.console import Console
+from rich.table import Table
 
-from benchmark.options import CACHE, RESULTS, Cache, Json, Results, print_json, say
+from benchmark import options
+from benchmark.options import answer, say
 from benchmark.records.store import Store
 from benchmark.running import ensure
 from benchmark.running.cost import hours
@@ -18,12 +23,12 @@ from benchmark.words import count, duration
 
 
 def study(
-    name: Annotated[str, typer.Argument(help="a study of suite/studies.yaml, such as grid")],
-    no_train: Annotated[bool, typer.Option("--no-train", help="show the records there are; train nothing")] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1")] = "auto",
-    results: Results = RESULTS,
-    cache: Cache = CACHE,
-    as_json: Json = False,
+    name: Annotated[str, typer.Argument(help="Study of suite/studies.yaml, such as grid.")],
+    no_train: Annotated[bool, typer.Option("--no-train", help="Show the records there are and train nothing.")] = False,
+    device: options.Device = "auto",
+    results: options.Results = options.RESULTS,
+    cache: options.Cache = options.CACHE,
+    as_json: options.Json = False,
 ) -> None:
     """Train what a study lacks, and write its tables and pictures."""
     studies = import_module("benchmark.suite.studies")
@@ -35,11 +40,37 @@ def study(
         with Watch(cache, say):
             ensure.ensure(missing, store, device=device)
     shown = import_module("benchmark.studies.show").render(requested, store, results / "studies")
-    if as_json:
-        row = shown and {"runs": shown.present, "wanted": shown.wanted, "sentences": shown.sentences}
-        print_json({"study": name, "found": row})
-    elif shown is None:
-        print(f"no run of {name} has a record in {results}; leave out --no-train to make them")
-    else:
+    lines = [f"no run of {name} has a record in {results}; leave out --no-train to make them"]
+    if shown is not None:
         coverage = f"{shown.present} of {count(shown.wanted, 'run')} have a record"
-        print("\n".join([*shown.sentences, coverage, str(results / "studies" / name)]))
+        lines = [*shown.sentences, coverage, str(results / "studies" / name)]
+    row = shown and {"runs": shown.present, "wanted": shown.wanted, "sentences": shown.sentences}
+    answer(as_json, {"study": name, "found": row}, *lines)
+
+
+def calibrate(results: options.Results = options.RESULTS, as_json: options.Json = False) -> None:
+    """Simulate how often each family of claims errs, what it can see, and how wide its intervals are."""
+    table = import_module("benchmark.studies.calibration.study").build(results, say)
+    path = results / "tables" / "calibration.csv"
+    answer(as_json, json.loads(table.to_json(orient="records")), f"{path}: {len(table)} rows")
+
+
+def parity(
+    quick: Annotated[bool, typer.Option("--quick", help="Stop at 2,000 SAC and 1,000 model updates.")] = False,
+    seeds: Annotated[int, options.Count("Seeds of ours, two at least, to have a spread to compare by.", 2)] = 3,
+    results: options.Results = options.RESULTS,
+    as_json: options.Json = False,
+) -> None:
+    """Compare our SAC and ensemble with the predecessor's code (STFL) on equal data; about 2 minutes a seed."""
+    table, path = import_module("benchmark.studies.parity.compare").build(results, seeds, quick, say)
+    if as_json:
+        options.print_json(json.loads(table.to_json(orient="records")))
+        return
+    output = Table("", "measure", "updates", "predecessor", "ours", "agrees within", "verdict", title="parity")
+    for row in table.itertuples():
+        ours, low, high = (f"{value:.4g}" for value in (row.ours, row.low, row.high))
+        output.add_row(
+            row.learner, row.measure, f"{row.updates:,}", f"{row.predecessor:g}", ours, f"{low} to {high}", row.verdict
+        )
+    Console(width=None if sys.stdout.isatty() else 120).print(output)
+    print(f"{(table.verdict == 'agrees').sum()} of {len(table)} rows agree, {seeds} seeds of ours; {path}")

@@ -10,11 +10,7 @@ from benchmark.records.store import RETURN
 from mbpo.config import Config, InputError, constant, nearest
 
 Verdict = Literal["reproduced", "contradicted", "inconclusive", "incomplete", "invalid"]
-
-
 VERDICTS: tuple[Verdict, ...] = ("reproduced", "contradicted", "inconclusive", "incomplete", "invalid")
-
-
 ALL = "all"
 """Stands for the task in the one row of a counting claim."""
 
@@ -107,8 +103,6 @@ FIT_MEASURES = (
     "calibration_reward", "error_over_delta", "error_over_next_obs",
     "reward_synthetic_std",
 )  # fmt: skip
-
-
 TRAIN_MEASURES = (
     RETURN, "q_mean", "critic_loss", "actor_loss", "temperature", "entropy", "real_reward_mean", "real_reward_std",
     "synthetic_reward_mean", "synthetic_reward_std", "model_holdout_mse", "reward_r2", "logvar_target", "logvar_raw",
@@ -116,18 +110,10 @@ TRAIN_MEASURES = (
     "log_prob_mean", "log_std_mean", "pre_tanh_mean_abs", "pre_tanh_mean_max", "saturated_share",
     "reward_error_over_replay",
 )  # fmt: skip
-
-
 NEED_VARYING_REWARD = ("reward_r2", "reward_slope", "reward_std_ratio", "reward_error_over_replay")
 """NaN where every held-out reward is the same."""
-
-
 PROBE_MEASURES = (*FIT_MEASURES, "bias_shift", "policy_gain")
-
-
 MEASURES = {"fit": FIT_MEASURES, "train": TRAIN_MEASURES, "probe": PROBE_MEASURES}
-
-
 NAMES = {
     "reward_r2": "reward R\N{SUPERSCRIPT TWO}",
     "reward_std_ratio": "reward spread ratio",

@@ -11,7 +11,7 @@ from mbpo.config import Budget, Config, InputError, build, nearest, numerics_ver
 
 
 class Entry(Config):
-    """An entry whose unknown fields are told before its missing ones: a misspelt field is both."""
+    """An entry whose unknown fields are refused before its missing ones: a misspelt field is both."""
 
     @model_validator(mode="before")
     @classmethod
@@ -101,10 +101,9 @@ class TrainPlan(Entry):
         steps = self.env_steps
         if isinstance(steps, dict):
             suite = task.split(":")[0]
-            found = steps.get(task, steps.get(suite))
-            if found is None:
+            if task not in steps and suite not in steps:
                 raise InputError(f"train.env_steps has no entry for {task!r}; it has {', '.join(sorted(steps))}")
-            steps = found
+            steps = steps[task if task in steps else suite]
         looks = {name: getattr(self, name) for name in ("eval_every", "eval_episodes", "bias_episodes")}
         return build(Budget, {"env_steps": steps, **looks}, "train")
 
@@ -168,7 +167,7 @@ class Protocol(Entry):
     def overrides(self, kind: Kind, task: str) -> dict[str, Any]:
         """Constants that replace a family's on one task, by dotted path."""
         plan = self.train if kind == "train" else self.fit
-        found = dict(plan.overrides)
+        constants = dict(plan.overrides)
         for beginning, more in plan.by_task.items():
-            found |= more if task.startswith(beginning) else {}
-        return found | (self.probe.overrides if kind == "probe" and self.probe is not None else {})
+            constants |= more if task.startswith(beginning) else {}
+        return constants | (self.probe.overrides if kind == "probe" and self.probe is not None else {})

@@ -14,6 +14,7 @@ from benchmark.records.spec import Kind, arm, digest
 from benchmark.records.store import RETURN
 from benchmark.suite.criterion import ALL, Criterion, Estimand, Verdict
 from benchmark.suite.load import SUITE, Source, Suite, load_page, load_suite
+from benchmark.suite.pages import check_known as _known
 from mbpo.config import Config, InputError, build, nearest
 
 FIGURES = (
@@ -218,11 +219,6 @@ def _check_aggregate(claim: Claim, suite: Suite, where: str) -> None:
             suite.task(task).normalize(0.0)
         except InputError as error:
             raise InputError(f"{where}.criterion.aggregate: {task!r}: {error}") from None
-
-
-def _known(name: str, known: Iterable[str], where: str) -> None:
-    if name not in known:
-        raise InputError(f"{where} = {name!r}: not a choice; {nearest(str(name), known)}")
 
 
 def _check_tasks(tasks: Any, suite: Suite, where: str) -> None:

@@ -13,7 +13,8 @@ from pydantic import Field
 
 from benchmark.records.spec import Kind, Precision, RunSpec, unique
 from benchmark.suite.entries import Entry
-from benchmark.suite.load import SUITE, Source, load_page, load_suite, specs
+from benchmark.suite.load import Source, load_suite, specs
+from benchmark.suite.pages import SUITE, check_known, load_page
 from mbpo.config import InputError, build, nearest
 
 
@@ -47,7 +48,7 @@ def load_studies(folder: Path = SUITE) -> dict[str, Study]:
     groups = load_page("claims.yaml", folder)["groups"]
     suite = load_suite(folder)
     every = [name for name, entry in suite.tasks.items() if entry.suite in ("dmc", "gym")]
-    found = {}
+    studies = {}
     for name, data in load_page("studies.yaml", folder).items():
         where = f"studies.yaml: {name}"
         given = data.get("runs") if isinstance(data, dict) else None
@@ -57,18 +58,17 @@ def load_studies(folder: Path = SUITE) -> dict[str, Study]:
         for part in given:
             tasks = part.get("tasks")
             if isinstance(tasks, str):
-                if tasks not in {*groups, "all"}:
-                    raise InputError(f"{where}.runs.tasks = {tasks!r}: {nearest(tasks, [*groups, 'all'])}")
+                check_known(tasks, [*groups, "all"], f"{where}.runs.tasks")
                 tasks = every if tasks == "all" else groups[tasks]
             sets.append({**part, "tasks": tasks})
         study = build(Study, {**data, "id": name, "runs": sets}, where)
-        specs_of(study)  # unknown tasks, methods and protocols are told here
-        found[name] = study
-    return found
+        specs_of(study)  # unknown tasks, methods and protocols are refused
+        studies[name] = study
+    return studies
 
 
 def study(name: str) -> Study:
-    """Raises `InputError` that names the nearest study."""
+    """The study of this name. Raises `InputError` with the nearest name if there is none."""
     if name not in load_studies():
         raise InputError(f"unknown study {name!r}; {nearest(name, load_studies())}")
     return load_studies()[name]

@@ -189,14 +189,14 @@ def arguments_of(task: str) -> dict[str, Any]:
     return found
 
 
-def with_episode_steps(task: str, steps: int | None) -> str:
-    """`task` with its episodes cut after `steps`; the same task if that is None."""
-    if steps is None:
-        return task
+def with_episode_steps(task: str, steps: int) -> str:
+    """The id of `task` with its episodes cut after `steps`. Raises `InputError` if it is cut already, or not gym:."""
     if split_task(task)[0] != "gym":
         raise InputError(
             f"--max-episode-steps is for gym: tasks; those of dm_control, as {task!r}, have their own limit"
         )
+    if "max_episode_steps" in arguments_of(task):
+        raise InputError(f"task {task!r} and --max-episode-steps both say where episodes end: give one of the two")
     return f"{task}{'&' if '?' in task else '?'}max_episode_steps={steps}"
 
 

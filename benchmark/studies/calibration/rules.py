@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from benchmark.judging import location, stats
+from benchmark.judging import location, samples, stats
 from benchmark.suite.criterion import Criterion, Look
 from benchmark.suite.ledger import Ledger, load_ledger
 
@@ -95,37 +95,30 @@ def reproduced(family: Family, x: Array, y: Array) -> Array:
 
 def _inside(rule: Criterion, x: Array, y: Array) -> Array:
     """P of lying inside the claimed region, as `samples.Sample` has it."""
-    if rule.kind == "equivalence":
-        return np.maximum(_p(rule, x, _moved(rule, y, -1)), _p(rule, _moved(rule, y, 1), x))
-    bound = _moved(rule, y, _offset(rule))
-    return _p(rule, x, bound) if rule.direction == "higher" else _p(rule, bound, x)
+    arm, other = _strata(rule, x), _strata(rule, y)
+    return np.max([_p(rule, arm, bound) for bound in samples.bounds(rule, other)], axis=0)
 
 
 def _outside(rule: Criterion, x: Array, y: Array) -> Array:
-    if rule.kind == "equivalence":
-        sides = _p(rule, _moved(rule, y, -1), x), _p(rule, x, _moved(rule, y, 1))
-        return np.asarray(np.minimum(1.0, 2 * np.minimum(*sides)))
-    bound = _moved(rule, y, _offset(rule))
-    return _p(rule, bound, x) if rule.direction == "higher" else _p(rule, x, bound)
+    arm, bounds = _strata(rule, x), samples.bounds(rule, _strata(rule, y))
+    return np.minimum(1.0, len(bounds) * np.min([_p(rule, arm, bound.opposite) for bound in bounds], axis=0))
+
+
+def _strata(rule: Criterion, scores: Array) -> samples.Scores:
+    """Scores (repetitions, tasks, seeds) as one stratum, or as one for each task where tasks are pooled."""
+    return tuple(np.moveaxis(scores, 1, 0)) if rule.aggregate else (scores,)
+
+
+def _p(rule: Criterion, x: samples.Scores, bound: samples.Bound) -> Array:
+    """P that `x` lies on its side of the bound, of what the criterion is about: (repetitions, tasks or 1)."""
+    pairs = list(zip(x, bound.y, strict=True) if bound.side == "greater" else zip(bound.y, x, strict=True))
+    if rule.aggregate:
+        return location.mean_p(pairs)[:, None]
+    return location.mean_p(pairs) if rule.of == "mean" else location.typical_p(*pairs[0])
 
 
 def _offset(rule: Criterion) -> int:
     return (-1 if rule.kind == "non-inferiority" else 1) * (1 if rule.direction == "higher" else -1)
-
-
-def _moved(rule: Criterion, y: Array, times: int) -> Array:
-    if not rule.relative:
-        return y + times * rule.margin
-    if not rule.aggregate:
-        return y + times * rule.margin * np.abs(y)
-    return y * (1 + times * rule.margin * np.where(y.mean(axis=(1, 2), keepdims=True) >= 0, 1.0, -1.0))
-
-
-def _p(rule: Criterion, x: Array, y: Array) -> Array:
-    """P that `x` lies above `y`, of what the criterion is about."""
-    if rule.aggregate:
-        return location.mean_p([(x[:, task], y[:, task]) for task in range(x.shape[1])])[:, None]
-    return location.mean_p([(x, y)]) if rule.of == "mean" else location.typical_p(x, y)
 
 
 # A known truth

@@ -7,25 +7,26 @@ shares at the log-variance bounds; pictures and sentences are made of the tables
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import product
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from benchmark.records.store import Record
 from benchmark.studies import factors
 from benchmark.studies.factors import AVERAGE, CONTRASTS, RIVALS, SCALES, Fit
-from benchmark.studies.grid import figures as grid_figures
-from benchmark.studies.grid import sentences as grid_sentences
+from benchmark.studies.grid.figures import figures
 from benchmark.studies.grid.groups import groups
+from benchmark.studies.grid.sentences import sentences
+
+__all__ = ["figures", "sentences", "tables"]
 
 MEASURES = (*SCALES, "error_over_next_obs")
 REFERENCES = {"reward-norm": "reward normalized", "norm-only": "both normalized", "ftfl": "both, next_obs"}
 """Arms that rivals stand beside."""
 OF_TARGET = ("error_over_delta", "logvar_target", "logvar_raw", "calibration_obs", "reward_unexplained")
-"""Measures whose contrasts are also told for each normalization by itself."""
+"""Measures whose contrasts are also shown for each normalization by itself."""
 OF_RIVALS = ("reward_r2", "reward_unexplained", "reward_std_ratio", "error_over_delta", "logvar_raw", "calibration_obs",
              "miscalibration_obs")  # fmt: skip
 
@@ -43,23 +44,13 @@ def tables(records: Sequence[Record]) -> dict[str, pd.DataFrame]:
     }
 
 
-def figures(tables: Mapping[str, pd.DataFrame]) -> dict[str, Figure]:
-    """``rewards, variances, rivals, groups``, each where its table has rows."""
-    return grid_figures.figures(tables)
-
-
-def sentences(tables: Mapping[str, pd.DataFrame]) -> list[str]:
-    """At most one on each question that the tables can speak to."""
-    return grid_sentences.sentences(tables)
-
-
 def measures(frame: pd.DataFrame) -> pd.DataFrame:
     """Median over seeds of every arm: `n` seeds of `seeds` have the measure."""
     by = ["task", "source", "method", "normalize", "predict", "rival", "measure"]
     rows = []
-    for place, here in frame.groupby(by, sort=False):
-        interval, n = factors.level_interval(here["value"])
-        rows.append((*place, *interval, n, len(here)))
+    for arm, seeds in frame.groupby(by, sort=False):
+        interval, n = factors.level_interval(seeds["value"])
+        rows.append((*arm, *interval, n, len(seeds)))
     return pd.DataFrame(rows, columns=[*by, "median", "low", "high", "n", "seeds"])
 
 
@@ -70,8 +61,8 @@ def contrasts(frame: pd.DataFrame) -> pd.DataFrame:
     """
     rows = []
     grid = frame[frame["rival"] == ""]
-    for (task, source), here in grid.groupby(["task", "source"], sort=False):
-        values = factors.arms(here[here["measure"].isin(SCALES)], ["normalize", "predict"])
+    for (task, source), cells in grid[grid["measure"].isin(SCALES)].groupby(["task", "source"], sort=False):
+        values = factors.arms(cells, ["normalize", "predict"])
         errors = values.get("error_over_delta", {})
         for contrast, measure in product(CONTRASTS, values):
             for stratum, differences, strata in factors.effects(values[measure], errors, contrast):
@@ -87,8 +78,8 @@ def contrasts(frame: pd.DataFrame) -> pd.DataFrame:
 def rivals(frame: pd.DataFrame) -> pd.DataFrame:
     """What each rival, and each cure of the grid, changes against mbpo and against norm-only, paired by seed."""
     rows = []
-    for (task, source), here in frame[frame["measure"].isin(OF_RIVALS)].groupby(["task", "source"], sort=False):
-        for measure, arms in factors.arms(here, "method").items():
+    for (task, source), fits in frame[frame["measure"].isin(OF_RIVALS)].groupby(["task", "source"], sort=False):
+        for measure, arms in factors.arms(fits, "method").items():
             for against, (arm, name) in product(("mbpo", "norm-only"), {**RIVALS, **REFERENCES}.items()):
                 if arm == against or arm not in arms or against not in arms:
                     continue
@@ -108,9 +99,9 @@ def bounds(fits: Sequence[Fit]) -> pd.DataFrame:
     by = ["task", "source", "method", "measure"]
     flat = [(f.task, f.source, f.method, name, value) for f in fits for name, value in _at_bounds(f)]
     rows = []
-    for place, here in pd.DataFrame(flat, columns=[*by, "value"]).groupby(by, sort=False):
-        interval, n = factors.level_interval(here["value"])
-        rows.append((*place, *interval, n))
+    for arm, seeds in pd.DataFrame(flat, columns=[*by, "value"]).groupby(by, sort=False):
+        interval, n = factors.level_interval(seeds["value"])
+        rows.append((*arm, *interval, n))
     return pd.DataFrame(rows, columns=[*by, "median", "low", "high", "n"])
 
 

@@ -8,17 +8,18 @@ arms: does a model that knows the reward less shift the critic more, and does th
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from benchmark.judging.stats import Interval, spearman
 from benchmark.records.store import Record
 from benchmark.studies import factors
-from benchmark.studies.probe import figures as probe_figures
-from benchmark.studies.probe import sentences as probe_sentences
+from benchmark.studies.probe.figures import figures
+from benchmark.studies.probe.sentences import sentences
+
+__all__ = ["figures", "sentences", "tables"]
 
 OF_SHARES = ("bias", "bias_per_step", "shift", "shift_per_step", "gain", "gain_over_real")
 """Measures of a run at one share of synthetic rows. ``bias``: Q less the Monte-Carlo soft return; ``shift``: that bias
@@ -37,18 +38,8 @@ _DRAWS = 2_000
 def tables(records: Sequence[Record]) -> dict[str, pd.DataFrame]:
     """``runs, shares, arms, points, links``; `low` and `high` are 90 % intervals."""
     frame = runs(records)
-    places = points(frame)
-    return {"runs": frame, "shares": shares(frame), "arms": arms(frame), "points": places, "links": links(places)}
-
-
-def figures(tables: Mapping[str, pd.DataFrame]) -> dict[str, Figure]:
-    """``bias, gain, chain``, where there is anything to draw."""
-    return probe_figures.figures(tables)
-
-
-def sentences(tables: Mapping[str, pd.DataFrame]) -> list[str]:
-    """What the tables say."""
-    return probe_sentences.sentences(tables)
+    medians = points(frame)
+    return {"runs": frame, "shares": shares(frame), "arms": arms(frame), "points": medians, "links": links(medians)}
 
 
 def runs(records: Sequence[Record]) -> pd.DataFrame:
@@ -76,26 +67,18 @@ def _of_run(record: Record) -> list[dict[str, float | str]]:
         "reward_unexplained": 1.0 - record.last("reward_r2"),
         **{name: record.last(name) for name in ("reward_std_ratio", "logvar_raw")},
     }  # fmt: skip
-    found = []
-    for share in bias.index:
-        shift = bias[share] - bias.iloc[0]
-        here = {
-            "bias": bias[share],
-            "bias_per_step": bias[share] / steps,
-            "shift": shift,
-            "shift_per_step": shift / steps,
-        }
-        gains = {"gain": gain[share], "gain_over_real": gain[share] - gain.iloc[0]}
-        found.append({**shared, "share": int(share), **here, **gains})
-    return found
+    of_shares = pd.DataFrame({"share": bias.index.astype(int), "bias": bias, "shift": bias - bias.iloc[0]})
+    of_shares["bias_per_step"], of_shares["shift_per_step"] = of_shares["bias"] / steps, of_shares["shift"] / steps
+    of_shares["gain"], of_shares["gain_over_real"] = gain, gain - gain.iloc[0]
+    return [shared | row for row in of_shares.to_dict("records")]
 
 
 def shares(frame: pd.DataFrame) -> pd.DataFrame:
     """Centre over seeds of each measure at each share: ``task, method, share, measure, centre, low, high, n``."""
     rows = []
-    for (task, method, share), here in frame.groupby(["task", "method", "share"], sort=False):
+    for (task, method, share), seeds in frame.groupby(["task", "method", "share"], sort=False):
         for name in OF_SHARES:
-            interval, n = factors.difference_interval(here[name])
+            interval, n = factors.difference_interval(seeds[name])
             rows.append((task, method, share, name, *interval, n))
     return pd.DataFrame(rows, columns=["task", "method", "share", "measure", "centre", "low", "high", "n"])
 
@@ -104,24 +87,24 @@ def arms(frame: pd.DataFrame, against: str = "mbpo") -> pd.DataFrame:
     """Every arm less `against` at the largest share, seed by seed: ``task, method, measure, effect, low, high, n``."""
     rows = []
     top = frame[frame["share"] == frame["share"].max()]
-    for task, here in top.groupby("task", sort=False):
+    for task, of_task in top.groupby("task", sort=False):
         for name in ("shift", "shift_per_step", "gain"):
-            wide = here.pivot(index="seed", columns="method", values=name)
-            for method in [m for m in dict.fromkeys(here["method"]) if m != against and against in wide]:
+            wide = of_task.pivot(index="seed", columns="method", values=name)
+            for method in [m for m in dict.fromkeys(of_task["method"]) if m != against and against in wide]:
                 interval, n = factors.difference_interval(wide[method] - wide[against])
                 rows.append((task, method, name, *interval, n))
     return pd.DataFrame(rows, columns=["task", "method", "measure", "effect", "low", "high", "n"])
 
 
 def points(frame: pd.DataFrame) -> pd.DataFrame:
-    """The chain's places: medians over seeds at the largest share, one row a task and arm."""
+    """The chain's points: medians over seeds at the largest share, one row a task and arm."""
     top = frame[frame["share"] == frame["share"].max()]
     names = ["reward_unexplained", "shift_per_step", "gain_over_real", "before"]
-    found = top.groupby(["task", "method"], sort=False)[names].median().reset_index()
-    return found.assign(seeds=top.groupby(["task", "method"], sort=False)["seed"].nunique().to_numpy())
+    arms = top.groupby(["task", "method"], sort=False)
+    return arms[names].median().reset_index().assign(seeds=arms["seed"].nunique().to_numpy())
 
 
-def links(places: pd.DataFrame) -> pd.DataFrame:
+def links(points: pd.DataFrame) -> pd.DataFrame:
     """Spearman's rank correlation of each link: ``cause, effect, scope, rho, low, high, points, tasks``.
 
     ``all`` ranks the points of all tasks together, ``within tasks`` those of each task by themselves, so that what
@@ -130,13 +113,11 @@ def links(places: pd.DataFrame) -> pd.DataFrame:
     """
     rows = []
     for cause, effect in LINKS:
-        here = places[["task", cause, effect]].dropna()
-        for scope in ("all", "within tasks"):
-            ranked = here
-            if scope == "within tasks":
-                ranked = here.assign(**{name: _centred_ranks(here, name) for name in (cause, effect)})
+        both = points[["task", cause, effect]].dropna()
+        within = both.assign(**{name: _centred_ranks(both, name) for name in (cause, effect)})
+        for scope, ranked in (("all", both), ("within tasks", within)):
             interval = _over_tasks(ranked, cause, effect)
-            rows.append((cause, effect, scope, *interval, len(here), here["task"].nunique()))
+            rows.append((cause, effect, scope, *interval, len(both), both["task"].nunique()))
     return pd.DataFrame(rows, columns=["cause", "effect", "scope", "rho", "low", "high", "points", "tasks"])
 
 
@@ -148,7 +129,7 @@ def _centred_ranks(frame: pd.DataFrame, name: str) -> pd.Series:
 def _over_tasks(frame: pd.DataFrame, cause: str, effect: str) -> Interval:
     """Spearman's correlation, with the percentile bootstrap over tasks."""
     rho = spearman(frame[cause].to_numpy(float), frame[effect].to_numpy(float))
-    pieces = [here[[cause, effect]].to_numpy(float) for _, here in frame.groupby("task", sort=False)]
+    pieces = [rows[[cause, effect]].to_numpy(float) for _, rows in frame.groupby("task", sort=False)]
     if len(pieces) < 5 or math.isnan(rho):
         return Interval(rho, -math.inf, math.inf)
     rng = np.random.default_rng(0)
