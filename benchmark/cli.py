@@ -314,6 +314,7 @@ def unpack_records(
 app.command("study")(studies.study)
 app.command("parity")(parity.parity)
 app.command("diagnose")(diagnosis.diagnose)
+app.command("why")(diagnosis.why)
 app.command("speed")(timing.time_parts)
 app.command("precision")(timing.compare_precisions)
 

@@ -236,7 +236,8 @@ def features(values: Tensor) -> tuple[Tensor, Tensor]:
     wide = torch.where(finite[:, None, None, None], wide, torch.zeros_like(wide))
     singular = torch.linalg.svdvals(wide)
     share = singular.cumsum(-1) / singular.sum(-1, keepdim=True).clamp(min=torch.finfo(wide.dtype).tiny)
-    rank = (share < _SPECTRUM).sum(-1) + (singular[..., 0] > 0)
+    needed = (share < _SPECTRUM).sum(-1) + 1
+    rank = torch.where(singular[..., 0] > 0, needed, torch.zeros_like(needed))
     nan = torch.full_like(rank[:, 0], 0, dtype=wide.dtype) + math.nan
     return (
         torch.where(finite, rank.double().mean(1), nan),

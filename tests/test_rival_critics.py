@@ -223,7 +223,7 @@ def test_a_run_of_rivals_among_two_is_the_run_alone_and_so_on_tape(monkeypatch: 
     both = drive(DRIFT, runs, budget)[1]
     alone = drive(DRIFT, runs[1:], budget)[1]
     assert_same_run(parameters(both, 1), parameters(alone, 0), rtol=1e-9, atol=1e-11)
-    assert both.updates == 72 and math.isfinite(float(both.sac.log_alpha[0]))
+    assert both.updates == 72 and math.isfinite(float(both.sac.alpha[0]))
     monkeypatch.setattr(kernels, "library", lambda: None)
     tape = Tape()
     monkeypatch.setattr(accelerate, "CudaGraphs", lambda: tape)

@@ -51,3 +51,25 @@ def diagnose(
         print_json(found.found)
     else:
         print("\n".join([*doctor.summary(found), str(path)]))
+
+
+def why(
+    run: Annotated[
+        str, typer.Argument(metavar="RUN", help="a training run: its key's first digits or TASK+METHOD+SEED")
+    ],
+    out: Annotated[Path | None, typer.Option(help="the page; results/diagnosis/why-KEY.html if left out")] = None,
+    results: Results = RESULTS,
+    cache: Cache = CACHE,
+    as_json: Json = False,
+) -> None:
+    """What went wrong first in one training run? Says it in words and writes one HTML page."""
+    explain, pages = import_module("benchmark.diagnosis.why"), import_module("benchmark.diagnosis.why_page")
+    store = Store(results, cache)
+    account = explain.account(store, explain.find(store, run))
+    path = out or results / "diagnosis" / f"why-{account.record.spec.key}.html"
+    pages.write(account, path)
+    if as_json:
+        say(str(path))
+        print_json(account.found)
+    else:
+        print("\n".join([*account.sentences, str(path)]))
