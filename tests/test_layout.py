@@ -35,7 +35,7 @@ LAYERS: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("envs", "fast"),
         ("inits", "nn", "buffer", "targets"),
         ("fast.sac_kernels",),  # of networks and packed rows; the rest of the drawer knows neither
-        ("dynamics", "fitting", "sac"),
+        ("dynamics", "fitting", "learner", "sac"),
         ("rollouts", "episodes", "diagnostics", "checkpoint", "rowlog"),
         ("state", "vitals", "look", "saving", "guards"),
         ("loop",),
