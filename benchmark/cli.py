@@ -40,6 +40,7 @@ COMMANDS: Mapping[str, Callable[..., None]] = {
     "study": studies.study,
     "parity": studies.parity,
     "diagnose": diagnosis.diagnose,
+    "why": diagnosis.why,
     "speed": speed.time_parts,
     "precision": speed.compare_precisions,
     "bundle": kit.bundle,

@@ -262,6 +262,11 @@ class SacConfig(Config):
         "orthogonal", "weights; orthogonal has gain sqrt 2", source="[C] STFL; softlearning glorot"
     )
     init_temperature: float = constant(1.0, "first temperature", source="[C] STFL, jannerm", gt=0)
+    init_temperature_unit: Literal["absolute", "reward-std"] = constant(
+        "absolute",
+        "unit of init_temperature: 1, or the standard deviation of the real rewards when learning starts",
+        source="[C] STFL, jannerm absolute; reward-std is ours",
+    )
     target_entropy: float | None = constant(
         None, "absolute target entropy; None takes the scale below", unit="nats", source="[C] jannerm: per task"
     )
@@ -300,16 +305,50 @@ class SacConfig(Config):
     mean_penalty: float = constant(
         0.0, "weight of the mean square of the mean before tanh in the actor's loss", source="[C] STFL none; ours", ge=0
     )
-    critic_norm: Literal["none", "layer"] = constant(
+    critic_norm: Literal["none", "layer", "features"] = constant(
         "none",
-        "layer normalization, without weights of its own, before each relu of the critics",
-        source="[C] STFL none; Hussing et al. 2024 normalize critic features",
+        "critics as they are, with layer normalization (without weights of its own) before each relu, or with the last "
+        "hidden layer's output scaled to length 1 (features)",
+        source="[C] STFL none; layer: Ball et al. 2023; features: Hussing et al. 2024",
+    )
+    critics: int = constant(2, "critics and their targets", source="[C] STFL, jannerm 2; REDQ 10", ge=1, le=100)
+    target_critics: int | None = constant(
+        None,
+        "critics that each target is computed from, drawn at random anew for every update; None takes all",
+        source="[C] STFL, jannerm all; REDQ (Chen et al. 2021) 2 of 10",
+        ge=1,
+    )
+    target_value: Literal["min", "mean"] = constant(
+        "min", "what a target takes of its critics' values", source="[C] STFL, jannerm, REDQ min; mean is ours"
+    )
+    actor_value: Literal["min", "mean"] = constant(
+        "min", "what the actor's loss takes of all critics' values", source="[C] STFL, jannerm min; REDQ mean"
+    )
+    backup: Literal["soft", "reward"] = constant(
+        "soft",
+        "whether the critics' targets hold the entropy of later actions, or rewards alone",
+        source="[C] STFL, jannerm soft; reward is jaxrl's backup_entropy=False",
+    )
+    reset_every: int | None = constant(
+        None,
+        "updates after which actor, critics, temperature and their optimizers begin anew, buffers and model kept; None "
+        "for never",
+        unit="updates",
+        source="[C] STFL: off, its flag resets every 2,560,000 as SR-SAC (D'Oro et al. 2023) does",
+        ge=1,
     )
     obs_norm: Literal["none", "frozen", "running"] = constant(
         "none",
         "observations that actor and critics read: raw, or z-scored by the real rows of the random phase (frozen) "
         "or of every model fit (running)",
         source="[C] STFL none; ours",
+    )
+    obs_clip: float | None = constant(
+        None,
+        "bound of the size of each observation that actor and critics read, after obs_norm; None for no bound",
+        unit="the observation's, or its std where obs_norm z-scores it",
+        source="[C] STFL, jannerm none; SB3's VecNormalize 10",
+        gt=0,
     )
 
     @model_validator(mode="after")
@@ -319,11 +358,18 @@ class SacConfig(Config):
         if self.min_log_std >= self.max_log_std:
             raise ValueError(f"min_log_std = {self.min_log_std} is not below max_log_std = {self.max_log_std}")
         _check_exponents(min_log_std=self.min_log_std, max_log_std=self.max_log_std)
+        if self.target_critics is not None and self.target_critics > self.critics:
+            raise ValueError(f"target_critics = {self.target_critics} exceeds critics = {self.critics}")
         if self.max_temperature is not None and self.init_temperature > self.max_temperature:
             raise ValueError(
                 f"init_temperature = {self.init_temperature} exceeds max_temperature = {self.max_temperature}"
             )
         return self
+
+    @property
+    def draws_critics(self) -> bool:
+        """Whether each target is computed from some of the critics, drawn at random."""
+        return self.target_critics not in (None, self.critics)
 
     def entropy_target(self, action_dim: int) -> float:
         """The target entropy in nats for `action_dim` actions."""

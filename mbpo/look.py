@@ -6,11 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mbpo import diagnostics, sac
-from mbpo.buffer import ReplayBuffer, gather_rows
+from mbpo import diagnostics, sac, vitals
+from mbpo.buffer import gather_rows
 from mbpo.episodes import play
 from mbpo.state import Row, TrainState
-from mbpo.streams import Streams
 
 _SAMPLE = 2_048
 _BIAS = ("critic_bias", "critic_bias_over", "critic_bias_under", "mc_reward_part", "mc_entropy_part", "mc_q")
@@ -28,10 +27,13 @@ def evaluate(state: TrainState) -> Row:
         _eval_seeds(state, "eval", episodes),
         state.engine.device,
         state.engine.dtype,
+        record=state.updates > 0,
         skip=state.ended,
     )
     _take_failures(state, "evaluation")
     measured = _training(state) | _buffers(state) | _model(state) | _bias(state)
+    if state.updates:
+        measured |= vitals.model_at_policy(state, played.traces) | vitals.critics_at_policy(state, played.traces)
     _mark_diverged(state)
     for r in state.ended if state.rows else ():
         played.returns[r], played.lengths[r] = state.rows[-1].returns[r], state.rows[-1].lengths[r]
@@ -63,27 +65,18 @@ def _mark_diverged(state: TrainState) -> None:
 
 def _training(state: TrainState) -> dict[str, Tensor]:
     """Losses, Q and entropy of the last update, the temperature, and the policy on the newest real rows."""
-    return {**state.info, "temperature": state.sac.alpha} | _policy(state)
+    return {**state.info, "temperature": state.sac.alpha} | _policy(state) | vitals.networks(state)
 
 
 @torch.no_grad()
 def _policy(state: TrainState) -> dict[str, Tensor]:
     if not state.env_steps:
         return {}
-    obs = state.layout.obs(_newest(state, state.real))
-    # Fresh streams of this moment's own: no draw of training moves, and no checkpoint has to hold them.
-    names = [f"{entropy}/policy/{state.env_steps}" for entropy in state.streams.entropies]
-    noise = Streams(names, state.engine.device, state.engine.dtype)
-    action_noise = noise.normal("act", obs.shape[1], state.layout.action_dim)
+    obs = state.layout.obs(vitals.newest(state.real, _SAMPLE))
+    action_noise = vitals.moment(state, "policy").normal("act", obs.shape[1], state.layout.action_dim)
     seen = state.sac.scaled(obs)
     mean, log_std = sac.policy(state.sac, seen)
     return diagnostics.policy_summary(mean, log_std, sac.sample_action(state.sac, seen, action_noise)[1])
-
-
-def _newest(state: TrainState, buffer: ReplayBuffer) -> Tensor:
-    """`_SAMPLE` rows of a buffer that is not empty, newest to oldest at equal distances: ``(R, _SAMPLE, W)``."""
-    ages = torch.linspace(0, 1, _SAMPLE, device=state.engine.device, dtype=state.engine.dtype)
-    return buffer.gather(buffer.recent(ages.expand(len(state.runs), -1) * (1 - 1e-6)))
 
 
 def _buffers(state: TrainState) -> dict[str, Tensor]:
@@ -91,9 +84,9 @@ def _buffers(state: TrainState) -> dict[str, Tensor]:
     measured: dict[str, Tensor] = {}
     for name, buffer in (("real", state.real), ("synthetic", state.synthetic)):
         if buffer is not None and state.env_steps and int(buffer.size.min()):
-            mean, std = diagnostics.reward_summary(state.layout.reward(_newest(state, buffer)))
+            mean, std = diagnostics.reward_summary(state.layout.reward(vitals.newest(buffer, _SAMPLE)))
             measured |= {f"{name}_reward_mean": mean, f"{name}_reward_std": std}
-    return measured
+    return measured | vitals.synthetic_rows(state, _SAMPLE)
 
 
 def _model(state: TrainState) -> dict[str, Tensor]:
@@ -103,7 +96,9 @@ def _model(state: TrainState) -> dict[str, Tensor]:
     held = gather_rows(state.real.rows, _spread(state.split.holdout))
     length = torch.full((len(state.runs),), float(state.method.rollout_length(state.env_steps)))
     scalars = {"model_holdout_mse": state.dynamics.holdout_mse.mean(1), "rollout_length": length}
-    return diagnostics.model_report(state.dynamics, held) | diagnostics.target_map(state.dynamics) | scalars
+    predicted = diagnostics.predict(state.dynamics, held)
+    ends = vitals.terminations(state.terminated, predicted, state.layout.mask(held))
+    return diagnostics.scalars(predicted) | ends | diagnostics.target_map(state.dynamics) | scalars
 
 
 def _spread(holdout: Tensor) -> Tensor:

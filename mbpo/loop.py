@@ -145,6 +145,8 @@ def learn(state: TrainState) -> None:
     learned = state.env_steps - method.random_steps
     if learned < 0:
         return
+    if learned == 0:
+        start_temperature(state)
     if method.sac.obs_norm != "none" and learned % method.obs_fit_every == 0:
         state.sac.fit_obs(state.layout.obs(state.real.filled()))
     with state.engine.products():
@@ -154,6 +156,12 @@ def learn(state: TrainState) -> None:
             if learned % method.rollout.every == 0:
                 branch_rollouts(state)
         update_block(state)
+
+
+def start_temperature(state: TrainState) -> None:
+    """Give the temperature its first value where that depends on the rewards lived so far."""
+    if state.method.sac.init_temperature_unit == "reward-std":
+        state.sac.start_temperature(state.layout.reward(state.real.filled()))
 
 
 def step_environments(state: TrainState) -> None:
@@ -207,7 +215,7 @@ def branch_rollouts(state: TrainState) -> None:
 
 
 def update_block(state: TrainState) -> None:
-    """K updates on batches, indices and noise that are drawn beforehand."""
+    """K updates on batches, indices and noise that are drawn beforehand; then a reset of the learner if one is due."""
     method, streams = state.method, state.streams
     k, size, real = method.utd, method.sac.batch_size, method.real_rows
     parts = [_draw(state.real, streams.slots("batch-real", k * real), k)]
@@ -217,8 +225,12 @@ def update_block(state: TrainState) -> None:
         parts.append(_draw(state.synthetic, streams.slots("batch-synthetic", k * (size - real)), k, window))
     batches = torch.cat(parts, dim=2)
     noise = streams.normal("sac", k, 2, size, state.layout.action_dim)
-    state.info = state.sac_block(batches, noise)
+    state.info = state.sac_block(batches, noise, *sac.draw_critics(method.sac, streams, k))
     state.updates += k
+    every = method.sac.reset_every
+    if every is not None and state.updates // every > (state.updates - k) // every:
+        state.sac.restart(streams)
+        start_temperature(state)
 
 
 def _draw(buffer: ReplayBuffer, uniform: Tensor, k: int, window: int | None = None) -> Tensor:

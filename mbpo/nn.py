@@ -68,23 +68,43 @@ class _RoundedProduct(torch.autograd.Function):
 
 
 class StackedMLP:
-    """A stack of multilayer perceptrons; `weights` and `biases` are leaf tensors, one pair per layer."""
+    """A stack of multilayer perceptrons; `weights` and `biases` are leaf tensors, one pair per layer.
 
-    def __init__(self, weights: Sequence[Tensor], biases: Sequence[Tensor], activation: Activation) -> None:
+    `last` is the activation of the last hidden layer, where it is another than that of the others.
+    """
+
+    def __init__(
+        self,
+        weights: Sequence[Tensor],
+        biases: Sequence[Tensor],
+        activation: Activation,
+        last: Activation | None = None,
+    ) -> None:
         self.weights = list(weights)
         self.biases = list(biases)
         self.activation = activation
+        self.last = last
 
     def __call__(self, x: Tensor) -> Tensor:
         """``x (*S, B, in) -> (*S, B, out)``; no activation after the last layer."""
-        if kernels.serve(x, self.weights, self.activation):
+        if kernels.serve(x, self.weights, self.uniform):
             return kernels.forward(x, self.weights, self.biases, self.activation)
-        for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
+        # Losses are computed in the parameters' dtype, also where products are of lower precision.
+        return stacked_linear(self.features(x), self.weights[-1], self.biases[-1]).to(self.weights[-1].dtype)
+
+    def features(self, x: Tensor) -> Tensor:
+        """What the last layer reads, the output of the last hidden one: ``x (*S, B, in) -> (*S, B, width)``."""
+        activations = [self.activation] * (len(self.weights) - 2) + [self.last or self.activation]
+        for weight, bias, activation in zip(self.weights[:-1], self.biases[:-1], activations, strict=False):
             z = stacked_linear(x, weight, bias)
             # Without gradients the activation may overwrite its input.
-            x = self.activation(z) if torch.is_grad_enabled() else _IN_PLACE.get(self.activation, self.activation)(z)
-        # Losses are computed in the parameters' dtype, also where products are of lower precision.
-        return stacked_linear(x, self.weights[-1], self.biases[-1]).to(self.weights[-1].dtype)
+            x = activation(z) if torch.is_grad_enabled() else _IN_PLACE.get(activation, activation)(z)
+        return x
+
+    @property
+    def uniform(self) -> Activation | None:
+        """The activation of all hidden layers, as the kernels need it; None where the last has another."""
+        return self.activation if self.last is None else None
 
     def gaussian_gradients(self, x: Tensor, y: Tensor, low: Tensor, high: Tensor) -> list[Tensor] | None:
         """Gradients of a Gaussian likelihood for `parameters` from one kernel; None where there is none.
@@ -92,13 +112,13 @@ class StackedMLP:
         The likelihood is `mbpo.dynamics.nll` with constant bounds ``low, high (*S, 1, D)`` of the log-variance, on
         inputs ``x (*S, B, in)`` and targets ``y (*S, B, D)``; each may be size 1 on a stack axis.
         """
-        if self.activation is silu and kernels.serve(x, self.weights, self.activation):
+        if self.uniform is silu and kernels.serve(x, self.weights, self.uniform):
             return kernels.gaussian_gradients(x, y, self.weights, self.biases, low, high)
         return None
 
     def forward_members(self, x: Tensor, member: Tensor) -> Tensor:
         """``x (R, 1 or E, B, in) -> (R, B, out)``: row b of run r goes through network ``member[r, b]``, one of E."""
-        if not torch.is_grad_enabled() and kernels.serve(x, self.weights, self.activation):
+        if not torch.is_grad_enabled() and kernels.serve(x, self.weights, self.uniform):
             return kernels.forward_members(x, self.weights, self.biases, self.activation, member)
         return _select_member(self(x), member)
 
@@ -109,13 +129,13 @@ class StackedMLP:
 
     def frozen(self) -> StackedMLP:
         """The same network as a constant: its input has gradients, its parameters have none."""
-        return StackedMLP([w.detach() for w in self.weights], [b.detach() for b in self.biases], self.activation)
+        weights, biases = ([t.detach() for t in tensors] for tensors in (self.weights, self.biases))
+        return StackedMLP(weights, biases, self.activation, self.last)
 
     def clone(self) -> StackedMLP:
         """An independent copy without gradients (a target network)."""
-        return StackedMLP(
-            [w.detach().clone() for w in self.weights], [b.detach().clone() for b in self.biases], self.activation
-        )
+        weights, biases = ([t.detach().clone() for t in tensors] for tensors in (self.weights, self.biases))
+        return StackedMLP(weights, biases, self.activation, self.last)
 
     def lerp_(self, other: StackedMLP, share: float) -> None:
         """Move every parameter by `share` of the way to `other`."""

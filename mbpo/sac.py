@@ -8,6 +8,8 @@
 in the order critic, target, actor, temperature (STFL, after jaxrl). Losses are means over B and sums
 over R: the gradient of a run is its own.
 
+`SacConfig` has other critics than the twins' minimum: more of them, some of them drawn for each target, their mean.
+
 Actor and critics may read z-scored observations (`SacConfig.obs_norm`). Functions with an argument
 `scaled_obs` take observations as the networks read them, ``sac.scaled(obs)``; `obs` and `rows` are raw.
 """
@@ -19,105 +21,15 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.nn.functional import layer_norm, relu, softplus
+from torch.nn.functional import softplus
 
-from mbpo.buffer import Layout
 from mbpo.config import SacConfig
 from mbpo.fast import sac_kernels
-from mbpo.inits import HEADS
-from mbpo.moments import mean_and_std
-from mbpo.nn import Activation, Adam, StackedMLP, gradients, stacked_mlp
+from mbpo.learner import Sac as Sac
+from mbpo.nn import StackedMLP, gradients
 from mbpo.streams import Streams
 
 Info = dict[str, Tensor]
-
-
-def normed_relu(x: Tensor) -> Tensor:
-    """Layer normalization without weights, then relu, of ``x (..., B, width)``."""
-    return relu(layer_norm(x, x.shape[-1:]))
-
-
-CRITIC_ACTIVATIONS: dict[str, Activation] = {"none": relu, "layer": normed_relu}
-
-
-class Sac:
-    """Actor ``(R,)``, twin critics ``(R, 2)``, their targets and temperatures ``(R,)``."""
-
-    def __init__(self, config: SacConfig, layout: Layout, streams: Streams) -> None:
-        device, dtype = streams.device, streams.dtype
-        obs_dim, action_dim = layout.obs_dim, layout.action_dim
-        self.config, self.layout = config, layout
-        self.actor = stacked_mlp(
-            (obs_dim, *config.hidden_dims, 2 * action_dim),
-            None,
-            config.init,
-            relu,
-            streams.generators("init-actor", "cpu"),
-            device,
-            dtype,
-            HEADS[config.log_std_head](config.init),
-        )
-        self.critic = stacked_mlp(
-            (obs_dim + action_dim, *config.hidden_dims, 1),
-            2,
-            config.init,
-            CRITIC_ACTIVATIONS[config.critic_norm],
-            streams.generators("init-critic", "cpu"),
-            device,
-            dtype,
-        )
-        self.target_critic = self.critic.clone()
-        runs = len(streams.entropies)
-        self.log_alpha = torch.full(
-            (runs,), math.log(config.init_temperature), device=device, dtype=dtype
-        ).requires_grad_()
-        self.target_entropy = config.entropy_target(action_dim)
-        self.actor_adam = Adam(self.actor.parameters, config.learning_rate)
-        self.critic_adam = Adam(self.critic.parameters, config.learning_rate)
-        self.alpha_adam = Adam([self.log_alpha], config.temperature_learning_rate or config.learning_rate)
-        self.obs_shift = torch.zeros(runs, 1, obs_dim, device=device, dtype=dtype)
-        self.obs_scale = torch.ones_like(self.obs_shift)
-
-    @property
-    def alpha(self) -> Tensor:
-        """Temperatures ``(R,)``, detached."""
-        return self.log_alpha.detach().exp()
-
-    def state(self) -> dict[str, object]:
-        """Everything a checkpoint needs, by reference."""
-        return {
-            "actor": [p.detach() for p in self.actor.parameters],
-            "critic": [p.detach() for p in self.critic.parameters],
-            "target_critic": self.target_critic.parameters,
-            "log_alpha": self.log_alpha.detach(),
-            "adam": [adam.state() for adam in (self.actor_adam, self.critic_adam, self.alpha_adam)],
-            "obs": {"shift": self.obs_shift, "scale": self.obs_scale},
-        }
-
-    def scaled(self, obs: Tensor) -> Tensor:
-        """Raw ``obs (R, B, O)`` as actor and critics read them."""
-        return obs if self.config.obs_norm == "none" else (obs - self.obs_shift) / self.obs_scale
-
-    def scaled_rows(self, rows: Tensor) -> Tensor:
-        """Packed ``rows (R, B, W)`` with obs and next_obs as actor and critics read them."""
-        if self.config.obs_norm == "none":
-            return rows
-        layout = self.layout
-        return layout.pack(
-            self.scaled(layout.obs(rows)),
-            layout.action(rows),
-            self.scaled(layout.next_obs(rows)),
-            layout.reward(rows),
-            layout.mask(rows),
-        )
-
-    def fit_obs(self, obs: Tensor) -> None:
-        """Take mean and standard deviation of ``obs (R, N, O)`` for `scaled`; a constant dimension keeps std 1."""
-        all_rows = torch.ones(obs.shape[:2], device=obs.device, dtype=torch.bool)
-        mean, std = mean_and_std(lambda rows: obs[:, rows], all_rows, obs.dtype)
-        # In place: a captured update reads this memory.
-        self.obs_shift.copy_(mean[:, None])
-        self.obs_scale.copy_(std[:, None])
 
 
 def policy(sac: Sac, scaled_obs: Tensor, actor: StackedMLP | None = None) -> tuple[Tensor, Tensor]:
@@ -153,79 +65,129 @@ def _squashed(mean: Tensor, log_std: Tensor, noise: Tensor) -> tuple[Tensor, Ten
 
 
 def q_values(critic: StackedMLP, scaled_obs: Tensor, action: Tensor) -> Tensor:
-    """Both critics: ``scaled_obs (R, B, O), action (R, B, A) -> (R, 2, B)``."""
+    """All critics: ``scaled_obs (R, B, O), action (R, B, A) -> (R, N, B)``."""
     return critic(torch.cat([scaled_obs, action], dim=-1)[:, None])[..., 0]
 
 
-def td_target(sac: Sac, rows: Tensor, noise: Tensor) -> Tensor:
-    """Regression target of the critics ``(R, B)`` for packed ``rows (R, B, W)`` of ``sac.scaled_rows``."""
-    layout = sac.layout
+def draw_critics(config: SacConfig, streams: Streams, *shape: int) -> tuple[Tensor, ...]:
+    """Random numbers ``(R, *shape, N)`` that choose the critics of each target; none where all critics are taken."""
+    return (streams.uniform("target-critics", *shape, config.critics),) if config.draws_critics else ()
+
+
+def _chosen(config: SacConfig, q: Tensor, draw: Tensor | None) -> Tensor:
+    """The values ``(R, M, B)`` of the critics that a target is computed from, of ``q (R, N, B)``."""
+    if not config.draws_critics:
+        return q
+    if draw is None:
+        raise ValueError(f"target_critics = {config.target_critics}: an update needs the numbers of `draw_critics`")
+    first = draw.argsort(1)[:, : config.target_critics]
+    return q.gather(1, first[..., None].expand(-1, -1, q.shape[-1]))
+
+
+VALUES: dict[str, Callable[[Tensor], Tensor]] = {"min": lambda q: q.amin(1), "mean": lambda q: q.mean(1)}
+"""`SacConfig.target_value` and `actor_value` -> the value ``(R, B)`` of critics ``(R, N, B)``."""
+
+
+def td_target(sac: Sac, rows: Tensor, noise: Tensor, draw: Tensor | None = None) -> Tensor:
+    """Regression target of the critics ``(R, B)`` for packed ``rows (R, B, W)`` of ``sac.scaled_rows``.
+
+    ``noise (R, B, A)`` makes the next action, ``draw (R, N)`` is of `draw_critics`.
+    """
+    layout, config = sac.layout, sac.config
     with torch.no_grad():
         next_obs = layout.next_obs(rows)
         next_action, log_prob = sample_action(sac, next_obs, noise)
-        value = q_values(sac.target_critic, next_obs, next_action).amin(1) - sac.alpha[:, None] * log_prob
-        return layout.reward(rows) + sac.config.discount * layout.mask(rows) * value
+        q = q_values(sac.target_critic, next_obs, next_action)
+        value = VALUES[config.target_value](_chosen(config, q, draw))
+        if config.backup == "soft":
+            value = value - sac.alpha[:, None] * log_prob
+        return layout.reward(rows) + config.discount * layout.mask(rows) * value
 
 
-def update(sac: Sac, rows: Tensor, noise: Tensor) -> Info:
+def update(sac: Sac, rows: Tensor, noise: Tensor, draw: Tensor | None = None) -> Info:
     """One update of critics, targets, actor and temperature.
 
     Args:
         sac: the learner; its parameters change in place.
         rows: ``(R, B, W)`` packed transitions, real and synthetic mixed.
         noise: ``(R, 2, B, A)`` standard normal, for next action and action.
+        draw: ``(R, N)`` of `draw_critics`, where targets are computed from some of the critics.
 
     Returns:
         Losses, mean Q, entropy and temperature, ``(R,)`` each, detached.
     """
     rows = sac.scaled_rows(rows)
-    info = _update_critic(sac, rows, noise[:, 0])
+    info = _update_critic(sac, rows, noise[:, 0], draw)
     info |= _update_actor(sac, rows, noise[:, 1])
     _update_temperature(sac, info["entropy"])
     return info
 
 
-def updates(step: Callable[[Tensor, Tensor], Info], batches: Tensor, noise: Tensor) -> Info:
-    """K updates in sequence on ``batches (R, K, B, W)`` with ``noise (R, K, 2, B, A)``; returns the last one's info.
+def updates(step: Callable[..., Info], batches: Tensor, *random: Tensor) -> Info:
+    """K updates in sequence on ``batches (R, K, B, W)``; returns the last one's info.
 
-    `step` is `update` of one learner.
+    `step` is `update` of one learner, and `random` its random numbers for K updates: ``noise (R, K, 2, B, A)`` and,
+    where it needs it, ``draw (R, K, N)``.
     """
     info: Info = {}
     for k in range(batches.shape[1]):
-        info = step(batches[:, k], noise[:, k])
+        info = step(batches[:, k], *(numbers[:, k] for numbers in random))
     return info
 
 
-def update_critic(sac: Sac, rows: Tensor, noise: Tensor) -> Info:
+def update_critic(sac: Sac, rows: Tensor, noise: Tensor, draw: Tensor | None = None) -> Info:
     """One update of critics and targets alone: evaluation of the current policy.
 
     Args:
         sac: the learner; its critics and their targets change in place.
         rows: ``(R, B, W)`` packed transitions.
         noise: ``(R, B, A)`` standard normal, for the next action.
+        draw: as for `update`.
 
     Returns:
         Loss and mean Q, ``(R,)`` each, detached.
     """
-    return _update_critic(sac, sac.scaled_rows(rows), noise)
+    return _update_critic(sac, sac.scaled_rows(rows), noise, draw)
 
 
-def _update_critic(sac: Sac, rows: Tensor, noise: Tensor) -> Info:
-    grads, loss, mean = sac_kernels.critic_gradients(sac, rows, noise) or _critic_gradients(sac, rows, noise)
+def gradient_norms(sac: Sac, rows: Tensor, noise: Tensor, draw: Tensor | None = None) -> Info:
+    """Length ``(R,)`` of the gradients of critics and actor on one batch; the arguments are those of `update`.
+
+    Nothing changes.
+    """
+    rows = sac.scaled_rows(rows)
+    of_critic, of_actor = _critic_step(sac, rows, noise[:, 0], draw)[0], _actor_step(sac, rows, noise[:, 1])[0]
+    return {"critic_gradient_norm": _length(of_critic), "actor_gradient_norm": _length(of_actor)}
+
+
+def _length(grads: list[Tensor]) -> Tensor:
+    return torch.stack([g.double().flatten(1).square().sum(1) for g in grads]).sum(0).sqrt()
+
+
+def _critic_step(sac: Sac, rows: Tensor, noise: Tensor, draw: Tensor | None) -> sac_kernels.LossGradients:
+    return sac_kernels.critic_gradients(sac, rows, noise) or _critic_gradients(sac, rows, noise, draw)
+
+
+def _actor_step(sac: Sac, rows: Tensor, noise: Tensor) -> sac_kernels.LossGradients:
+    return sac_kernels.actor_gradients(sac, rows, noise) or _actor_gradients(sac, rows, noise)
+
+
+def _update_critic(sac: Sac, rows: Tensor, noise: Tensor, draw: Tensor | None) -> Info:
+    grads, loss, mean = _critic_step(sac, rows, noise, draw)
     sac.critic_adam.step(grads)
     sac.target_critic.lerp_(sac.critic, sac.config.tau)
     return {"critic_loss": loss, "q_mean": mean}
 
 
-def _critic_gradients(sac: Sac, rows: Tensor, noise: Tensor) -> sac_kernels.LossGradients:
-    y = td_target(sac, rows, noise)
+def _critic_gradients(sac: Sac, rows: Tensor, noise: Tensor, draw: Tensor | None = None) -> sac_kernels.LossGradients:
+    y = td_target(sac, rows, noise, draw)
     q = sac.critic(sac.layout.inputs(rows)[:, None])[..., 0]
     per_run = sac.config.critic_loss_scale * (q - y[:, None]).square().mean(-1).sum(-1)
     return gradients(per_run.sum(), sac.critic.parameters), per_run.detach(), q.detach().mean((1, 2))
 
 
 def _update_actor(sac: Sac, rows: Tensor, noise: Tensor) -> Info:
-    grads, loss, entropy = sac_kernels.actor_gradients(sac, rows, noise) or _actor_gradients(sac, rows, noise)
+    grads, loss, entropy = _actor_step(sac, rows, noise)
     sac.actor_adam.step(grads)
     return {"actor_loss": loss, "entropy": entropy}
 
@@ -234,7 +196,7 @@ def _actor_gradients(sac: Sac, rows: Tensor, noise: Tensor) -> sac_kernels.LossG
     scaled_obs = sac.layout.obs(rows)
     mean, log_std = policy(sac, scaled_obs)
     action, log_prob = _squashed(mean, log_std, noise)
-    q = q_values(sac.critic.frozen(), scaled_obs, action).amin(1)
+    q = VALUES[sac.config.actor_value](q_values(sac.critic.frozen(), scaled_obs, action))
     per_run = (sac.alpha[:, None] * log_prob - q).mean(-1)
     if sac.config.mean_penalty:
         per_run = per_run + sac.config.mean_penalty * mean.square().mean((1, 2))

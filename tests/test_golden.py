@@ -51,8 +51,8 @@ def fingerprint(method: Method, precision: str = "fp64") -> Fingerprint:
 
 
 def moved(new: Fingerprint, old: Fingerprint, rtol: float = RTOL, atol: float = ATOL) -> list[str]:
-    """What differs between two fingerprints, a line each."""
-    lines = [f"{name}: only in one of the two" for name in sorted(new.keys() ^ old.keys())]
+    """What differs between two fingerprints, a line each; a measure that came after the stored one is no difference."""
+    lines = [f"{name}: no longer measured" for name in sorted(old.keys() - new.keys())]
     for name in sorted(new.keys() & old.keys()):
         if not np.allclose(new[name], old[name], rtol=rtol, atol=atol, equal_nan=True):
             lines.append(f"{name}: {new[name]} where {old[name]} is stored")

@@ -40,9 +40,9 @@ LAYERS: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("envs", "fast"),
         ("inits", "nn", "buffer", "targets"),
         ("fast.sac_kernels",),  # of networks and packed rows; the rest of the drawer knows neither
-        ("dynamics", "fitting", "sac"),
+        ("dynamics", "fitting", "learner", "sac"),
         ("rollouts", "episodes", "diagnostics", "checkpoint", "rowlog"),
-        ("state", "look", "saving", "guards"),
+        ("state", "vitals", "look", "saving", "guards"),
         ("loop",),
         ("__init__",),  # the facade: what a user sees, not a way round the layers
     ),

@@ -47,9 +47,11 @@ def test_diagnostics_appear_with_what_they_measure() -> None:
     (first, second, third), _ = drive(DRIFT, [Run(small(), 0)], budget)
     assert first.diagnostics.keys() == {"temperature", "diverged"}
     policy = {"pre_tanh_mean_abs", "pre_tanh_mean_max", "log_std_mean", "log_prob_mean", "saturated_share"}
-    real = {"real_reward_mean", "real_reward_std"}
+    real = {"real_reward_mean", "real_reward_std", "real_reward_low", "real_reward_high", "real_terminated_share"}
     assert second.diagnostics.keys() == {"temperature", "diverged"} | policy | real
-    learner = {"q_mean", "critic_loss", "actor_loss", "entropy"}
+    learner = {"q_mean", "critic_loss", "actor_loss", "entropy", "feature_rank", "feature_norm"}
+    learner |= {"critic_gradient_norm", "actor_gradient_norm", "eval_q", "eval_reward_part", "eval_entropy_part"}
+    learner |= {"eval_bias_over", "eval_bias_under"}
     model = {"model_holdout_mse", "reward_r2", "logvar_target", "logvar_raw", "rollout_length"}
     assert third.diagnostics.keys() >= learner | model | {"synthetic_reward_mean", "synthetic_reward_std"}
     (*_, last), _ = drive(DRIFT, [Run(small(model=None), 0)], budget)

@@ -231,3 +231,23 @@ def test_an_oracle_reward_takes_the_place_of_the_learned_one() -> None:
     assert state.synthetic is not None and state.reward is not None
     rows, layout = state.synthetic.filled(), state.layout
     torch.testing.assert_close(layout.reward(rows), state.reward(layout.action(rows), layout.next_obs(rows)))
+
+
+# Length of rollouts and share of synthetic rows
+
+
+def test_without_synthetic_rows_a_learner_is_soft_actor_critic(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To the bit, once both draw from the same seeds: the model trains beside it and is not heard."""
+    monkeypatch.setattr(Run, "entropy", property(lambda run: f"seed {run.seed}"))
+    states = [
+        train_some(method().model_copy(update=changes), steps=40) for changes in ({"real_ratio": 1.0}, {"model": None})
+    ]
+    for a, b in zip(*(s.sac.actor.parameters + s.sac.critic.parameters for s in states), strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("length", [1, 5, 20])
+def test_arms_of_every_length_branch_as_many_rows(length: int) -> None:
+    rollout = RolloutConfig(per_step=400 // length, schedule=(0, 1, length, length))
+    assert [rollout.per_step * rollout.length(step) for step in (0, 1, 1_000)] == [400] * 3
+    assert rollout.per_step * rollout.max_length * rollout.retain == 1_000_000

@@ -1,4 +1,4 @@
-"""The command `diagnose`."""
+"""The commands `diagnose` and `why`."""
 
 from __future__ import annotations
 
@@ -55,3 +55,23 @@ def diagnose(
     if as_json:
         say(str(path))
     answer(as_json, diagnosis.findings, *doctor.summary(diagnosis), str(path))
+
+
+def why(
+    run: Annotated[
+        str, typer.Argument(metavar="RUN", help="A training run: its key's first digits, or TASK+METHOD+SEED.")
+    ],
+    out: Annotated[Path | None, typer.Option(help="Page to write; results/diagnosis/why-KEY.html if left out.")] = None,
+    results: options.Results = options.RESULTS,
+    cache: options.Cache = options.CACHE,
+    as_json: options.Json = False,
+) -> None:
+    """Say what went wrong first in one training run, and write one HTML page."""
+    explain, pages = import_module("benchmark.diagnosis.why"), import_module("benchmark.diagnosis.why_page")
+    store = Store(results, cache)
+    account = explain.account(store, explain.find(store, run))
+    path = out or results / "diagnosis" / f"why-{account.record.spec.key}.html"
+    pages.write(account, path)
+    if as_json:
+        say(str(path))
+    answer(as_json, account.found, *account.sentences, str(path))

@@ -30,7 +30,7 @@ def default_path(results: Path, diagnosis: Diagnosis) -> Path:
 def write(diagnosis: Diagnosis, path: Path) -> None:
     """Render the page to `path`. Raises `InputError` where that cannot be written."""
     environment = jinja.environment()
-    environment.filters["prose"] = _prose
+    environment.filters["prose"] = prose
     environment.filters["number"] = words.number
     environment.filters["interval"] = words.interval
     environment.filters["percent"] = lambda value: f"{value:.0%}"
@@ -43,7 +43,7 @@ def write(diagnosis: Diagnosis, path: Path) -> None:
         raise InputError(f"the page {str(path)!r} cannot be written ({reason}); give another --out") from None
 
 
-def _prose(text: str) -> str:
+def prose(text: str) -> str:
     """The text with the signs of a typesetter."""
     signed = re.sub(r"(?<![\w-])-(?=\d)", "\N{MINUS SIGN}", text)
     return signed.replace("'", "\N{RIGHT SINGLE QUOTATION MARK}").replace("R2", "R²")

@@ -22,7 +22,7 @@ from mbpo.episodes import Episodes, Trace, play
 from mbpo.fast.engine import Engine
 from mbpo.nn import StackedMLP
 from mbpo.rollouts import BranchNoise, Model, Termination, branch, draw_noise
-from mbpo.sac import Sac, act, q_values, sample_action, td_target
+from mbpo.sac import Sac, act, draw_critics, q_values, sample_action, td_target
 from mbpo.streams import Streams
 
 _CHUNK = 1_024
@@ -117,7 +117,8 @@ def settle(bench: Bench, sac: Sac, streams: Streams, synthetic: Tensor) -> None:
         rows = batch(bench, streams, synthetic, _CHUNK)
         noise = bench.spread(streams.normal("settle", _CHUNK, bench.layout.action_dim))
         q = q_values(sac.critic, sac.scaled(bench.layout.obs(rows)), bench.layout.action(rows)).mean(1)
-        errors = errors + (td_target(sac, rows, noise) - q).mean(1) / pieces
+        draw = [bench.spread(numbers) for numbers in draw_critics(sac.config, streams)]
+        errors = errors + (td_target(sac, rows, noise, *draw) - q).mean(1) / pieces
         masks = masks + bench.layout.mask(rows).mean(1) / pieces
     shift = (errors / (1.0 - sac.config.discount * masks))[:, None, None, None]
     for critic in (sac.critic, sac.target_critic):
@@ -189,7 +190,9 @@ def critics_along(bench: Bench, critic: StackedMLP, run: int, episodes: Sequence
     """
     shares = len(bench.budget.shares)
     rows = slice(run * shares, (run + 1) * shares)
-    mine = StackedMLP([w[rows] for w in critic.weights], [b[rows] for b in critic.biases], critic.activation)
+    mine = StackedMLP(
+        [w[rows] for w in critic.weights], [b[rows] for b in critic.biases], critic.activation, critic.last
+    )
     obs, action = (
         torch.as_tensor(np.concatenate([np.stack(getattr(trace, name)) for trace in episodes])).to(bench.real)
         for name in ("obs", "action")

@@ -43,7 +43,7 @@ from mbpo.envs import task_info
 from mbpo.envs.terminations import termination_for
 from mbpo.episodes import Episodes, Trace
 from mbpo.fast.engine import engine
-from mbpo.sac import Sac, update, update_critic
+from mbpo.sac import Sac, draw_critics, update, update_critic
 from mbpo.state import Run
 from mbpo.streams import Streams
 
@@ -116,8 +116,9 @@ def train_critics(bench: Bench, notes: _Notes, progress: Progress) -> None:
             settle(bench, sac, streams, synthetic)
         rows = batch(bench, streams, synthetic, bench.sac.config.batch_size)
         noise = bench.spread(streams.normal("sac", rows.shape[1], bench.layout.action_dim))
+        draw = [bench.spread(numbers) for numbers in draw_critics(sac.config, streams)]
         with bench.place.products():
-            info = update_critic(sac, rows, noise)
+            info = update_critic(sac, rows, noise, *draw)
         if done % budget.look_every == 0 or done == budget.critic_updates:
             notes.add_shares(done, "critic_loss", info["critic_loss"])
             _note_bias(bench, sac, episodes, done, notes)
@@ -136,8 +137,9 @@ def train_policies(bench: Bench, notes: _Notes, progress: Progress) -> None:
             synthetic = imagine(bench, sac, streams)
         rows = batch(bench, streams, synthetic, bench.sac.config.batch_size)
         noise = bench.spread(streams.normal("sac", 2, rows.shape[1], bench.layout.action_dim))
+        draw = [bench.spread(numbers) for numbers in draw_critics(sac.config, streams)]
         with bench.place.products():
-            info = update(sac, rows, noise)
+            info = update(sac, rows, noise, *draw)
         if done % budget.look_every == 0 or done == budget.policy_updates:
             for name, values in (info | {"temperature": sac.alpha}).items():
                 notes.add_shares(budget.critic_updates + done, f"policy_{name}", values)

@@ -22,6 +22,11 @@ from mbpo.nn import StackedMLP
 
 LossGradients = tuple[list[Tensor], Tensor, Tensor]
 """Gradients of the parameters, the loss ``(R,)``, and the mean value or entropy ``(R,)``."""
+_SUPPORTED: dict[str, object] = {
+    **{"mean_bound": None, "mean_penalty": 0.0},
+    **{"critics": 2, "target_value": "min", "actor_value": "min", "backup": "soft"},
+}
+"""The fields of `SacConfig` whose other values torch takes."""
 _Address, _Long, _Float = ctypes.c_void_p, ctypes.c_long, ctypes.c_float
 
 
@@ -83,9 +88,9 @@ def _serves(sac: Learner, rows: Tensor, noise: Tensor, nets: Sequence[StackedMLP
         and rows.shape == (runs, rows.shape[1], layout.width)
         and noise.shape == (runs, rows.shape[1], layout.action_dim)
         and rows.stride(-1) == noise.stride(-1) == 1
-        and sac.config.mean_bound is None
-        and not sac.config.mean_penalty
-        and all(net.activation is relu and kernels.serve(rows, net.parameters, relu) for net in nets)
+        and all(getattr(sac.config, name) == value for name, value in _SUPPORTED.items())
+        and not sac.config.draws_critics
+        and all(net.uniform is relu and kernels.serve(rows, net.parameters, relu) for net in nets)
     )
 
 
