@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from importlib import import_module
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -16,9 +17,11 @@ from benchmark.running.progress import Watch
 from benchmark.speed import rates
 from benchmark.words import count, duration
 
+LABORATORY = "laboratory"
+
 
 def study(
-    name: Annotated[str, typer.Argument(help="a study of suite/studies.yaml, such as grid")],
+    name: Annotated[str, typer.Argument(help="a study of suite/studies.yaml, such as grid; or laboratory")],
     no_train: Annotated[bool, typer.Option("--no-train", help="show the records there are; train nothing")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1")] = "auto",
     results: Results = RESULTS,
@@ -26,6 +29,9 @@ def study(
     as_json: Json = False,
 ) -> None:
     """Train what a study lacks, and write its tables and pictures."""
+    if name == LABORATORY:
+        _laboratory(results, no_train, as_json)
+        return
     studies = import_module("benchmark.suite.studies")
     requested, store = studies.study(name), Store(results, cache)
     missing = store.missing(studies.specs_of(requested))
@@ -43,3 +49,17 @@ def study(
     else:
         coverage = f"{shown.present} of {count(shown.wanted, 'run')} have a record"
         print("\n".join([*shown.sentences, coverage, str(results / "studies" / name)]))
+
+
+def _laboratory(results: Path, no_train: bool, as_json: bool) -> None:
+    """The laboratory, which needs no records: trained anew unless what was kept is to be shown."""
+    if not no_train:
+        import_module("benchmark.studies.laboratory.study").build(results, say)
+    shown = import_module("benchmark.studies.show").laboratory(results / "studies")
+    if as_json:
+        row = shown and {"runs": shown.present, "wanted": shown.wanted, "sentences": shown.sentences}
+        print_json({"study": LABORATORY, "found": row})
+    elif shown is None:
+        print(f"the laboratory was not run into {results}; leave out --no-train to run it")
+    else:
+        print("\n".join([*shown.sentences, str(results / "studies" / LABORATORY)]))
