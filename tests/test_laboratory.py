@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -15,6 +16,7 @@ from benchmark.studies.laboratory.arms import ARMS, CHAIN, HEALTHY, SYSTEM, know
 from benchmark.studies.laboratory.learner import LAYOUT, Bench
 from benchmark.studies.laboratory.system import Springs
 from mbpo import sac
+from mbpo.streams import Streams
 
 SMALL = Springs(masses=2)
 ALPHA = 0.02
@@ -111,16 +113,24 @@ def test_each_switch_of_the_rows_does_what_it_says() -> None:
     torch.testing.assert_close(LAYOUT.obs(large), 30 * LAYOUT.obs(exact))
 
 
-def test_a_hard_value_has_no_entropy_in_its_target() -> None:
-    bench = Bench([(CHAIN, 0), (dataclasses.replace(CHAIN, soft=False), 0)])
+def test_each_switch_of_the_target_does_what_it_says() -> None:
+    switches = ({}, {"soft": False}, {"pessimist": False}, {"own_action": False})
+    bench = Bench([(dataclasses.replace(CHAIN, **changes), 0) for changes in switches])
     rows, noise = bench.rows(), bench.streams.normal("z", 64, SYSTEM.masses)
-    target = sac.td_target(bench.learner, bench.hardened(rows, noise), noise)
+    with torch.no_grad():
+        for weight in bench.learner.target_critic.weights:  # as if they were no copies
+            weight += 0.01 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(0))
+    target = sac.td_target(bench.learner, bench.adjusted(rows, noise), noise)
     next_obs = LAYOUT.next_obs(rows)
     action, log_prob = sac.sample_action(bench.learner, next_obs, noise)
-    q = sac.q_values(bench.learner.target_critic, next_obs, action).amin(1).detach()
-    alpha = bench.learner.alpha[:, None]
-    entropy = torch.stack([-alpha[0] * log_prob[0].detach(), torch.zeros(64)])
-    torch.testing.assert_close(target, LAYOUT.reward(rows) + SYSTEM.discount * (q + entropy), rtol=1e-4, atol=1e-3)
+    q = sac.q_values(bench.learner.target_critic, next_obs, action).detach()
+    soft = -bench.learner.alpha[:, None] * log_prob.detach()
+    known = torch.stack([q[0].amin(0) + soft[0], q[1].amin(0), q[2].mean(0) + soft[2]])
+    torch.testing.assert_close(target[:3], LAYOUT.reward(rows)[:3] + SYSTEM.discount * known, rtol=1e-4, atol=2e-3)
+    again = Streams(bench.streams.entropies, bench.streams.device, bench.streams.dtype)
+    elsewhere = 2 * again.uniform("random-next-action", 64, SYSTEM.masses) - 1
+    known = sac.q_values(bench.learner.target_critic, next_obs, elsewhere)[3].amin(0).detach() + soft[3]
+    torch.testing.assert_close(target[3], LAYOUT.reward(rows)[3] + SYSTEM.discount * known, rtol=1e-4, atol=2e-3)
 
 
 def test_the_temperature_winds_up_about_as_fast_as_adam_can() -> None:
@@ -142,6 +152,9 @@ def test_the_study_is_told_from_its_curve(tmp_path: Path) -> None:
     assert show.laboratory(tmp_path / "studies") is None
     frame = learner.train([HEALTHY, CHAIN], seeds=1, updates=2, looks=1)
     frame.loc[frame["arm"] == "chain", "q_mean"] = -1e9
+    (row,) = study.kept(_written(frame, tmp_path / "some.csv"), 1, 2).query("arm == 'chain'").index
+    assert study.kept(_written(frame.assign(form="other"), tmp_path / "some.csv"), 1, 2).empty and row >= 0
+    assert study.kept(tmp_path / "some.csv", 2, 2).empty and study.kept(tmp_path / "none.csv", 1, 2).empty
     frame.loc[frame["arm"] == "exact", "q_mean"] = known_q(HEALTHY, arms.KNOWN_TEMPERATURE)
     (tmp_path / "studies" / study.NAME).mkdir(parents=True)
     frame.to_csv(tmp_path / "studies" / study.NAME / "curve.csv", index=False)
@@ -152,3 +165,8 @@ def test_the_study_is_told_from_its_curve(tmp_path: Path) -> None:
     assert {"arms.csv", "curve.csv", "temperature.svg", "ends.png"} <= made
     table = study.summary(frame).set_index("arm")
     assert table["runaway"].to_dict() == {"exact": 0, "chain": 1} and table.loc["exact", "q_off"] == pytest.approx(0.0)
+
+
+def _written(frame: pd.DataFrame, path: Path) -> Path:
+    frame.to_csv(path, index=False)
+    return path

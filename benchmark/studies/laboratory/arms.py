@@ -7,8 +7,9 @@ follows. `CHAIN` has every link, each of `ENDED` takes one out, each of `ALONE` 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Any
 
@@ -44,6 +45,10 @@ class Arm:
     """Of 64 in a batch."""
     soft: bool = True
     """Whether the critics' target holds the entropy of the next action."""
+    pessimist: bool = True
+    """Whether that target holds the lesser of two critics, or their mean."""
+    own_action: bool = True
+    """Whether the next action in that target is the policy's, or uniformly random."""
     reward: bool = True
     """Whether anything is paid."""
     sac: Mapping[str, Any] = field(default_factory=dict)
@@ -51,6 +56,12 @@ class Arm:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "sac", MappingProxyType(dict(self.sac)))
+
+    @property
+    def form(self) -> str:
+        """8 hex digits of all that makes the arm but its name and words."""
+        made = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("name", "words")}
+        return hashlib.sha256(repr({**made, "sac": dict(self.sac)}).encode()).hexdigest()[:8]
 
 
 HEALTHY = Arm("exact", "exact next states", displacement=0.0)
@@ -70,6 +81,10 @@ ENDED = (
     Arm("capped-alpha", "temperature at most 0.1", sac={"max_temperature": START_TEMPERATURE}),
     Arm("hard-value", "no entropy in the critics' target", soft=False),
     Arm("no-reward", "nothing is ever paid", reward=False),
+    Arm("bootstrap-alone", "nothing is paid and no entropy is in the target: critics bootstrap from themselves alone",
+        soft=False, reward=False),
+    Arm("mean-critics", "the mean of both critics in their target, not the lesser", pessimist=False),
+    Arm("random-next-action", "a random next action in the critics' target, not the policy's", own_action=False),
 )  # fmt: skip
 ALONE = (
     Arm("low-entropy-alone", "exact next states; log std at most -4, so entropy cannot reach its target",

@@ -70,24 +70,34 @@ class Bench:
         paid = reward(state, action) * self.vector(lambda arm: arm.reward)[..., 0]
         return LAYOUT.pack(state * scale, action, after * scale, paid, torch.ones_like(paid))
 
-    def hardened(self, rows: Tensor, noise: Tensor) -> Tensor:
-        """`rows` whose rewards take the entropy out of the critics' target again, in the arms that are not soft.
+    @torch.no_grad()
+    def adjusted(self, rows: Tensor, noise: Tensor) -> Tensor:
+        """`rows` whose rewards make the critics' target what each arm wants it to be.
 
-        `noise` ``(R, B, A)`` is that of the next action, so that what is taken out is what goes in.
+        The learner adds the lesser critic of its own next action and that action's entropy; a reward takes out what an
+        arm leaves out, to the last bit but rounding. `noise` ``(R, B, A)`` is that of the next action.
         """
-        hard = 1.0 - self.vector(lambda arm: arm.soft)[..., 0]
-        if not bool(hard.any()):
+        soft, pessimist, own = (
+            self.vector(of)[..., 0]
+            for of in (lambda arm: arm.soft, lambda arm: arm.pessimist, lambda arm: arm.own_action)
+        )
+        if bool((soft * pessimist * own).all()):
             return rows
-        with torch.no_grad():
-            _, log_prob = sac.sample_action(self.learner, LAYOUT.next_obs(rows), noise)
+        learner, next_obs = self.learner, LAYOUT.next_obs(rows)
+        action, log_prob = sac.sample_action(learner, next_obs, noise)
+        q = sac.q_values(learner.target_critic, next_obs, action)
+        least = q.amin(1)
+        elsewhere = 2.0 * self.streams.uniform("random-next-action", BATCH, SYSTEM.masses) - 1.0
+        q = torch.where(own[:, None] > 0, q, sac.q_values(learner.target_critic, next_obs, elsewhere))
+        wanted = torch.where(pessimist > 0, q.amin(1), q.mean(1))
         rows = rows.clone()
-        rows[..., -2] += hard * SYSTEM.discount * self.learner.alpha[:, None] * log_prob
+        rows[..., -2] += SYSTEM.discount * (wanted - least + (1.0 - soft) * learner.alpha[:, None] * log_prob)
         return rows
 
     def update(self) -> dict[str, Tensor]:
         """One update of every run."""
         noise = self.streams.normal("sac", 2, BATCH, SYSTEM.masses)
-        return sac.update(self.learner, self.hardened(self.rows(), noise[:, 0]), noise)
+        return sac.update(self.learner, self.adjusted(self.rows(), noise[:, 0]), noise)
 
 
 def reward(state: Tensor, action: Tensor) -> Tensor:
@@ -132,7 +142,7 @@ def measure(bench: Bench, info: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def train(arms: Sequence[Arm], seeds: int, updates: int, looks: int = 10) -> pd.DataFrame:
-    """Every arm and seed, `updates` long, looked at `looks` times: ``arm, seed, updates`` and what `measure` says."""
+    """Every arm and seed, looked at `looks` times: ``arm, form, seed, updates`` and what `measure` says."""
     found = []
     for group in lockstep(arms):
         bench = Bench([(arm, seed) for arm in group for seed in range(seeds)])
@@ -140,7 +150,11 @@ def train(arms: Sequence[Arm], seeds: int, updates: int, looks: int = 10) -> pd.
             info = bench.update()
             if done % max(updates // looks, 1) == 0 or done == updates:
                 columns = {name: value.double().numpy() for name, value in measure(bench, info).items()}
-                names = {"arm": [arm.name for arm, _ in bench.runs], "seed": [seed for _, seed in bench.runs]}
+                names = {
+                    "arm": [arm.name for arm, _ in bench.runs],
+                    "form": [arm.form for arm, _ in bench.runs],
+                    "seed": [seed for _, seed in bench.runs],
+                }
                 found.append(pd.DataFrame({**names, "updates": done, **columns}))
     return pd.concat(found, ignore_index=True)
 

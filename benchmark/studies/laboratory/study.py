@@ -31,10 +31,10 @@ TITLE = "The chain in a laboratory"
 TEXT = (
     "Four masses on springs, whose maximum-entropy optimum has a formula, and the project's own SAC on synthetic rows "
     "that are exact but for a displacement of their next states. The formula says that a displacement leaves the best "
-    "policy what it is and lowers every value by a known number, so all else that happens is the learner's doing. Every "
-    "link of the chain from bootstraps off the data to a runaway temperature is taken out alone, and some are forced "
-    "alone. The size of the observations was chosen so that the chain runs: the laboratory shows that it can, and what "
-    "ends it here, not that it is what happens on another task."
+    "policy what it is and lowers every value by a known number, so all else that happens is the learner's doing. "
+    "Every link of the chain from bootstraps off the data to a runaway temperature is taken out alone, and some are "
+    "forced alone. The size of the observations was chosen so that the chain runs: the laboratory shows that it can, "
+    "and what ends it here, not that it is what happens on another task."
 )
 SEEDS, UPDATES = 3, 5_000
 RUNAWAY = 10.0
@@ -56,7 +56,7 @@ def summary(curve: pd.DataFrame) -> pd.DataFrame:
         late = mine[mine["updates"] > mine["updates"].max() / 2]
         known = known_q(arm, KNOWN_TEMPERATURE)
         off = (last["q_mean"] - known).abs() / abs(known)
-        middle = last.drop(columns=["arm", "seed", "updates"]).median()
+        middle = last.drop(columns=["arm", "form", "seed", "updates"]).median()
         rows.append({
             "arm": arm.name, "words": arm.words, "seeds": len(last), "temperature": middle["temperature"],
             "over_known": middle["temperature"] / KNOWN_TEMPERATURE, "entropy": middle["entropy"],
@@ -107,14 +107,31 @@ def _told(row: Any) -> str:
 def build(
     results: Path, say: Callable[[str], None] = lambda _: None, seeds: int = SEEDS, updates: int = UPDATES
 ) -> None:
-    """Train every arm and keep the curve under ``results/studies/laboratory``."""
+    """Train the arms that the curve under ``results/studies/laboratory`` lacks, and keep it there."""
     from benchmark.studies.laboratory import learner  # torch, which a page that only shows does without
 
-    found = []
-    for index, group in enumerate(groups := learner.lockstep(ARMS)):
+    found = [kept(results / "studies" / NAME / "curve.csv", seeds, updates)]
+    there = set(found[0]["arm"])
+    for index, group in enumerate(groups := learner.lockstep([arm for arm in ARMS if arm.name not in there])):
         say(f"job {index + 1} of {len(groups)}: {', '.join(arm.name for arm in group)}")
         found.append(learner.train(group, seeds, updates))
         tables.write_csv(_in_order(pd.concat(found)), results / "studies" / NAME, "curve")
+
+
+def kept(path: Path, seeds: int, updates: int) -> pd.DataFrame:
+    """The rows of a curve that are of arms as they are now, whole, with so many seeds and updates."""
+    if not path.is_file():
+        return pd.DataFrame(columns=["arm"])
+    curve = pd.read_csv(path)
+    forms = {arm.name: arm.form for arm in ARMS}
+    sound = [
+        mine
+        for name, mine in curve.groupby("arm")
+        if set(mine["form"]) == {forms.get(str(name))}
+        and set(mine.loc[mine["updates"] == mine["updates"].max(), "seed"]) == set(range(seeds))
+        and mine["updates"].max() == updates
+    ]
+    return pd.concat(sound) if sound else curve[:0]
 
 
 def _in_order(curve: pd.DataFrame) -> pd.DataFrame:
