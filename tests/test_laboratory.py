@@ -12,7 +12,7 @@ import torch
 
 from benchmark.studies import show
 from benchmark.studies.laboratory import arms, learner, study
-from benchmark.studies.laboratory.arms import ARMS, CHAIN, HEALTHY, SYSTEM, known_q
+from benchmark.studies.laboratory.arms import ARMS, CHAIN, HEALTHY, SYSTEM, gain, known_q
 from benchmark.studies.laboratory.learner import LAYOUT, Bench
 from benchmark.studies.laboratory.system import Springs
 from mbpo import sac
@@ -82,6 +82,17 @@ def test_noise_lowers_the_known_value_and_nothing_else() -> None:
     one, three = (known_q(dataclasses.replace(CHAIN, displacement=d), 0.01) for d in (1.0, 3.0))
     exact = known_q(HEALTHY, 0.01)
     assert (exact - three) / (exact - one) == pytest.approx(9.0)
+
+
+def test_the_gain_is_the_growth_of_one_weight_in_a_sweep_of_least_squares() -> None:
+    for arm in (HEALTHY, CHAIN, next(a for a in ARMS if a.name == "trained-there")):
+        bench = Bench([(arm, seed) for seed in range(40)])
+        rows = bench.rows().flatten(0, 1)
+        obs, next_obs = LAYOUT.obs(rows).norm(dim=1), LAYOUT.next_obs(rows).norm(dim=1)
+        weight = torch.linalg.lstsq(obs[:, None], SYSTEM.discount * 2.0 * next_obs[:, None]).solution.item()
+        assert weight / 2.0 == pytest.approx(gain(arm), rel=0.05)
+    assert gain(HEALTHY) < 1.05 and gain(CHAIN) > 2.0
+    assert gain(next(a for a in ARMS if a.name == "layer-norm")) == SYSTEM.discount
 
 
 def rows_of(**switches: object) -> torch.Tensor:

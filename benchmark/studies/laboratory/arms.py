@@ -1,8 +1,9 @@
 """The arms of the laboratory: the whole chain, the chain less one link, and one link without the others.
 
-The chain: synthetic next states lie off the data; critics bootstrap there, where no row trains them; the actor, which
-reads large observations, saturates there; its entropy falls below the target; the temperature winds up; the soft value
-follows. `CHAIN` has every link, each of `ENDED` takes one out, each of `ALONE` has exact next states and forces one.
+The chain as it was suspected: synthetic next states lie off the data; critics bootstrap there, where no row trains
+them; the actor, which reads large observations, saturates there; its entropy falls below the target; the temperature
+winds up; the soft value follows. `CHAIN` has every link, each of `ENDED` takes one out, each of `ALONE` has exact next states and
+forces one.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from benchmark.studies.laboratory.system import Springs
+from mbpo.config import SacConfig
 
 SYSTEM = Springs()
 BATCH = 64
@@ -97,6 +99,12 @@ ALONE = (
 ARMS = (HEALTHY, CHAIN, *ENDED, *ALONE)
 
 
+def constants(arm: Arm) -> SacConfig:
+    """The learner of an arm: small and fast, else the paper's family."""
+    base = {"hidden_dims": (64, 64), "learning_rate": 1e-3, "batch_size": BATCH, "discount": SYSTEM.discount}
+    return SacConfig(**{**base, "init_temperature": START_TEMPERATURE, "target_entropy": TARGET, **arm.sac})
+
+
 def known_q(arm: Arm, temperature: float) -> float:
     """Mean Q of the soft optimum over the data, in closed form, with the cost of the arm's displacement."""
     states, _ = SYSTEM.random_rows(EPISODES, STEPS)
@@ -105,3 +113,23 @@ def known_q(arm: Arm, temperature: float) -> float:
     reward_part = SYSTEM.reward_part(temperature, states, -states @ SYSTEM.K.T, noise).mean()
     sampled = temperature * SYSTEM.masses / 2  # what a sampled action costs at the first step
     return float(arm.reward * (reward_part - sampled) + SYSTEM.entropy_part(temperature))
+
+
+def gain(arm: Arm) -> float:
+    """How much the critic ``Q = w |obs|`` grows in one sweep of least squares: ``g E[|obs| |next_obs|] / E[|obs|^2]``.
+
+    It is the simplest that grows in proportion to its input, as rectified layers do far from their kinks. Beyond 1 it
+    diverges, whatever is paid. Layer normalization takes the size of the input out: there it is the discount.
+    """
+    if constants(arm).critic_norm == "layer":
+        return SYSTEM.discount
+    rng = np.random.default_rng(0)
+    states, actions = SYSTEM.random_rows(EPISODES, STEPS)
+    reach, synthetic = arm.displacement * states.std(0), np.arange(len(states)) % BATCH >= arm.real_rows
+    starts = synthetic & (np.arange(len(states)) % 2 == 0) & arm.displaced_starts
+    begin = states + starts[:, None] * reach * rng.normal(size=states.shape)
+    after = begin @ SYSTEM.A.T + actions @ SYSTEM.B.T + synthetic[:, None] * reach * rng.normal(size=states.shape)
+    if arm.clip:
+        after = np.where(synthetic[:, None], np.clip(after, states.min(0), states.max(0)), after)
+    before, behind = np.linalg.norm(begin, axis=1), np.linalg.norm(after, axis=1)
+    return float(SYSTEM.discount * (before * behind).mean() / (before**2).mean())

@@ -14,10 +14,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from benchmark.studies.laboratory.arms import BATCH, EPISODES, START_TEMPERATURE, STEPS, SYSTEM, TARGET, Arm
+from benchmark.studies.laboratory.arms import BATCH, EPISODES, STEPS, SYSTEM, Arm, constants
 from mbpo import sac
 from mbpo.buffer import Layout
-from mbpo.config import SacConfig
 from mbpo.diagnostics import policy_summary
 from mbpo.sac import Sac
 from mbpo.streams import Streams
@@ -26,12 +25,6 @@ LAYOUT = Layout(SYSTEM.obs_dim, SYSTEM.masses)
 _CPU, _FP32 = torch.device("cpu"), torch.float32
 _STATES, _HORIZON = 16, 400
 """Start states of Monte-Carlo returns, and their steps: what lies beyond weighs 2 %."""
-
-
-def constants(arm: Arm) -> SacConfig:
-    """The learner of an arm: small and fast, else the paper's family."""
-    base = {"hidden_dims": (64, 64), "learning_rate": 1e-3, "batch_size": BATCH, "discount": SYSTEM.discount}
-    return SacConfig(**{**base, "init_temperature": START_TEMPERATURE, "target_entropy": TARGET, **arm.sac})
 
 
 @dataclass
