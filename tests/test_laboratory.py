@@ -145,7 +145,7 @@ def test_each_switch_of_the_target_does_what_it_says() -> None:
 
 
 def test_the_temperature_winds_up_about_as_fast_as_adam_can() -> None:
-    """Entropy that cannot reach its target is integrated without end: at most one learning rate an update, in logs."""
+    """Entropy that cannot reach its target is integrated without end: at first a learning rate an update, in logs."""
     frame = learner.train([arm for arm in ARMS if arm.name == "low-entropy-alone"], seeds=1, updates=40, looks=2)
     grown = np.log(frame["temperature"].to_numpy() / arms.START_TEMPERATURE)
     most = 1e-3 * frame["updates"].to_numpy()

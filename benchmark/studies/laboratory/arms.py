@@ -2,8 +2,8 @@
 
 The chain as it was suspected: synthetic next states lie off the data; critics bootstrap there, where no row trains
 them; the actor, which reads large observations, saturates there; its entropy falls below the target; the temperature
-winds up; the soft value follows. `CHAIN` has every link, each of `ENDED` takes one out, each of `ALONE` has exact next states and
-forces one.
+winds up; the soft value follows. `CHAIN` has every link, each of `ENDED` takes one out, each of `ALONE` has exact next
+states and forces one.
 """
 
 from __future__ import annotations
@@ -91,8 +91,6 @@ ENDED = (
 ALONE = (
     Arm("low-entropy-alone", "exact next states; log std at most -4, so entropy cannot reach its target",
         displacement=0.0, sac={"max_log_std": -4.0}),
-    Arm("high-alpha-alone", "exact next states; temperature fixed at 10", displacement=0.0,
-        sac={"temperature": "fixed", "init_temperature": 10.0}),
     Arm("large-observations-alone", "exact next states; observations 100 times the state", displacement=0.0,
         obs_scale=100.0),
 )  # fmt: skip

@@ -21,7 +21,7 @@ from benchmark.studies.laboratory.arms import (
     ENDED,
     HEALTHY,
     KNOWN_TEMPERATURE,
-    SYSTEM,
+    TARGET,
     gain,
     known_q,
 )
@@ -39,6 +39,7 @@ TEXT = (
     "grows in proportion to its input, one weight times the size of the observation, grows in a sweep of bootstrapping."
 )
 SEEDS, UPDATES = 3, 5_000
+MEASURED = ("reward_part", "entropy_part", "saturated_on", "saturated_off", "cost")
 RUNAWAY = 10.0
 """Times the known mean Q by which Q is off that count as a runaway."""
 
@@ -46,10 +47,11 @@ RUNAWAY = 10.0
 def summary(curve: pd.DataFrame) -> pd.DataFrame:
     """One row an arm, from its last look, medians over seeds.
 
-    ``arm, words, gain, seeds, temperature, over_known`` (times the closed form's temperature), ``entropy, below`` (share
-    of looks in the second half with entropy below its target), ``q_mean, q_known, q_off`` (|Q - known| over |known|),
-    ``reward_part, entropy_part`` by Monte Carlo, ``saturated_on, saturated_off``, ``cost`` (of the mean action over the
-    least), ``runaway`` (how many seeds).
+    * ``arm, words, seeds, gain``; ``runaway``: how many seeds.
+    * ``temperature, over_known``: and times that of the closed form. ``entropy``; ``below``: share of looks in the
+      second half with entropy below its target.
+    * ``q_mean, q_known, q_off``: the last is |Q - known| over |known|.
+    * ``reward_part, entropy_part, saturated_on, saturated_off, cost``: as `learner.measure` has them.
     """
     rows = []
     for arm in [arm for arm in ARMS if arm.name in set(curve["arm"])]:
@@ -59,14 +61,23 @@ def summary(curve: pd.DataFrame) -> pd.DataFrame:
         known = known_q(arm, KNOWN_TEMPERATURE)
         off = (last["q_mean"] - known).abs() / abs(known)
         middle = last.drop(columns=["arm", "form", "seed", "updates"]).median()
-        rows.append({
-            "arm": arm.name, "words": arm.words, "gain": gain(arm), "seeds": len(last),
-            "temperature": middle["temperature"], "over_known": middle["temperature"] / KNOWN_TEMPERATURE, "entropy": middle["entropy"],
-            "below": float((late["entropy"] < -0.5 * SYSTEM.masses).mean()),
-            "q_mean": middle["q_mean"], "q_known": known, "q_off": float(off.median()),
-            **{name: middle[name] for name in ("reward_part", "entropy_part", "saturated_on", "saturated_off", "cost")},
-            "runaway": int(((off > RUNAWAY) | ~np.isfinite(off)).sum()),
-        })  # fmt: skip
+        rows.append(
+            {
+                "arm": arm.name,
+                "words": arm.words,
+                "gain": gain(arm),
+                "seeds": len(last),
+                "runaway": int(((off > RUNAWAY) | ~np.isfinite(off)).sum()),
+                "temperature": middle["temperature"],
+                "over_known": middle["temperature"] / KNOWN_TEMPERATURE,
+                "entropy": middle["entropy"],
+                "below": float((late["entropy"] < TARGET).mean()),
+                "q_mean": middle["q_mean"],
+                "q_known": known,
+                "q_off": float(off.median()),
+                **{name: middle[name] for name in MEASURED},
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -85,20 +96,28 @@ def sentences(table: pd.DataFrame) -> list[str]:
         )
     for arms, ended, still in (
         (ENDED, "What ends the runaway in every seed, taken alone", "What does not end it in every seed"),
-        (ALONE, "With exact next states no seed runs away with", "With exact next states some seed runs away with"),
+        (ALONE, "Forced alone, no seed runs away with", "Forced alone, some seed runs away with"),
     ):
         known = [rows[arm.name] for arm in arms if arm.name in rows]
         for words, these in ((ended, [r for r in known if not r.runaway]), (still, [r for r in known if r.runaway])):
             if these:
                 lines.append(f"{words}: {'; '.join(map(_told, these))}.")
-    if table["runaway"].any() and not table["runaway"].all():
-        away, settled = table[table["runaway"] > 0], table[table["runaway"] == 0]
-        lines.append(
-            f"Arms in which some seed runs away have a gain of {number(away['gain'].min())} to "
-            f"{number(away['gain'].max())}, the others one of {number(settled['gain'].min())} to "
-            f"{number(settled['gain'].max())} ({settled.loc[settled['gain'].idxmax(), 'arm']})."
-        )
-    return lines
+    return lines + _of_gains(table[~table["arm"].isin([arm.name for arm in ALONE])])
+
+
+def _of_gains(table: pd.DataFrame) -> list[str]:
+    """Whether the gain tells the arms that run away from those that do not, and which it does not tell."""
+    away, settled = table[table["runaway"] > 0], table[table["runaway"] == 0]
+    if away.empty or settled.empty:
+        return []
+    edge = away["gain"].min()
+    beyond = settled[settled["gain"] >= edge]["arm"]
+    told = f", but for {', '.join(beyond)}, whose gain is as large" if len(beyond) else ""
+    return [
+        f"Arms of which a seed runs away have a gain of {number(edge)} to {number(away['gain'].max())}; those of which "
+        f"none does have less, {number(settled['gain'].min())} to "
+        f"{number(settled.loc[settled['gain'] < edge, 'gain'].max())}{told}."
+    ]
 
 
 def _told(row: Any) -> str:
