@@ -27,7 +27,7 @@ def hue(arm: str) -> str:
 @styled
 def over_updates(curve: pd.DataFrame) -> Figure:
     """Temperature and size of mean Q over updates, a line a seed: the chain, exact next states, and links taken out."""
-    figure, axes = canvas(WIDE, 1, 2, 2.6, left=0.75, gap=0.8, title=0.3)
+    figure, axes = canvas(WIDE, 1, 2, 2.6, left=0.75, head=0.08, gap=0.8, title=0.3)
     order = [arm.name for arm in (*ENDED, *ALONE, HEALTHY, CHAIN)]
     for axis, name, title in zip(axes, ("temperature", "q_mean"), ("temperature", "size of mean Q"), strict=True):
         axis.set_title(title, pad=4)
@@ -51,7 +51,7 @@ def over_updates(curve: pd.DataFrame) -> Figure:
 def ends(table: pd.DataFrame) -> Figure:
     """Where every arm ends: temperature over the closed form's, Q's distance, and the cost of the policy."""
     names = list(table["arm"])
-    figure, axes = canvas(WIDE, 1, 3, 0.22 * len(names), left=1.9, gap=0.35, title=0.3)
+    figure, axes = canvas(WIDE, 1, 3, 0.22 * len(names), left=1.9, head=0.08, gap=0.35, title=0.3)
     titles = {"over_known": "temperature / known", "q_off": "distance of Q / known Q", "cost": "cost / least cost"}
     for index, (axis, (name, title)) in enumerate(zip(axes, titles.items(), strict=True)):
         axis.set_title(title, pad=4)
@@ -60,6 +60,7 @@ def ends(table: pd.DataFrame) -> Figure:
             axis.plot([value], [y], "o", color=hue(arm), markersize=4.5, markeredgewidth=0, zorder=3)
         axis.axvline(1.0, color=INK, linewidth=0.8, zorder=2)
         axis.set_xscale("log")
+        axis.margins(x=0.1)
         axis.grid(axis="x", zorder=0)
     figure.set_label(
         "Where every arm of the laboratory ends, medians over seeds: temperature over its closed form, the distance "
