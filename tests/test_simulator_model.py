@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 from helpers import MBPO, assert_same_rows, assert_same_run, drive, parameters, small
-from toy_envs import DRIFT, FIXED_POINT
+from toy_envs import DRIFT, FIXED_POINT, FixedPoint
 
-from mbpo import Budget, InputError, RolloutConfig, Run, guards, saving
+from benchmark.suite.load import load_suite
+from mbpo import Budget, InputError, Method, RolloutConfig, Run, guards, saving
 from mbpo.envs.physics import state_size
 from mbpo.envs.pool import Pool
 from mbpo.fast.engine import engine
@@ -50,8 +51,6 @@ def test_from_a_kept_state_and_a_lived_action_the_model_is_the_real_transition(t
 def test_rollouts_start_at_real_states_and_step_the_simulator_as_often_as_they_are_long() -> None:
     state = lived(FIXED_POINT, 40, {"per_step": 32, "schedule": (0, 1, 3, 3)}, runs=2)
     assert state.synthetic is not None and state.dynamics is None
-    from toy_envs import FixedPoint
-
     rows, layout, length = state.synthetic.rows, state.layout, 3
     for run in range(2):
         made = rows[run, : int(state.synthetic.size[run])]
@@ -122,6 +121,18 @@ def test_a_state_that_cannot_be_put_back_is_refused_before_training(task: str) -
 def test_constants_that_contradict_each_other_are_refused(rollout: dict[str, object], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         RolloutConfig(**rollout)  # type: ignore[arg-type]
+
+
+def test_the_arms_of_the_suite_are_mbpo_but_for_who_says_what() -> None:
+    arms = {
+        "simulator": PERFECT,
+        "mbpo-simulator-reward": {"reward": "simulator"},
+        "mbpo-simulator-dynamics": {"dynamics": "simulator"},
+    }
+    for name, rollout in arms.items():
+        method = load_suite().method(name, "dmc:quadruped-walk")
+        assert method == Method(rollout=RolloutConfig(**rollout))  # type: ignore[arg-type]
+        assert (method.fits_model, method.simulated) == (name != "simulator", True)
 
 
 def test_a_resumed_run_has_the_states_and_is_the_uninterrupted_one(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from functools import cache
 from types import MappingProxyType
 from typing import Any
 
@@ -97,6 +98,12 @@ ALONE = (
 ARMS = (HEALTHY, CHAIN, *ENDED, *ALONE)
 
 
+@cache
+def data() -> tuple[np.ndarray, np.ndarray]:
+    """States (n, 2 m) and actions (n, m) of the random policy, which no one changes."""
+    return SYSTEM.random_rows(EPISODES, STEPS)
+
+
 def constants(arm: Arm) -> SacConfig:
     """The learner of an arm: small and fast, else the paper's family."""
     base = {"hidden_dims": (64, 64), "learning_rate": 1e-3, "batch_size": BATCH, "discount": SYSTEM.discount}
@@ -105,7 +112,7 @@ def constants(arm: Arm) -> SacConfig:
 
 def known_q(arm: Arm, temperature: float) -> float:
     """Mean Q of the soft optimum over the data, in closed form, with the cost of the arm's displacement."""
-    states, _ = SYSTEM.random_rows(EPISODES, STEPS)
+    states, _ = data()
     share = (BATCH - arm.real_rows) / BATCH
     noise = share * arm.displacement**2 * np.diag(states.var(0))
     reward_part = SYSTEM.reward_part(temperature, states, -states @ SYSTEM.K.T, noise).mean()
@@ -122,7 +129,7 @@ def gain(arm: Arm) -> float:
     if constants(arm).critic_norm == "layer":
         return SYSTEM.discount
     rng = np.random.default_rng(0)
-    states, actions = SYSTEM.random_rows(EPISODES, STEPS)
+    states, actions = data()
     reach, synthetic = arm.displacement * states.std(0), np.arange(len(states)) % BATCH >= arm.real_rows
     starts = synthetic & (np.arange(len(states)) % 2 == 0) & arm.displaced_starts
     begin = states + starts[:, None] * reach * rng.normal(size=states.shape)

@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from benchmark.studies.laboratory.arms import BATCH, EPISODES, STEPS, SYSTEM, Arm, constants
+from benchmark.studies.laboratory.arms import BATCH, SYSTEM, Arm, constants, data
 from mbpo import sac
 from mbpo.buffer import Layout
 from mbpo.diagnostics import policy_summary
@@ -35,7 +35,7 @@ class Bench:
 
     def __post_init__(self) -> None:
         self.streams = Streams([f"laboratory/{arm.name}/{seed}" for arm, seed in self.runs], _CPU, _FP32)
-        states, actions = SYSTEM.random_rows(EPISODES, STEPS)
+        states, actions = data()
         self.states, self.actions = (torch.as_tensor(x, dtype=_FP32) for x in (states, actions))
         self.low, self.high, self.std = self.states.amin(0), self.states.amax(0), self.states.std(0)
         self.A, self.B = (torch.as_tensor(x.T.copy(), dtype=_FP32) for x in (SYSTEM.A, SYSTEM.B))
