@@ -67,7 +67,7 @@ def check_online(record: Record, plan: Protocol) -> None:
     else:  # one point per step but the last, on which the pole has fallen
         assert (curve["episode_return"] == curve["length"] - (curve["length"] < 1000)).all()
     last = scalars(record, budget.env_steps)
-    expected = ONLINE + (WITH_MODEL if record.spec.constants.model is not None else [])
+    expected = ONLINE + (WITH_MODEL if record.spec.constants.fits_model else [])
     assert all(np.isfinite(last[name]) for name in expected) and last["diverged"] == 0
     # the first update follows the step that ends the random phase, the last one the last step
     learned = budget.env_steps - record.spec.constants.random_steps

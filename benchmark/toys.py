@@ -102,6 +102,14 @@ class Lqr(gymnasium.Env[np.ndarray, np.ndarray]):
             velocity[outside] *= -0.5
         return self._observe(), -self.reward_scale * float(cost), False, False, {}
 
+    def simulator_state(self) -> np.ndarray:
+        """What the next step follows from, but for the noise of sensors, which is drawn anew: ``(2 MASSES,)``."""
+        return self.state.copy()
+
+    def restore_simulator(self, row: np.ndarray) -> None:
+        """Go back to a state that `simulator_state` gave."""
+        self.state = row
+
     def _observe(self) -> np.ndarray:
         noise = self.np_random.normal(0.0, self.noise_scale, self.noise_dims)
         return np.concatenate([self.obs_scale * self.state, noise])

@@ -59,6 +59,13 @@ class Layout:
         return torch.cat([obs, action, next_obs, reward[..., None], mask[..., None]], dim=-1)
 
 
+@dataclass(frozen=True)
+class Plain:
+    """Rows of `width` numbers without fields, such as the states of a simulator."""
+
+    width: int
+
+
 _PIECE = 65_536
 """Rows that are copied at once on their way to a file: no second buffer in memory."""
 
@@ -70,8 +77,10 @@ class ReplayBuffer:
     insertion free of any question to the device.
     """
 
-    def __init__(self, runs: int, capacity: int, layout: Layout, device: torch.device, dtype: torch.dtype) -> None:
-        self.layout = layout
+    def __init__(
+        self, runs: int, capacity: int, layout: Layout | Plain, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        self.width = layout.width
         self.capacity = capacity
         self.rows = torch.empty(runs, capacity + 1, layout.width, device=device, dtype=dtype)
         self.added = torch.zeros(runs, device=device, dtype=torch.int64)

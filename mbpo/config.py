@@ -209,10 +209,17 @@ class RolloutConfig(Config):
         "synthetic next_obs and reward stay as predicted, or are clipped to the range of the real rows of the last fit",
         source="[C] STFL, jannerm none; data-range is ours",
     )
-    reward: Literal["learned", "oracle"] = constant(
+    dynamics: Literal["learned", "simulator"] = constant(
         "learned",
-        "the ensemble's reward, or the task's own reward of the synthetic (action, next_obs)",
-        source="[C] STFL, jannerm learned; oracle is ours, where a task's reward is a function of both",
+        "next_obs and termination: the ensemble's, or those of the task's simulator, put back to the replayed state",
+        source="[C] STFL, jannerm learned; [D] digest of STFL: simulator",
+    )
+    reward: Literal["learned", "oracle", "simulator"] = constant(
+        "learned",
+        "the ensemble's reward, the task's own reward of the synthetic (action, next_obs), or the simulator's of the "
+        "step from the replayed state",
+        source="[C] STFL, jannerm learned; [D] digest of STFL: simulator; oracle is ours, where a task's reward is a "
+        "function of both",
     )
 
     @model_validator(mode="after")
@@ -224,7 +231,27 @@ class RolloutConfig(Config):
             )
         if min(first, last) < 1 or max(first, last) > 1_000:
             raise ValueError(f"schedule = {self.schedule}: lengths must lie in 1..1000")
+        if self.reward == "simulator" and self.dynamics == "learned" and self.max_length > 1:
+            raise ValueError(
+                f"reward = 'simulator' with schedule = {self.schedule}: the simulator cannot follow learned dynamics "
+                "beyond a replayed state; give rollouts of one step, or dynamics = 'simulator'"
+            )
+        if not self.learned and (self.noise, self.clip) != ("sampled", "none"):
+            raise ValueError(
+                f"noise = {self.noise!r} and clip = {self.clip!r} change what a model predicts, and dynamics = "
+                f"'simulator' with reward = {self.reward!r} leaves it nothing to predict; leave them out"
+            )
         return self
+
+    @property
+    def learned(self) -> bool:
+        """Whether anything of a synthetic transition is the ensemble's."""
+        return "learned" in (self.dynamics, self.reward)
+
+    @property
+    def simulated(self) -> bool:
+        """Whether anything of a synthetic transition is the simulator's."""
+        return "simulator" in (self.dynamics, self.reward)
 
     def length(self, learned: int) -> int:
         """Rollout length `learned` env steps after the random ones.
@@ -402,6 +429,16 @@ class Method(Config):
             if getattr(self, name) < 2:
                 raise ValueError(f"{name} = {getattr(self, name)}: a model needs 2 rows or more, one of them held out")
         return self
+
+    @property
+    def fits_model(self) -> bool:
+        """Whether an ensemble is fitted: not for SAC, nor where rollouts take nothing from one."""
+        return self.model is not None and self.rollout.learned
+
+    @property
+    def simulated(self) -> bool:
+        """Whether rollouts are, in whole or in part, the simulator's."""
+        return self.model is not None and self.rollout.simulated
 
     @property
     def real_rows(self) -> int:

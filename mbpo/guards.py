@@ -10,6 +10,7 @@ from mbpo import memory
 from mbpo.buffer import Layout
 from mbpo.config import Budget
 from mbpo.envs import agreement, task_info
+from mbpo.envs.physics import state_size
 from mbpo.fast.engine import Engine
 from mbpo.state import Run, TrainState, check_runs
 
@@ -18,16 +19,21 @@ _RULE_EVERY = 1_000
 
 
 def require_memory(task: str, drop: Sequence[str], runs: Sequence[Run], budget: Budget, engine: Engine) -> None:
-    """Raise `InputError` if the buffers of all runs would not fit in memory."""
+    """Raise `InputError` if the buffers of all runs would not fit in memory, or a simulator's state cannot be kept."""
     method, info = check_runs(runs), task_info(task, drop)
     count = min(method.real_capacity, budget.env_steps)
+    states = 8 * len(runs) * count * state_size(task, tuple(drop)) if method.simulated else 0
     if method.model is not None:
         rollout = method.rollout
         batches = min(rollout.retain, max(budget.env_steps - method.random_steps, 0) + rollout.every)
         count += rollout.per_step * rollout.max_length * batches
     width = Layout(info.obs_dim, info.action_dim).width
     needed = len(runs) * count * width * torch.empty((), dtype=engine.dtype).element_size()
-    free = torch.cuda.mem_get_info(engine.device)[0] if engine.device.type == "cuda" else memory.free_memory()
+    on_gpu = engine.device.type == "cuda"
+    if states and on_gpu:  # beside the simulators, whatever trains
+        memory.require(states, memory.free_memory(), f"task {task!r}: the simulator's states of {len(runs)} runs need")
+    needed += 0 if on_gpu else states
+    free = torch.cuda.mem_get_info(engine.device)[0] if on_gpu else memory.free_memory()
     memory.require(
         needed,
         free,
@@ -58,4 +64,4 @@ class RuleGuard:
         age = torch.arange(steps, device=buffer.added.device)
         rows = buffer.gather((buffer.added[:, None] - 1 - age) % buffer.capacity)[alive]
         early = state.env_steps <= state.method.random_steps
-        self._watch.look(buffer.layout.next_obs(rows), buffer.layout.mask(rows) == 0, early)
+        self._watch.look(state.layout.next_obs(rows), state.layout.mask(rows) == 0, early)

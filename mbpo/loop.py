@@ -151,7 +151,7 @@ def learn(state: TrainState) -> None:
         state.sac.fit_obs(state.layout.obs(state.real.filled()))
     with state.engine.products():
         if method.model is not None:
-            if learned % method.model.fit_every == 0:
+            if method.fits_model and learned % method.model.fit_every == 0:
                 fit_model(state)
             if learned % method.rollout.every == 0:
                 branch_rollouts(state)
@@ -177,6 +177,8 @@ def step_environments(state: TrainState) -> None:
     for r in np.flatnonzero(lost):
         state.fail(int(r), "an action of its policy is not finite", ended=False)
     chosen[lost] = 0.0
+    if state.states is not None:
+        state.states.add(torch.as_tensor(state.envs.simulator_states(state.states.width))[:, None])
     next_obs, reward, terminated, truncated = state.envs.step(chosen)
     if state.envs.failed:
         state.take_failures()
@@ -202,16 +204,21 @@ def fit_model(state: TrainState) -> None:
 
 def branch_rollouts(state: TrainState) -> None:
     """Branch ``per_step * every`` rollouts into the synthetic buffer, in pieces that fit the memory."""
-    assert state.dynamics is not None and state.synthetic is not None
+    assert state.synthetic is not None
     rollout, layout = state.method.rollout, state.layout
     length, left = state.method.rollout_length(state.env_steps), rollout.per_step * rollout.every
     while left:
         n = min(left, _BRANCH_CHUNK)
-        start = state.real.gather(state.real.recent(state.streams.slots("rollout-start", n)))
+        slots = state.real.recent(state.streams.slots("rollout-start", n))
+        start = state.real.gather(slots)
+        if state.simulator is not None and state.states is not None:
+            state.simulator.begin(state.states.gather(slots.cpu()), skip=state.ended)
         noise = draw_noise(state.streams, length, n, layout)
         found = state.branch_block(layout.obs(start), noise.action, noise.member, noise.model)
         state.synthetic.add(found["rows"], found["valid"])
         left -= n
+    if state.simulator is not None and state.simulator.failures:
+        state.take_failures()
 
 
 def update_block(state: TrainState) -> None:

@@ -72,7 +72,7 @@ def read(folder: Path, segments: Iterable[Segment], buffer: ReplayBuffer, run: i
 
     Raises `InputError` where a file is not what was written.
     """
-    kind, width = torch.empty(0, dtype=buffer.rows.dtype).numpy().dtype, buffer.layout.width
+    kind, width = torch.empty(0, dtype=buffer.rows.dtype).numpy().dtype, buffer.width
     for segment in segments:
         path, digest, first = folder / segment.file, hashlib.sha256(), segment.first
         piece = max(_READ // (width * kind.itemsize), 1) * width

@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 
 from mbpo import dynamics, sac
-from mbpo.buffer import Layout, ReplayBuffer
+from mbpo.buffer import Layout, Plain, ReplayBuffer
 from mbpo.config import Budget, InputError, Method
 from mbpo.dynamics import GaussianEnsemble
 from mbpo.envs import EnvBatch
+from mbpo.envs.pool import Pool, pool_workers
 from mbpo.envs.rewards import reward_for
 from mbpo.envs.simulators import workers_for
 from mbpo.envs.tasks import OWN
@@ -26,6 +27,7 @@ from mbpo.fast.engine import Block, Engine
 from mbpo.fitting import Split
 from mbpo.rollouts import BranchNoise, branch, revised
 from mbpo.sac import Sac
+from mbpo.simulator_model import SimulatorModel, model_of
 from mbpo.streams import Streams, stream_seed
 
 log = logging.getLogger(__name__)
@@ -123,7 +125,8 @@ class TrainState:
         if env_workers is not None and env_workers < 1:
             raise InputError(f"env_workers = {env_workers}: at least 1 process steps the environments")
         self.env_workers = env_workers
-        self.envs = self._env_batch(task, len(runs), drop)
+        # States are read where they are lived, so those environments are stepped here: rollouts cost far more.
+        self.envs = self._env_batch(task, len(runs), drop, here=method.simulated)
         info = self.envs.info
         self.layout = Layout(info.obs_dim, info.action_dim)
         self.terminated = termination_for(info)
@@ -135,15 +138,24 @@ class TrainState:
         self.real = self._buffer(min(method.real_capacity, budget.env_steps))
         self.dynamics: GaussianEnsemble | None = None
         self.synthetic: ReplayBuffer | None = None
+        self.simulator: SimulatorModel | None = None
+        self.states: ReplayBuffer | None = None  # of the simulator before each real step, slot by slot with `real`
         if method.model is not None:
-            self.dynamics = GaussianEnsemble(
-                method.model, [run.method.target for run in runs], self.layout, self.streams
-            )
-            fits = steps // method.model.fit_every
-            model_step = engine.step(partial(dynamics.update, self.dynamics), fits * method.model.updates)
-            self.model_block = engine.block(partial(dynamics.updates, model_step))
+            if method.fits_model:
+                self.dynamics = GaussianEnsemble(
+                    method.model, [run.method.target for run in runs], self.layout, self.streams
+                )
+                fits = steps // method.model.fit_every
+                model_step = engine.step(partial(dynamics.update, self.dynamics), fits * method.model.updates)
+                self.model_block = engine.block(partial(dynamics.updates, model_step))
+            if method.simulated:
+                workers = pool_workers(torch.get_num_threads()) if env_workers is None else env_workers
+                self.simulator = SimulatorModel(Pool(task, drop, workers))
+                rows = Plain(self.simulator.pool.state_size)
+                self.states = ReplayBuffer(len(runs), self.real.capacity, rows, torch.device("cpu"), torch.float64)
             # Nobody knows what an environment's own rule does; the named ones are made of tensor operations.
-            self.branch_block = Block(self._branch) if info.termination == OWN else engine.block(self._branch)
+            eager = info.termination == OWN or method.simulated
+            self.branch_block = Block(self._branch) if eager else engine.block(self._branch)
             rollout = method.rollout
             self.reward = reward_for(info) if rollout.reward == "oracle" else None
             self.low = torch.full(
@@ -169,11 +181,14 @@ class TrainState:
 
     def _branch(self, start: Tensor, *noise: Tensor) -> dict[str, Tensor]:
         """`rows` and `valid` of `branch` under the current policy, from ``start (R, N, O)``."""
-        assert self.dynamics is not None
+        learned, rollout = None, self.method.rollout
+        if self.dynamics is not None:
+            learned = revised(self.dynamics.sample, rollout, self.low, self.high, self.reward)
+        model, terminated = model_of(rollout, learned, self.simulator, self.terminated, self.reward)
         rows, valid = branch(
-            revised(self.dynamics.sample, self.method.rollout, self.low, self.high, self.reward),
+            model,
             lambda obs, z: sac.act(self.sac, obs, z),
-            self.terminated,
+            terminated,
             start,
             BranchNoise(*noise),
             self.layout,
@@ -197,7 +212,9 @@ class TrainState:
             self._eval_envs[episodes] = self._env_batch(info.id, len(self.runs) * episodes, info.drop)
         return self._eval_envs[episodes]
 
-    def _env_batch(self, task: str, n: int, drop: Sequence[str]) -> EnvBatch:
+    def _env_batch(self, task: str, n: int, drop: Sequence[str], here: bool = False) -> EnvBatch:
+        if here:
+            return EnvBatch(task, n, drop, isolate=True)
         # Torch's threads are this process's share of the CPUs, and they wait while environments are stepped.
         workers = workers_for(n, torch.get_num_threads()) if self.env_workers is None else min(self.env_workers, n)
         return EnvBatch(task, n, drop, workers=workers, isolate=True)
@@ -216,6 +233,8 @@ class TrainState:
         """Close all environments."""
         for batch in (self.envs, *self._eval_envs.values()):
             batch.close()
+        if self.simulator is not None:
+            self.simulator.pool.close()
 
     def fail(self, run: int, cause: str, ended: bool = True) -> None:
         """Mark `run` as failed at this step, the first time; it `ended` if its environment cannot go on.
@@ -235,8 +254,9 @@ class TrainState:
         return [run for run, failure in self.failures.items() if failure.ended]
 
     def take_failures(self) -> None:
-        """Mark the runs whose training environment has failed since the last look."""
-        for run, cause in self.envs.failed.items():
+        """Mark the runs whose training environment, or simulator in a rollout, has failed since the last look."""
+        in_rollouts = self.simulator.failures if self.simulator is not None else {}
+        for run, cause in (*self.envs.failed.items(), *in_rollouts.items()):
             self.fail(run, cause)
         self.check_any_score()
 
@@ -248,7 +268,8 @@ class TrainState:
     @property
     def buffers(self) -> dict[str, ReplayBuffer]:
         """The buffers by their names in a snapshot."""
-        return {"real": self.real} if self.synthetic is None else {"real": self.real, "synthetic": self.synthetic}
+        named = {"real": self.real, "synthetic": self.synthetic, "states": self.states}
+        return {name: buffer for name, buffer in named.items() if buffer is not None}
 
     def live(self) -> dict[str, Any]:
         """The tensors that are written in place as training goes on."""

@@ -26,7 +26,14 @@ LAYERS: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("judging", "diagnosis"),
         ("speed",),
         ("studies.factors", "studies.telling"),
-        ("studies.calibration", "studies.grid", "studies.parity", "studies.probe", "studies.taxonomy"),
+        (
+            "studies.calibration",
+            "studies.grid",
+            "studies.laboratory",
+            "studies.parity",
+            "studies.probe",
+            "studies.taxonomy",
+        ),
         ("studies",),
         ("report",),
         ("kit",),
@@ -41,7 +48,7 @@ LAYERS: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("inits", "nn", "buffer", "targets"),
         ("fast.sac_kernels",),  # of networks and packed rows; the rest of the drawer knows neither
         ("dynamics", "fitting", "learner", "sac"),
-        ("rollouts", "episodes", "diagnostics", "checkpoint", "rowlog"),
+        ("rollouts", "simulator_model", "episodes", "diagnostics", "checkpoint", "rowlog"),
         ("state", "vitals", "look", "saving", "guards"),
         ("loop",),
         ("__init__",),  # the facade: what a user sees, not a way round the layers

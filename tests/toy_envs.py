@@ -151,6 +151,12 @@ class FixedPoint(gymnasium.Env):
     def termination(self, next_obs: torch.Tensor) -> torch.Tensor:
         return next_obs[..., 0] >= 1.0
 
+    def simulator_state(self) -> np.ndarray:
+        return np.array([self.x, self.v])
+
+    def restore_simulator(self, row: np.ndarray) -> None:
+        self.x, self.v = (float(value) for value in row)
+
     @staticmethod
     def model(obs: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
         """The truth, in torch: (next_obs, reward)."""

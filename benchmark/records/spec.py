@@ -133,8 +133,10 @@ class RunSpec(Config):
         given = tuple(name for name in ("budget", "fit", "probe") if getattr(self, name) is not None)
         if given != TAKES[self.kind]:
             raise ValueError(f"a {self.kind!r} run takes {' and '.join(TAKES[self.kind])} and nothing else")
-        if self.kind != "train" and self.constants.model is None:
+        if self.kind != "train" and not self.constants.fits_model:
             raise ValueError(f"method {self.method!r} has no model to fit")
+        if self.kind == "probe" and self.constants.simulated:
+            raise ValueError(f"method {self.method!r} rolls out the simulator, whose states no replay holds")
         if self.kind == "probe" and self.source_run is None:
             raise ValueError("a 'probe' run starts from a policy: its fit.source must be a replay")
         if self.kind == "probe" and self.fit is not None and isinstance(self.fit.source, Replay):

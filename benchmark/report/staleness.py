@@ -19,7 +19,10 @@ MADE = (
     "figures/*",
     "studies/*/*",
 )
-KEPT = ("verdicts.json", "registry.json", "tables/calibration.*", "figures/calibration-*", "speed/*/*", "precision/*")
+KEPT = (
+    *("verdicts.json", "registry.json", "tables/calibration.*", "figures/calibration-*", "speed/*/*", "precision/*"),
+    "studies/laboratory/curve.csv",
+)
 """Files that a report adds to or tells of, so that the check starts from them as well."""
 
 

@@ -137,19 +137,20 @@ def _train_seconds(spec: RunSpec, obs: int, action: int, machine: Rates) -> tupl
     updates = learning * method.utd
     arithmetic = updates * sac_update_flops(method, obs, action, machine.kernels) / machine.flops
     calls = updates * machine.sac_update_s + learning * machine.step_s
-    model = method.model
+    model, simulated = method.model, 0.0
     if model is not None:
         fits = -(-learning // model.fit_every)
-        fitted = fits * _updates_per_fit(model, (method.random_steps + steps) // 2)
+        fitted = fits * _updates_per_fit(model, (method.random_steps + steps) // 2) if method.fits_model else 0
         flops = fitted * model_update_flops(model, obs, action)
         calls += fitted * machine.model_update_s
         lengths = [method.rollout_length(method.random_steps + learning * i // 100) for i in range(100)]
         rows = learning * method.rollout.per_step * sum(lengths) / len(lengths)
-        flops += 2 * rows * _members(model, machine.kernels) * _model_weights(model, obs, action)
+        flops += 2 * rows * _members(model, machine.kernels) * _model_weights(model, obs, action) * method.fits_model
+        simulated = rows if method.simulated else 0.0
         arithmetic += flops / machine.ensemble_flops
     looks = 1 + steps // spec.budget.eval_every
     episodes = looks * (spec.budget.eval_episodes + spec.budget.bias_episodes) * 1000
-    return arithmetic, calls, (steps + episodes) * machine.env_step_s
+    return arithmetic, calls, (steps + episodes + simulated) * machine.env_step_s
 
 
 def _updates_per_fit(model: ModelConfig, rows: int) -> int:

@@ -131,7 +131,8 @@ def _weights(method: Method) -> dict[str, float]:
     """Executions of each part per env step; `host` and `evaluation` are seconds per env step already."""
     weights = {"env": 1.0, "act": 1.0, "sac_update": float(method.utd), "host": 1.0, "evaluation": 1.0}
     if method.model is not None:
-        weights["model_update"] = method.model.updates / method.model.fit_every
+        if method.fits_model:
+            weights["model_update"] = method.model.updates / method.model.fit_every
         weights["rollout"] = 1.0 / method.rollout.every
     return weights
 
@@ -151,6 +152,7 @@ def warmed_up(question: Question, method: Method, budget: Budget, engine: Engine
     with engine.products():
         if state.dynamics is not None:
             brief_fit(state, 3)
+        if state.synthetic is not None:
             loop.branch_rollouts(state)
         loop.update_block(state)
     settle(engine)
@@ -165,7 +167,7 @@ def profile(question: Question, rows: int = 15) -> str:
     state, _ = warmed_up(question, method, Budget(env_steps=WARM_UP_STEPS + AHEAD), engine)
     with torch.profiler.profile() as profiler:
         loop.advance(state)
-        if method.model is not None:
+        if method.model is not None and method.fits_model:
             with engine.products():
                 brief_fit(state, round(method.model.updates / method.model.fit_every))
     state.close()

@@ -91,6 +91,7 @@ def _part_seconds(state: TrainState, budget: Budget, seconds_of: dict[str, float
     if state.dynamics is not None:
         short, long = FITS[state.engine.device.type]
         parts["model_update"] = (seconds_of["long fit"] - seconds_of["short fit"]) / (long - short)
+    if state.synthetic is not None:
         parts["rollout"] = seconds_of["rollout"]
     return parts
 
@@ -105,10 +106,11 @@ def _works(state: TrainState, budget: Budget) -> dict[str, tuple[Work, int]]:
         "evaluation": (_evaluation(state, budget), SMALL),
         "block": (lambda: loop.update_block(state), 1),
     }
+    if state.synthetic is not None:
+        works["rollout"] = (lambda: loop.branch_rollouts(state), SMALL)
     if state.dynamics is not None:
         short, long = FITS[state.engine.device.type]
         works |= {
-            "rollout": (lambda: loop.branch_rollouts(state), SMALL),
             "short fit": (lambda: brief_fit(state, short), 1),
             "long fit": (lambda: brief_fit(state, long), 1),
         }

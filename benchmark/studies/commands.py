@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from importlib import import_module
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -21,9 +22,11 @@ from benchmark.running.progress import Watch
 from benchmark.speed import rates
 from benchmark.words import count, duration
 
+LABORATORY = "laboratory"
+
 
 def study(
-    name: Annotated[str, typer.Argument(help="Study of suite/studies.yaml, such as grid.")],
+    name: Annotated[str, typer.Argument(help="Study of suite/studies.yaml, such as grid, or laboratory.")],
     no_train: Annotated[bool, typer.Option("--no-train", help="Show the records there are and train nothing.")] = False,
     device: options.Device = "auto",
     results: options.Results = options.RESULTS,
@@ -31,6 +34,9 @@ def study(
     as_json: options.Json = False,
 ) -> None:
     """Train what a study lacks, and write its tables and pictures."""
+    if name == LABORATORY:
+        _laboratory(results, no_train, as_json)
+        return
     studies = import_module("benchmark.suite.studies")
     requested, store = studies.study(name), Store(results, cache)
     missing = store.missing(studies.specs_of(requested))
@@ -46,6 +52,18 @@ def study(
         lines = [*shown.sentences, coverage, str(results / "studies" / name)]
     row = shown and {"runs": shown.present, "wanted": shown.wanted, "sentences": shown.sentences}
     answer(as_json, {"study": name, "found": row}, *lines)
+
+
+def _laboratory(results: Path, no_train: bool, as_json: bool) -> None:
+    """Run the laboratory, which needs no records, unless what was kept is to be shown; then show it."""
+    if not no_train:
+        import_module("benchmark.studies.laboratory.study").build(results, say)
+    shown = import_module("benchmark.studies.show").laboratory(results / "studies")
+    lines = [f"the laboratory was not run into {results}; leave out --no-train to run it"]
+    if shown is not None:
+        lines = [*shown.sentences, str(results / "studies" / LABORATORY)]
+    row = shown and {"runs": shown.present, "wanted": shown.wanted, "sentences": shown.sentences}
+    answer(as_json, {"study": LABORATORY, "found": row}, *lines)
 
 
 def calibrate(results: options.Results = options.RESULTS, as_json: options.Json = False) -> None:

@@ -63,5 +63,16 @@ def render(study: Study, store: Store, folder: Path) -> Shown | None:
 
 def render_all(store: Store, results: Path) -> list[Shown]:
     """Every study that has records, in the order of the page."""
-    shown = (render(study, store, results / "studies") for study in load_studies().values())
-    return [study for study in shown if study is not None]
+    shown = [render(study, store, results / "studies") for study in load_studies().values()]
+    return [study for study in (*shown, laboratory(results / "studies")) if study is not None]
+
+
+def laboratory(folder: Path) -> Shown | None:
+    """The study that needs no records, from the curve that it keeps under `folder`; None where it was not run."""
+    kept = import_module("benchmark.studies.laboratory.study")
+    found = kept.shown(folder)
+    if found is None:
+        return None
+    study = Study.model_construct(id=kept.NAME, title=kept.TITLE, text=kept.TEXT, runs=())
+    runs = found["runs"]
+    return Shown(study, runs, runs, tuple(found["sentences"]), found["figures"], found["tables"])

@@ -14,6 +14,7 @@ import numpy as np
 
 from mbpo.config import InputError
 from mbpo.envs.load import Array
+from mbpo.envs.physics import Physics, physics_of
 from mbpo.envs.simulators import InProcesses, InTurn, movable
 
 
@@ -51,6 +52,7 @@ class EnvBatch:
         self._actions: list[list[Array]] = [[] for _ in range(n)]  # since each episode's start
         self._obs = np.zeros((n, self.info.obs_dim), np.float32)
         self._over = [True] * n
+        self._physics: list[Physics] = []
 
     def __len__(self) -> int:
         return len(self._seeds)
@@ -107,6 +109,21 @@ class EnvBatch:
             for whole, part in zip(found, self._simulators.step([rows[k] for k in live], actions[live]), strict=True):
                 whole[live] = part
         return found
+
+    def simulator_states(self, size: int) -> Array:
+        """What the next step of each environment follows from besides its action: (n, `size`) float64.
+
+        Those that failed have zeros. Only of a batch without processes, after every environment was reset.
+        """
+        if not isinstance(self._simulators, InTurn):
+            raise ValueError("the states of environments in other processes are not read: give workers = 1")
+        if not self._physics:
+            self._physics = [physics_of(env) for env in self._simulators.envs]
+        states = np.zeros((len(self), size))
+        for i, physics in enumerate(self._physics):
+            if i not in self.failed:
+                states[i] = physics.read()
+        return states
 
     def state(self) -> list[dict[str, Any]]:
         """Per environment: `seed` of its episode, `actions` (t, A) since, and `obs` (O,) to check a replay by.
