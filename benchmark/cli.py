@@ -32,6 +32,7 @@ from benchmark.options import (
     ProtocolName,
     Results,
     Seed,
+    answer,
     json_alone,
     precision_named,
     print_json,
@@ -42,7 +43,7 @@ from benchmark.records.store import Store
 from benchmark.report import status
 from benchmark.report import work as worker
 from benchmark.report.queue import Batch
-from benchmark.running import ensure
+from benchmark.running import ensure, outcome
 from benchmark.running.clean import leftovers
 from benchmark.running.cost import hours
 from benchmark.running.progress import Watch, sentence
@@ -53,6 +54,7 @@ from benchmark.studies import commands as studies
 from benchmark.studies.parity import command as parity
 from benchmark.suite.entries import Protocol
 from benchmark.suite.load import load_suite, specs
+from benchmark.viewing import commands as viewing
 from benchmark.words import count, duration
 from mbpo.config import InputError, nearest
 
@@ -77,6 +79,21 @@ app = typer.Typer(
 )
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"free-lunch-forensics {import_module('mbpo').__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="print the version and end")
+    ] = False,
+) -> None:
+    """Options of all commands."""
+
+
 @app.command()
 def run(
     task: Annotated[list[str], typer.Option(help="such as dmc:hopper-hop; may be repeated")],
@@ -93,6 +110,9 @@ def run(
     snapshot_seconds: Annotated[int, Count("least seconds between two snapshots")] = 300,
     keep_last: Annotated[bool, typer.Option("--keep-last", help="keep the last state, for a longer budget")] = False,
     mix_engines: Annotated[bool, typer.Option("--mix-engines", help="go on from another engine's snapshots")] = False,
+    keep_policies: Annotated[
+        bool, typer.Option("--keep-policies", help="copy the policies to the results folder too")
+    ] = False,
     results: Results = RESULTS,
     cache: Cache = CACHE,
     as_json: Json = False,
@@ -117,11 +137,14 @@ def run(
             wanted, store, device=device, max_lockstep=max_lockstep, checkpoint_seconds=snapshot_seconds,
             keep_last=keep_last, mix_engines=mix_engines,
         )  # fmt: skip
+    if keep_policies:
+        outcome.keep_policies(wanted, store, say)
     found = [{"key": s.key, "kind": s.kind, "task": s.task, "method": s.method, "seed": s.seed} for s in wanted]
     if as_json:
         print_json({"trained": len(missing), "present": len(wanted) - len(missing), "runs": found})
     else:
         print(f"{count(len(wanted), 'record')} in {results}, {len(missing)} of them new")
+        print("\n".join(outcome.lines(wanted, store, (RESULTS, CACHE))))
 
 
 @app.command("status")
@@ -208,12 +231,19 @@ def work(
 @app.command()
 def report(
     protocol: ProtocolName = "quick",
+    task: Annotated[
+        str | None, typer.Option(help="a page on this task's own online runs in place of the report")
+    ] = None,
     results: Results = RESULTS,
     cache: Cache = CACHE,
     check: Annotated[bool, typer.Option("--check", help="write nothing; exit 1 if a page is not up to date")] = False,
     as_json: Json = False,
 ) -> None:
     """Judge every claim from the records and write tables, figures and one HTML page."""
+    if task is not None:
+        written = import_module("benchmark.viewing.curves").page_of(Store(results, cache), task)
+        answer(as_json, {"task": task, "report": str(written)}, str(written))
+        return
     page = load_suite().protocol(protocol)
     if check:
         stale = import_module("benchmark.report.staleness").stale(results, cache, page.name)
@@ -233,14 +263,17 @@ def report(
 def export(
     path: Annotated[Path, typer.Argument(metavar="OUT", help="a .csv, or a .parquet where pyarrow is installed")],
     protocol: ProtocolName = "quick",
+    task: Annotated[list[str] | None, typer.Option(help="of this task, under any protocol; may be repeated")] = None,
     results: Results = RESULTS,
     cache: Cache = CACHE,
     as_json: Json = False,
 ) -> None:
     """Write all learning curves of a protocol as suite, task, method, seed, env_steps, return."""
-    runs = import_module("benchmark.judging.exchange").export(
-        Store(results, cache), load_suite().protocol(protocol), path
-    )
+    store = Store(results, cache)
+    if task:
+        runs = import_module("benchmark.viewing.curves").export(store, _distinct(task), path)
+    else:
+        runs = import_module("benchmark.judging.exchange").export(store, load_suite().protocol(protocol), path)
     if as_json:
         print_json({"runs": runs, "path": str(path)})
     else:
@@ -311,6 +344,8 @@ def unpack_records(
     print(f"{count(done.records, 'record')} of {count(done.packs, 'pack')} unpacked")
 
 
+app.command("play")(viewing.play)
+app.command("plot")(viewing.plot)
 app.command("study")(studies.study)
 app.command("parity")(parity.parity)
 app.command("diagnose")(diagnosis.diagnose)

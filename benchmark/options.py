@@ -98,3 +98,11 @@ def json_alone() -> Iterator[None]:
 def print_json(data: Any) -> None:
     """Print `data` as JSON on standard output."""
     print(json.dumps(data, indent=1), file=_json[-1] if _json else None, flush=True)
+
+
+def answer(as_json: bool, data: Any, *lines: str) -> None:
+    """Print `data` as JSON, or the lines."""
+    if as_json:
+        print_json(data)
+    else:
+        print("\n".join(lines))

@@ -21,7 +21,7 @@ LAYERS: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("records", "drawing"),
         ("suite", "options"),
         ("running",),
-        ("judging", "diagnosis"),
+        ("judging", "diagnosis", "viewing"),
         ("speed",),
         ("studies.factors", "studies.telling"),
         ("studies.calibration", "studies.grid", "studies.parity", "studies.probe", "studies.taxonomy"),
@@ -31,14 +31,17 @@ LAYERS: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("__init__", "__main__", "conftest", "test_claims", "test_smoke"),
     ),
     "mbpo": (
-        ("_versions", "fields", "config", "streams", "moments", "memory"),
+        ("_versions", "fields", "config", "methods", "streams", "moments", "memory", "kept", "tensorfile"),
         ("envs", "fast"),
         ("inits", "nn", "buffer", "targets"),
         ("fast.sac_kernels",),  # of networks and packed rows; the rest of the drawer knows neither
         ("dynamics", "fitting", "sac"),
         ("rollouts", "episodes", "diagnostics", "checkpoint", "rowlog"),
         ("state", "look", "saving", "guards"),
-        ("loop",),
+        ("policies", "models"),
+        ("loop", "views"),
+        ("loggers",),
+        ("api",),
         ("__init__",),  # the facade: what a user sees, not a way round the layers
     ),
 }
