@@ -346,6 +346,7 @@ def unpack_records(
 
 app.command("play")(viewing.play)
 app.command("plot")(viewing.plot)
+app.command("compare")(viewing.compare)
 app.command("study")(studies.study)
 app.command("parity")(parity.parity)
 app.command("diagnose")(diagnosis.diagnose)

@@ -232,3 +232,29 @@ def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
 
     assert cli.main(["--version"]) == 0
     assert capsys.readouterr().out == f"free-lunch-forensics {mbpo.__version__}\n"
+
+
+def test_two_arms_are_held_against_one_another(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    store = Store(tmp_path / "results", tmp_path / "cache")
+    tables = pd.DataFrame({"step": [0], "measure": ["q_mean"], "dim": [-1], "value": [0.0]})
+    provenance = {"engine": "e0", "device": "cpu", "versions": {}, "means": "torch"}
+    for method, level in (("sac", 0.0), ("ftfl", 10.0)):
+        for seed in range(5):
+            run = spec(seed, method=method, real_capacity=60 + int(level))
+            steps = [0, 10, 20]
+            values = [0.0, level + seed, level + seed]
+            curve = pd.DataFrame({"env_steps": steps, "episode": 0, "episode_return": values, "length": 4})
+            store.write(run, curve, tables, provenance)
+    base = ["compare", PAID, "--arm", "ftfl", "--against", "sac", "--results", str(store.results)]
+    assert cli.main([*base, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    # Five seeds above five others: the least exact p of a rank test is 1 in C(10, 5) = 252.
+    assert (found["verdict"], found["effect"], found["n"]) == ("reproduced", 10.0, 5)
+    assert found["p"] == pytest.approx(1 / 252, rel=1e-4)
+    assert cli.main(base) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert out[0] == f"reproduced: ftfl is higher than sac on {PAID}" and out[-1].startswith("stated after the runs")
+    assert cli.main([*base, "--lower"]) == 0
+    assert capsys.readouterr().out.startswith("contradicted: ftfl is lower than sac")
+    assert cli.main([*base, "--measure", "q_mena"]) == 2
+    assert "did you mean 'q_mean'" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The commands `play` and `plot`."""
+"""The commands `play`, `plot` and `compare`."""
 
 from __future__ import annotations
 
@@ -112,3 +112,25 @@ def plot(
         ),
         str(path),
     )
+
+
+def compare(
+    task: Annotated[str, typer.Argument(help="such as gym:my_package:MyEnv-v0")],
+    arm: Annotated[str, typer.Option(help="the method that should be better")],
+    against: Annotated[str, typer.Option(help="the method that it is held against")],
+    margin: Annotated[float, typer.Option(min=0, help="by more than so much, in units of the measure")] = 0.0,
+    lower: Annotated[bool, typer.Option("--lower", help="better is lower")] = False,
+    measure: Annotated[str, typer.Option(help="returns, or a diagnostic such as reward_r2")] = RETURN,
+    since: Annotated[float, typer.Option(min=0, max=1, help="share of training after which evaluations count")] = 0.8,
+    steps: Annotated[int | None, Count("of runs of this length; that with most runs if left out")] = None,
+    results: Results = RESULTS,
+    cache: Cache = CACHE,
+    as_json: Json = False,
+) -> None:
+    """Hold two methods against one another on one task, by the tests that claims are judged by."""
+    criterion, pairs = import_module("benchmark.suite.criterion"), import_module("benchmark.viewing.compare")
+    estimand = criterion.Estimand(measure=measure, window=(since, 1.0))
+    estimand.check("train", "--measure")
+    rule = criterion.Criterion(kind="difference", direction="lower" if lower else "higher", margin=margin)
+    found = pairs.compare(Store(results, cache), task, arm, against, estimand, rule, steps)
+    answer(as_json, found.to_json(), *found.lines())
