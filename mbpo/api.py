@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -33,8 +34,16 @@ def train(
     *,
     logger: Any = None,
     callbacks: Callback | Sequence[Callback] = (),
+    drop: Sequence[str] = (),
+    device: str = "auto",
+    precision: str = "fp32",
+    checkpoint: Path | Sequence[Path] | None = None,
+    checkpoint_seconds: float = 300.0,
+    keep_last: bool = False,
+    stop: Callable[[], bool] | None = None,
+    progress: Callable[[int], None] | None = None,
     keep: Callable[[TrainState], None] | None = None,
-    **options: Any,
+    env_workers: int | None = None,
 ) -> Iterator[Row]:
     """Train R runs in lockstep; yield one `Row` untrained and one every ``budget.eval_every`` steps.
 
@@ -47,9 +56,16 @@ def train(
             ``log(row, runs)`` and ``close()``, or a list of these.
         callbacks: functions of a read-only `View`, called at each evaluation before its row is yielded; training ends
             after a row at which one of them returns True.
-        keep: as for `mbpo.loop.train`: called with the live state.
-        **options: ``drop, device, precision, checkpoint, checkpoint_seconds, keep_last, stop, progress, env_workers``,
-            as for `mbpo.loop.train`.
+        drop: names of observation groups to leave out.
+        device: "auto", "cpu", "cuda", "cuda:1".
+        precision: "fp32", "fp64", "tf32", "bf16".
+        checkpoint: a folder of snapshots, or one for each run; the same call goes on from what it holds.
+        checkpoint_seconds: least time between two snapshots.
+        keep_last: make one at the end too.
+        stop: asked after every env step; once it says yes a snapshot is made and `KeyboardInterrupt` raised.
+        progress: called with env_steps about once a second.
+        keep: called with the live state at each evaluation; a callback's `View` is the safer way to look.
+        env_workers: processes that step environments, by default as many as pay; it changes no number.
 
     Raises:
         InputError: what `mbpo.loop.train` refuses, and arguments of another kind, with what to pass instead.
@@ -57,6 +73,16 @@ def train(
     name, chosen, watching = task_id(task), as_runs(runs), _callbacks(callbacks)
     if not isinstance(budget, Budget):
         raise InputError(f"budget is {_kind(budget)}: give Budget(env_steps=20_000), which also says how to evaluate")
+    options = {
+        **{
+            "drop": drop,
+            "device": device,
+            "precision": precision,
+            "checkpoint": checkpoint,
+            "env_workers": env_workers,
+        },
+        **{"checkpoint_seconds": checkpoint_seconds, "keep_last": keep_last, "stop": stop, "progress": progress},
+    }
     return _rows(name, chosen, budget, logger, watching, keep, options)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import functools
+import inspect
 import json
 import sys
 from pathlib import Path
@@ -17,7 +18,7 @@ from helpers import small
 
 import mbpo
 from benchmark.suite.load import load_suite
-from mbpo import Budget, InputError, Method, ModelConfig, Run, method, train
+from mbpo import Budget, InputError, Method, ModelConfig, Run, loop, method, train
 from mbpo.api import as_runs, task_id
 from mbpo.methods import METHODS
 from mbpo.views import View
@@ -106,6 +107,26 @@ def test_what_is_no_run_is_told_before_anything_trains(runs: Any, words: str) ->
 def test_a_budget_has_to_be_one() -> None:
     with pytest.raises(InputError, match=r"budget is a int: give Budget\(env_steps=20_000\)"):
         train(toy_envs.LQR, Run(SAC, 0), 500, **CPU)  # type: ignore[arg-type]
+
+
+def test_every_option_of_the_loop_is_taken_with_its_default() -> None:
+    ours, theirs = (inspect.signature(function).parameters for function in (train, loop.train))
+    assert set(ours) - set(theirs) == {"logger", "callbacks"} and set(theirs) <= set(ours)
+    options = [name for name, parameter in theirs.items() if parameter.kind is inspect.Parameter.KEYWORD_ONLY]
+    assert len(options) == 10
+    assert all(ours[name].default == theirs[name].default for name in options)
+
+
+def test_options_reach_the_loop(tmp_path: Path) -> None:
+    told: list[int] = []
+    options = {"checkpoint": tmp_path, "keep_last": True, "progress": told.append, "precision": "fp64"}
+    rows = list(train(toy_envs.LQR, Run(SAC, 0), BUDGET, **options, **CPU))
+    again = list(train(toy_envs.LQR, Run(SAC, 0), BUDGET, **options, **CPU))
+    assert [row.env_steps for row in again] == [row.env_steps for row in rows] and (
+        tmp_path / Run(SAC, 0).name
+    ).is_dir()
+    with pytest.raises(InputError, match="no observation group 'touch' to drop"):
+        list(train(toy_envs.LQR, Run(SAC, 0), BUDGET, drop=["touch"], **CPU))
 
 
 # Tasks
