@@ -166,9 +166,12 @@ def test_runs_of_one_length_and_one_set_of_constants_are_one_arm(store: Store) -
     chosen = runs.of_task(store, PAID)
     assert {arm: [s.key for s in group] for arm, group in chosen.arms.items()} == {
         "sac": [spec(0).key, spec(1).key],
-        "sac (2)": [spec(0, real_capacity=50).key],
+        "sac, real capacity 50": [spec(0, real_capacity=50).key],
     }
-    assert chosen.note == "1 runs of other lengths are left out; --steps names one of [10, 20]"
+    assert chosen.note == (
+        "shown are runs of 20 env steps in fp32; 1 run of another length, evaluation or precision left out "
+        "(--steps is one of 10, 20)"
+    )
     assert [s.key for s in runs.of_task(store, PAID, steps=10).runs] == [spec(0, 10).key]
 
 
@@ -193,7 +196,7 @@ def test_plot_writes_a_picture_for_ones_own_task(
     path = store.results / "tasks" / spec(0).slug / "curves.png"
     assert out.splitlines() == [
         "sac: 4 in the last fifth of training, 2 seeds, from 4 to 4",
-        "sac (2): 4 in the last fifth of training, 1 seed, from 4 to 4",
+        "sac, real capacity 50: 4 in the last fifth of training, 1 seed, from 4 to 4",
         str(path),
     ]
     assert "left out" in err and Image.open(path).size[0] > 600
@@ -223,7 +226,9 @@ def test_report_and_export_know_ones_own_task(
     assert capsys.readouterr().out == f"3 runs in {tmp_path / 'runs.csv'}\n"
     frame = pd.read_csv(tmp_path / "runs.csv")
     assert list(frame.columns) == ["suite", "task", "method", "seed", "env_steps", "return"]
-    assert len(frame) == 9 and set(frame["return"]) == {4.0} and set(frame["method"]) == {"sac", "sac (2)"}
+    assert (
+        len(frame) == 9 and set(frame["return"]) == {4.0} and set(frame["method"]) == {"sac", "sac, real capacity 50"}
+    )
     assert cli.main(["export", str(tmp_path / "runs.txt"), "--task", PAID, *options]) == 2
 
 

@@ -61,7 +61,7 @@ def keeper(specs: Sequence[RunSpec], cache: Path) -> Callable[[TrainState], None
                 for name, wanted in ((BEST, best), (FINAL, last)):
                     if wanted:
                         policy.save(place / f"{name}{ENDING}")
-            except (OSError, InputError) as error:
+            except Exception as error:  # a by-product must not cost the training that it comes from
                 if not told:
                     log.warning("policies are not kept, training goes on: %s", error)
                 told.append(True)

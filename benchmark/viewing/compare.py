@@ -75,7 +75,7 @@ def compare(
     criterion: Criterion,
     steps: int | None = None,
 ) -> Comparison:
-    """Judge that `arm` differs from `against` as `criterion` says, from all seeds that both have on `task`.
+    """Judge that `arm` differs from `against` as `criterion` says, from the seeds that both have on `task`.
 
     Raises `InputError` where an arm has no run.
     """
@@ -85,6 +85,10 @@ def compare(
     lacking = [name for name in (arm, against) if name not in chosen.arms]
     if lacking:
         raise InputError(f"no run of {lacking[0]!r} on {task!r} has the length of the others; --steps names a length")
-    x, y = (tuple(score(store.read(spec), estimand) for spec in chosen.arms[name]) for name in (arm, against))
+    both = [{spec.seed: spec for spec in chosen.arms[name]} for name in (arm, against)]
+    shared = both[0].keys() & both[1].keys()
+    # Seeds that one arm alone has were often trained later, elsewhere; they count where too few are shared.
+    counted = [[r[seed] for seed in r if seed in shared or len(shared) < criteria.MIN_SEEDS] for r in both]
+    x, y = (tuple(score(store.read(spec), estimand) for spec in group) for group in counted)
     (outcome,) = criteria.judge(criterion, {task: Evidence(arm, against, x, y)}).values()
     return Comparison(task, arm, against, estimand, criterion, outcome, chosen.runs[0].length)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from benchmark.records.spec import RunSpec
 from benchmark.records.store import Store
+from benchmark.words import count, plain
 from mbpo.config import InputError, nearest
 
 LEAST = 6
@@ -27,11 +28,11 @@ class Chosen(NamedTuple):
 
 
 def of_task(store: Store, task: str, methods: Sequence[str] = (), steps: int | None = None) -> Chosen:
-    """The online runs of `task` that belong in one picture: one budget, each arm with its own constants.
+    """The online runs of `task` that belong in one picture: of one budget and one precision.
 
-    Of several budgets the one with most runs is taken unless `steps` names another. An arm whose constants differ
-    between runs, as under two protocols, comes as several: ``mbpo``, ``mbpo (2)``. Raises `InputError` where there is
-    no such run.
+    Of several such sets the one with most runs is taken, of those that are `steps` long if that is given. An arm whose
+    constants differ between runs, as under two protocols, comes as several, named by what differs: ``mbpo``,
+    ``mbpo, utd 5``. Raises `InputError` where there is no such run.
     """
     trained = [spec for spec in store.specs() if spec.kind == "train"]
     known = {spec.task for spec in trained}
@@ -46,27 +47,51 @@ def of_task(store: Store, task: str, methods: Sequence[str] = (), steps: int | N
         )
     mine = [spec for spec in mine if not methods or spec.method in methods]
     lengths = Counter(spec.length for spec in mine)
-    length = steps or max(lengths, key=lambda n: (lengths[n], n))
-    if length not in lengths:
+    if steps is not None and steps not in lengths:
         there = ", ".join(f"{n} ({lengths[n]})" for n in sorted(lengths))
         raise InputError(f"--steps {steps}: no run of {task!r} is so long; lengths and their runs: {there}")
-    others = sum(lengths.values()) - lengths[length]
-    note = f"{others} runs of other lengths are left out; --steps names one of {sorted(lengths)}" if others else ""
-    return Chosen(_by_arm([spec for spec in mine if spec.length == length]), note)
+    sets: dict[tuple[str, str], list[RunSpec]] = {}
+    for spec in mine:
+        if spec.budget is not None and steps in (None, spec.length):
+            sets.setdefault((spec.budget.model_dump_json(), spec.precision), []).append(spec)
+    chosen = max(sets.values(), key=lambda group: (len(group), group[0].precision == "fp32", group[0].length))
+    others = len(mine) - len(chosen)
+    note = (
+        f"shown are runs of {chosen[0].length:,} env steps in {chosen[0].precision}; {count(others, 'run')} of another "
+        f"length, evaluation or precision left out (--steps is one of {', '.join(map(str, sorted(lengths)))})"
+    )
+    return Chosen(_by_arm(chosen), note if others else "")
 
 
 def _by_arm(specs: Sequence[RunSpec]) -> dict[str, list[RunSpec]]:
-    """The runs by the name of their arm, those with other constants or another evaluation apart, by seed."""
+    """The runs by the name of their arm and by seed, an arm's most frequent set of constants first."""
     groups: dict[str, dict[str, list[RunSpec]]] = {}
     for spec in specs:
-        same = spec.model_copy(update={"seed": 0}).model_dump_json(exclude={"numerics_version"})
-        groups.setdefault(spec.arm, {}).setdefault(same, []).append(spec)
-    arms = {}
+        groups.setdefault(spec.arm, {}).setdefault(spec.constants.model_dump_json(), []).append(spec)
+    arms: dict[str, list[RunSpec]] = {}
     for arm in sorted(groups):
-        variants = sorted(groups[arm].values(), key=len, reverse=True)
-        for i, group in enumerate(variants):
-            arms[arm if not i else f"{arm} ({i + 1})"] = sorted(group, key=lambda spec: spec.seed)
+        first, *others = sorted(groups[arm].values(), key=len, reverse=True)
+        for group in (first, *others):
+            label = arm if group is first else f"{arm}, {_difference(first[0], group[0])}"
+            while label in arms:
+                label += "'"
+            arms[label] = sorted(group, key=lambda spec: spec.seed)
     return arms
+
+
+def _difference(one: RunSpec, other: RunSpec) -> str:
+    """The first constant of `other` that is not that of `one`, in words."""
+    a, b = (_leaves(spec.constants.model_dump(mode="json")) for spec in (one, other))
+    name = next(name for name in {**b, **a} if a.get(name) != b.get(name))
+    return f"{name.rpartition('.')[2].replace('_', ' ')} {plain(b.get(name))}"
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The leaves of nested mappings by their dotted paths."""
+    found: dict[str, Any] = {}
+    for name, value in tree.items():
+        found |= _leaves(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
+    return found
 
 
 def of_key(store: Store, key: str) -> RunSpec:
