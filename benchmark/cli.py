@@ -10,7 +10,8 @@ import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from typing import Any
+from importlib import import_module
+from typing import Annotated, Any
 
 import typer
 
@@ -25,6 +26,7 @@ from benchmark.running.ensure import JobsFailed
 from benchmark.running.stopping import Stopped
 from benchmark.speed import commands as speed
 from benchmark.studies import commands as studies
+from benchmark.viewing import commands as viewing
 from mbpo.config import InputError
 
 COMMANDS: Mapping[str, Callable[..., None]] = {
@@ -37,6 +39,9 @@ COMMANDS: Mapping[str, Callable[..., None]] = {
     "calibrate": studies.calibrate,
     "pack": records.pack,
     "unpack": records.unpack,
+    "play": viewing.play,
+    "plot": viewing.plot,
+    "compare": viewing.compare,
     "study": studies.study,
     "parity": studies.parity,
     "diagnose": diagnosis.diagnose,
@@ -67,6 +72,23 @@ class _Commands(typer.core.TyperGroup):
 app = typer.Typer(
     cls=_Commands, add_completion=False, pretty_exceptions_enable=False, help=__doc__, rich_markup_mode=None
 )
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"free-lunch-forensics {import_module('mbpo').__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and end.")
+    ] = False,
+) -> None:
+    """Options of all commands."""
+
+
 for _name, _command in COMMANDS.items():
     app.command(_name)(_command)
 

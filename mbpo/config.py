@@ -9,7 +9,8 @@ source: [S] stated by the paper, [D] by a digest of it, [C] read in public code,
 from __future__ import annotations
 
 import math
-from typing import Literal, Self
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Self
 
 from pydantic import model_validator
 
@@ -154,6 +155,17 @@ class ModelConfig(Config):
         None, "largest holdout; rows beyond it are trained on", unit="rows", source="[C] STFL none; jannerm 5,000", ge=1
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _one_decay_for_all(cls, given: Any) -> Any:
+        """A single number as weight_decay holds for every layer."""
+        if not isinstance(given, Mapping) or isinstance(given.get("weight_decay"), bool):
+            return given
+        decay, widths = given.get("weight_decay"), given.get("hidden_dims", cls.model_fields["hidden_dims"].default)
+        if not isinstance(decay, int | float) or not isinstance(widths, Sequence):
+            return given
+        return {**given, "weight_decay": (decay,) * (len(widths) + 1)}
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.num_elites > self.ensemble_size:
@@ -161,7 +173,8 @@ class ModelConfig(Config):
         layers = len(self.hidden_dims) + 1
         if len(self.weight_decay) != layers:
             raise ValueError(
-                f"weight_decay has {len(self.weight_decay)} entries for {layers} layers: give one per layer"
+                f"weight_decay has {len(self.weight_decay)} entries for {layers} layers: give one per layer, or one "
+                "number for all"
             )
         if min(self.weight_decay) < 0 or min(self.hidden_dims) < 1:
             raise ValueError("weight_decay must not be negative and hidden_dims must be positive")

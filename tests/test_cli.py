@@ -60,7 +60,7 @@ RUN = ["run", "--task", PENDULUM, "--method", "sac", "--method", "mbpo", "--seed
 def test_run_trains_once_and_says_so(trainer: Fake, places: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([*RUN, *places]) == 0
     out, err = capsys.readouterr()
-    assert out == f"4 records in {places[1]}, 4 of them new\n"
+    assert out.splitlines()[0] == f"4 records in {places[1]}, 4 of them new"
     assert "4 of 4 runs to train, estimated" in err and f"training train sac on {PENDULUM} (2 runs)" in err
     assert cli.main([*RUN, *places, "--json"]) == 0
     out, err = capsys.readouterr()

@@ -112,7 +112,7 @@ def test_num_elites_beyond_the_ensemble() -> None:
 
 
 def test_weight_decay_needs_one_entry_a_layer() -> None:
-    says = "weight_decay has 3 entries for 5 layers: give one per layer"
+    says = "weight_decay has 3 entries for 5 layers: give one per layer, or one number for all"
     assert sentence(ModelConfig, {"weight_decay": [0, 0, 0]}) == says
     assert ModelConfig(hidden_dims=(8, 8), weight_decay=(0.0, 0.0, 0.0)).hidden_dims == (8, 8)
     assert "must not be negative" in sentence(ModelConfig, {"weight_decay": [0, 0, 0, 0, -1e-5]})

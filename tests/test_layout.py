@@ -24,6 +24,7 @@ LAYERS: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("options",),
         ("running",),
         ("judging", "diagnosis"),
+        ("viewing",),
         ("speed",),
         ("studies.factors", "studies.telling"),
         (
@@ -38,19 +39,23 @@ LAYERS: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("report",),
         ("kit",),
         ("records.commands", "running.commands", "judging.commands", "diagnosis.commands"),
+        ("viewing.commands",),
         ("speed.commands", "studies.commands", "report.commands"),
         ("cli",),
         ("__init__", "__main__", "conftest", "test_claims", "test_smoke"),
     ),
     "mbpo": (
-        ("_versions", "fields", "config", "streams", "moments", "memory"),
+        ("_versions", "fields", "config", "methods", "streams", "moments", "memory", "kept", "tensorfile"),
         ("envs", "fast"),
         ("inits", "nn", "buffer", "targets"),
         ("fast.sac_kernels",),  # of networks and packed rows; the rest of the drawer knows neither
         ("dynamics", "fitting", "learner", "sac"),
         ("rollouts", "simulator_model", "episodes", "diagnostics", "checkpoint", "rowlog"),
         ("state", "vitals", "look", "saving", "guards"),
-        ("loop",),
+        ("policies", "models"),
+        ("loop", "views"),
+        ("loggers",),
+        ("api",),
         ("__init__",),  # the facade: what a user sees, not a way round the layers
     ),
 }

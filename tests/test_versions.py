@@ -20,8 +20,18 @@ from mbpo._versions import RULES, find_conflict, satisfies
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-RUNTIME = {canonicalize_name(r.name): r for r in map(Requirement, PROJECT["project"]["dependencies"])}
-DEV = {canonicalize_name(r.name): r for r in map(Requirement, PROJECT["project"]["optional-dependencies"]["dev"])}
+EXTRAS = PROJECT["project"]["optional-dependencies"]
+
+
+def _named(lines: list[str]) -> dict[str, Requirement]:
+    """Requirements by name, but for the project's own extras."""
+    found = {canonicalize_name(r.name): r for r in map(Requirement, lines)}
+    return {name: r for name, r in found.items() if name != PROJECT["project"]["name"]}
+
+
+CORE = _named(PROJECT["project"]["dependencies"])
+RUNTIME = CORE | _named(EXTRAS["benchmark"])
+DEV = _named(EXTRAS["dev"])
 LOCK_LINES = [line for line in (ROOT / "requirements.lock").read_text().splitlines() if not line.startswith("#")]
 LOCK = {canonicalize_name(name): version for name, _, version in (line.partition("==") for line in LOCK_LINES)}
 
@@ -178,8 +188,32 @@ def test_python_agrees() -> None:
 
 
 def test_every_range_is_capped() -> None:
-    for requirement in [*RUNTIME.values(), *DEV.values(), *map(Requirement, PROJECT["build-system"]["requires"])]:
+    extra = _named(EXTRAS["tensorboard"])
+    built = map(Requirement, PROJECT["build-system"]["requires"])
+    for requirement in [*RUNTIME.values(), *DEV.values(), *extra.values(), *built]:
         assert any(s.operator in ("==", "<", "<=") for s in requirement.specifier), f"{requirement} has no upper bound"
+
+
+def test_the_core_installs_without_what_only_judges_draws_or_tests() -> None:
+    assert {"torch", "numpy", "gymnasium", "dm-control", "mujoco", "pydantic", "safetensors"} == set(CORE)
+    assert {"pytest", "rliable", "matplotlib", "pandas", "typer"} <= set(_named(EXTRAS["benchmark"]))
+    assert f"{PROJECT['project']['name']}[benchmark]" in EXTRAS["dev"]  # `make lock` resolves '.[dev]'
+
+
+CORE_ALONE = """
+import sys
+for name in ("pytest", "rliable", "seaborn", "matplotlib", "pandas", "scipy", "typer", "rich", "yaml", "filelock"):
+    sys.modules[name] = None
+import mbpo
+assert all(getattr(mbpo, name) for name in mbpo.__all__)
+from mbpo.policies import Policy
+next(mbpo.train("gym:Pendulum-v1", [("sac", 0)], mbpo.Budget(env_steps=1, eval_episodes=1), device="cpu"))
+"""
+
+
+def test_the_core_runs_without_them() -> None:
+    done = subprocess.run([sys.executable, "-c", CORE_ALONE], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_lock_is_exact_and_names_no_place_or_build() -> None:

@@ -58,11 +58,17 @@ def judge(
 def export(
     path: Annotated[Path, typer.Argument(metavar="OUT", help="File to write: a .csv or a .parquet.")],
     protocol: options.ProtocolName = "quick",
+    task: Annotated[
+        list[str] | None, typer.Option(help="Task whose runs to write, under any protocol; may be repeated.")
+    ] = None,
     results: options.Results = options.RESULTS,
     cache: options.Cache = options.CACHE,
     as_json: options.Json = False,
 ) -> None:
     """Write all learning curves of a protocol as suite, task, method, seed, env_steps, return."""
-    exchange = import_module("benchmark.judging.exchange")
-    runs = exchange.export(Store(results, cache), load_suite().protocol(protocol), path)
+    store = Store(results, cache)
+    if task:
+        runs = import_module("benchmark.viewing.curves").export(store, options.distinct(task), path)
+    else:
+        runs = import_module("benchmark.judging.exchange").export(store, load_suite().protocol(protocol), path)
     answer(as_json, {"runs": runs, "path": str(path)}, f"{count(runs, 'run')} in {path}")

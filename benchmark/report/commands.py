@@ -133,12 +133,19 @@ def work(
 
 def report(
     protocol: options.ProtocolName = "quick",
+    task: Annotated[
+        str | None, typer.Option(help="Task for a page on its own online runs, in place of the report.")
+    ] = None,
     results: options.Results = options.RESULTS,
     cache: options.Cache = options.CACHE,
     check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 if a page is not up to date.")] = False,
     as_json: options.Json = False,
 ) -> None:
     """Judge every claim from the records and write tables, figures and one HTML page."""
+    if task is not None:
+        path = str(import_module("benchmark.viewing.curves").page_of(Store(results, cache), task))
+        answer(as_json, {"task": task, "report": path}, path)
+        return
     if check:
         stale = import_module("benchmark.report.staleness").stale(results, cache, protocol)
         lines = [f"stale: {results / name}" for name in stale] or ["everything is up to date"]

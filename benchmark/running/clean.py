@@ -58,7 +58,7 @@ def _drafts(store: Store, leases: Leases) -> Iterator[Leftover]:
         key = path.name.split("-")[0]
         if "-torn-" not in path.name and _is_old(path) and not leases.held(key):  # a torn record is somebody's work
             yield Leftover(path, "a record that was not written to its end")
-    for folder in ("progress", "replays", "data", "leases"):
+    for folder in ("progress", "replays", "policies", "data", "leases"):
         for path in sorted((store.cache / folder).rglob("*.tmp")):
             if _is_old(path) and not leases.held(path.parent.name):
                 yield Leftover(path, "a draft of a process that is gone")

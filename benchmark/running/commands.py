@@ -11,7 +11,7 @@ import typer
 from benchmark import options
 from benchmark.options import answer, say
 from benchmark.records.store import Store
-from benchmark.running import ensure
+from benchmark.running import ensure, outcome
 from benchmark.running.cost import hours
 from benchmark.running.progress import Watch
 from benchmark.speed import rates
@@ -39,6 +39,9 @@ def run(
     snapshot_seconds: Annotated[int, options.Count("Least seconds between two snapshots.")] = 300,
     keep_last: Annotated[bool, typer.Option("--keep-last", help="Keep the last state, for a longer budget.")] = False,
     mix_engines: Annotated[bool, typer.Option("--mix-engines", help="Go on from another engine's snapshots.")] = False,
+    keep_policies: Annotated[
+        bool, typer.Option("--keep-policies", help="Copy the policies to the results folder too.")
+    ] = False,
     results: options.Results = options.RESULTS,
     cache: options.Cache = options.CACHE,
     as_json: options.Json = False,
@@ -60,11 +63,14 @@ def run(
             wanted, store, device=device, max_lockstep=max_lockstep, checkpoint_seconds=snapshot_seconds,
             keep_last=keep_last, mix_engines=mix_engines,
         )  # fmt: skip
+    if keep_policies:
+        outcome.keep_policies(wanted, store, say)
     runs = [{"key": s.key, "kind": s.kind, "task": s.task, "method": s.method, "seed": s.seed} for s in wanted]
     answer(
         as_json,
         {"trained": len(missing), "present": len(wanted) - len(missing), "runs": runs},
         f"{count(len(wanted), 'record')} in {results}, {len(missing)} of them new",
+        *([] if as_json else outcome.lines(wanted, store, (options.RESULTS, options.CACHE))),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib import import_module
+from typing import Any
 
 import pandas as pd
 
@@ -15,7 +16,13 @@ from benchmark.running.job import Place, Result
 def train_job(specs: Sequence[RunSpec], place: Place) -> list[Result]:
     """Train online: the rows of `mbpo.train`, one pair of tables per run."""
     loop = import_module("mbpo.loop")
-    keep = import_module("benchmark.running.replays").keeper(specs, place.cache) if place.keep_replay else None
+    names = ["policies", *(["replays"] if place.keep_replay else [])]
+    keepers = [import_module(f"benchmark.running.{name}").keeper(specs, place.cache) for name in names]
+
+    def keep(state: Any) -> None:
+        for each in keepers:
+            each(state)
+
     first = specs[0]
     assert first.budget is not None
     total = first.budget.env_steps

@@ -1,0 +1,1 @@
+"""What a user does with runs that have been trained: look at their curves, play their policies."""
