@@ -44,7 +44,7 @@ from benchmark.report import work as worker
 from benchmark.report.queue import Batch
 from benchmark.running import ensure
 from benchmark.running.clean import leftovers
-from benchmark.running.cost import hours
+from benchmark.running.cost import Rates, hours
 from benchmark.running.progress import Watch, sentence
 from benchmark.running.stopping import Stopped
 from benchmark.speed import commands as timing
@@ -195,7 +195,7 @@ def work(
 
     if dry_run:
         for batch in wanted():
-            print(f"{duration(batch.hours * 3600):>12}  {batch.label} ({count(len(batch.specs), 'run')})")
+            print(f"{duration(batch.hours * 3600):>12}  {batch.label} ({count(len(batch.specs), 'run')}){_first(batch, known)}")
         return
     worker.be_polite()
     with Watch(cache, say, seconds=60):
@@ -203,6 +203,14 @@ def work(
     if failed:
         say(f"error: {count(len(failed), 'arm')} could not be trained: {'; '.join(failed)}")
         raise typer.Exit(1)
+
+
+def _first(batch: Batch, known: Rates) -> str:
+    """What a batch is fitted on and has to be trained before it, with its hours."""
+    if not batch.agents:
+        return ""
+    told = f"{count(len(batch.agents), 'run')} of {batch.agents[0].method}"
+    return f", after {told}: {duration(hours(batch.agents, known) * 3600)}"
 
 
 @app.command()

@@ -45,7 +45,7 @@ def _seed(value: str | int) -> int:
 Results = Annotated[Path, typer.Option(help="folder of records")]
 Cache = Annotated[Path, typer.Option(help="folder of leases, progress and checkpoints")]
 Json = Annotated[bool, typer.Option("--json", help="JSON alone on standard output")]
-ProtocolName = Annotated[str, typer.Option(help="smoke, quick, reduced or paper")]
+ProtocolName = Annotated[str, typer.Option(help="such as quick, onset, mature or paper: see protocols.yaml")]
 
 
 def precision_named(name: str) -> Precision:

@@ -56,7 +56,7 @@ COLORS = {
     "mbpo-janner": "#8c1c2f",
     "ftfl-janner": "#0b4a75",
 }
-MARKERS = {"mbpo": "o", "norm-only": "D", "direct-only": "^", "ftfl": "s", "sac": "v", "fitted": "P"}
+MARKERS = {"mbpo": "o", "norm-only": "D", "direct-only": "^", "ftfl": "s", "sac": "v", "fitted": "P", "ftfl-tuned": "X"}
 SPARE = ("#5b8c5a", "#c2679e", "#4c4c9d", "#9c9a3d")
 STYLE: Any = {
     "font.family": "sans-serif",

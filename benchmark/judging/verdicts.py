@@ -14,11 +14,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmark.judging import criteria, engines, gate, pooled, registry
+from benchmark.judging import criteria, engines, gate, pooled, registry, replayed
 from benchmark.judging.evidence import Evidence, Outcome, Score, spans
 from benchmark.judging.registry import Registration
 from benchmark.judging.scores import score
-from benchmark.records.spec import RunSpec
+from benchmark.records.spec import RunSpec, unique
 from benchmark.records.store import Record, Store, replace_file
 from benchmark.running import cost
 from benchmark.suite.criterion import ALL, Estimand
@@ -162,12 +162,16 @@ def _evidence(claim: Claim, task: str, store: Store, protocol: Protocol) -> Evid
     if claim.gate and not absent:
         base = [_score(store, spec, claim.estimand) for spec in of_gate(claim, [task], protocol)]
         placed = gate.place(claim.gate, task, protocol.train.budget(task).env_steps, base)
+    lacking = f"missing {', '.join(_named(absent))}" if absent else placed.unplaced
+    if not lacking and protocol.replay is not None and protocol.replay.must_learn:
+        agents = unique(run for spec in wanted if (run := spec.source_run) is not None)
+        lacking = replayed.unlearned(wanted, [read(store, run) for run in agents if store.has(run)])
     return Evidence(
         arm=claim.arm_label,
         against=claim.against_label,
         x=tuple(_score(store, spec, claim.estimand) for spec in x),
         y=tuple(_score(store, spec, claim.reference) for spec in y),
-        lacking=f"missing {', '.join(_named(absent))}" if absent else placed.unplaced,
+        lacking=lacking,
         hours=cost.hours(absent, MACHINE) if absent else None,
         fault=placed.outside,
     )
