@@ -195,7 +195,8 @@ def work(
 
     if dry_run:
         for batch in wanted():
-            print(f"{duration(batch.hours * 3600):>12}  {batch.label} ({count(len(batch.specs), 'run')}){_first(batch, known)}")
+            runs = count(len(batch.specs), "run")
+            print(f"{duration(batch.hours * 3600):>12}  {batch.label} ({runs}){_before(batch, known)}")
         return
     worker.be_polite()
     with Watch(cache, say, seconds=60):
@@ -205,7 +206,7 @@ def work(
         raise typer.Exit(1)
 
 
-def _first(batch: Batch, known: Rates) -> str:
+def _before(batch: Batch, known: Rates) -> str:
     """What a batch is fitted on and has to be trained before it, with its hours."""
     if not batch.agents:
         return ""

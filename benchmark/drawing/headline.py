@@ -44,7 +44,11 @@ def headline(published: pd.DataFrame, ours: pd.DataFrame, methods: Mapping[str, 
             _row(axis, y, shown[shown["task"] == task], ours[ours["task"] == task], list(methods))
         _scaled(axis)
     hollow = Line2D([], [], linestyle="", marker="o", color=SOFT, markerfacecolor="white", markersize=5)
-    legend(figure, list(methods), extra=[("ours, at the steps in the table", hollow), ("SAC", Line2D([], [], color=SOFT, linewidth=1))])
+    legend(
+        figure,
+        list(methods),
+        extra=[("ours, at the steps in the table", hollow), ("SAC", Line2D([], [], color=SOFT, linewidth=1))],
+    )
     for text, method in zip(figure.legends[0].get_texts(), methods, strict=False):
         text.set_text(methods[method])
     return figure

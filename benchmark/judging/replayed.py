@@ -36,7 +36,9 @@ def unlearned(fits: Sequence[RunSpec], agents: Sequence[Record]) -> str:
     seeds = {spec.seed for spec in fits}
     lacking = sorted(seeds - {record.spec.seed for record in agents})
     if lacking:
-        return f"the returns of the agents whose replays these are have no record (seeds {', '.join(map(str, lacking))})"
+        return (
+            f"the returns of the agents whose replays these are have no record (seeds {', '.join(map(str, lacking))})"
+        )
     step = max(sources)
     values = [final_return(record, step) for record in agents]
     if not all(map(math.isfinite, values)):

@@ -26,7 +26,7 @@ from benchmark.suite.entries import Protocol
 from benchmark.suite.ledger import Claim, Ledger, load_ledger
 from benchmark.suite.load import load_suite
 from benchmark.suite.needs import later_seeds, of_arms, of_gate, runs, with_later_looks
-from benchmark.words import in_hours
+from benchmark.words import count, in_hours
 
 MACHINE = cost.rates(cpus=2)
 """Hours in verdicts are for two cores, wherever they are judged: equal records give equal sentences."""
@@ -162,19 +162,27 @@ def _evidence(claim: Claim, task: str, store: Store, protocol: Protocol) -> Evid
     if claim.gate and not absent:
         base = [_score(store, spec, claim.estimand) for spec in of_gate(claim, [task], protocol)]
         placed = gate.place(claim.gate, task, protocol.train.budget(task).env_steps, base)
-    lacking = f"missing {', '.join(_named(absent))}" if absent else placed.unplaced
-    if not lacking and protocol.replay is not None and protocol.replay.must_learn:
+    reason = f"missing {', '.join(_named(absent))}" if absent else placed.unplaced
+    if not reason and protocol.replay is not None and protocol.replay.must_learn:
         agents = unique(run for spec in wanted if (run := spec.source_run) is not None)
-        lacking = replayed.unlearned(wanted, [read(store, run) for run in agents if store.has(run)])
+        reason = replayed.unlearned(wanted, [read(store, run) for run in agents if store.has(run)])
+    first = tuple(_score(store, spec, claim.estimand) for spec in x)
+    second = tuple(_score(store, spec, claim.reference) for spec in y)
     return Evidence(
         arm=claim.arm_label,
         against=claim.against_label,
-        x=tuple(_score(store, spec, claim.estimand) for spec in x),
-        y=tuple(_score(store, spec, claim.reference) for spec in y),
-        lacking=lacking,
+        x=first,
+        y=second,
+        lacking=reason or _unmeasured(claim, [*first, *second]),
         hours=cost.hours(absent, MACHINE) if absent else None,
         fault=placed.outside,
     )
+
+
+def _unmeasured(claim: Claim, scores: Sequence[Score]) -> str:
+    """How many fits were made before the claim's measure was taken, as a clause; empty where all have it."""
+    old = sum(not score.points and not score.undefined for score in scores) if claim.kind == "fit" else 0
+    return f"{claim.estimand.measure} was not measured yet in {count(old, 'run')}" if old else ""
 
 
 def _elsewhere(claim: Claim, task: str, store: Store, protocol: Protocol) -> Evidence:

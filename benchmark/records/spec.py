@@ -56,7 +56,10 @@ class FitBudget(Config):
     heldout: int = constant(5_000, "further rows it is judged on", unit="env steps", ge=10, le=10_000_000)
     source: Literal["random"] | Replay = constant("random", "policy that collects both")
     refits: int = constant(
-        1, "warm-started fits, the k-th on the first k / refits of the rows, as an agent's model is refitted", ge=1, le=1000
+        1,
+        "warm-started fits, the k-th on the first k / refits of the rows, as an agent's model is refitted",
+        ge=1,
+        le=1000,
     )
 
     @model_validator(mode="after")

@@ -41,8 +41,8 @@ def ours(store: Store, headline: Headline, suite: Suite) -> pd.DataFrame:
         for task in tasks:
             found = {name: _finals(store, task, name, protocol) for name in [*headline.references, *headline.methods]}
             reference = next((name for name in headline.references if found[name]), None)
-            for method in headline.methods if reference else ():
-                if found[method]:
+            for method in headline.methods:
+                if reference is not None and found[method]:
                     rows.append(_compared(task, method, protocol, found[method], reference, found[reference]))
     return pd.DataFrame(rows, columns=OURS)
 
@@ -100,9 +100,9 @@ def _picture(headline: Headline, theirs: pd.DataFrame, mine: pd.DataFrame, folde
     known = set(mine["task"])
     lacking = "" if known else " None of our runs stands beside it yet."
     caption = (
-        f"{headline.title}, from {headline.source} (filled marks; to 2 points at worst). Hollow: our runs, at the steps "
-        f"that the table states, with the span of their seeds.{lacking} A large percentage of a SAC that has hardly "
-        "learned is a small return."
+        f"{headline.title}, from {headline.source} (filled marks; to 2 points at worst). Hollow: our runs, at "
+        f"the steps that the table states, with the span of their seeds.{lacking} A large percentage of a SAC that "
+        "has hardly learned is a small return."
     )
 
     def draw(width: float) -> Figure:
@@ -120,7 +120,9 @@ def _row(headline: Headline, task: str, mine: pd.DataFrame) -> dict[str, Any]:
     lines = [_line(headline, row._asdict()) for row in mine[mine["task"] == task].itertuples(index=False)]
     return {
         "task": task_name(task),
-        "percents": [f"{bar.percent[name]:,.0f}".replace("-0", "0") if name in bar.percent else "" for name in headline.methods],
+        "percents": [
+            f"{bar.percent[name]:,.0f}".replace("-0", "0") if name in bar.percent else "" for name in headline.methods
+        ],
         "at_most": "" if bound is None else number(bound),
         "ours": lines,
     }
@@ -133,4 +135,6 @@ def _line(headline: Headline, row: dict[str, Any]) -> str:
     ratio = f"{row['percent']:,.0f} % of {over}" if known else f"no ratio to {over}, whose return is not above 0"
     seeds = f"{row['seeds']} and {count(row['reference_seeds'], 'seed')}"
     returns = f"returns {number(row['final_return'])} and {number(row['reference_return'])}"
-    return f"{headline.methods[row['method']]} {ratio} ({returns}, {seeds}; {row['protocol']}, {row['env_steps']:,} steps)"
+    return (
+        f"{headline.methods[row['method']]} {ratio} ({returns}, {seeds}; {row['protocol']}, {row['env_steps']:,} steps)"
+    )

@@ -8,7 +8,7 @@ from typing import Any
 from benchmark.report.standings import Standing, again, of_the_paper
 from benchmark.suite.criterion import ALL, VERDICTS
 from benchmark.suite.headline import Headline
-from benchmark.suite.ledger import Ledger
+from benchmark.suite.ledger import Claim, Ledger
 from benchmark.words import DASH, interval, number, task_name
 
 SURE = {"S": "stated by the authors", "D": "told by a digest", "C": "read in public code"}
@@ -55,7 +55,7 @@ def line(standing: Standing, rows: Sequence[Row], headline: Headline) -> dict[st
         "sure": letter,
         "sure_words": SURE.get(letter, ""),
         "figure": headline.says(claim) or DASH,
-        "compared": f"{claim.arm_label} less {claim.against_label}: {claim.estimand.name}",
+        "compared": _compared(claim),
         "ours": ours(tested),
         "n": _seeds(tested),
         "verdicts": [
@@ -67,17 +67,27 @@ def line(standing: Standing, rows: Sequence[Row], headline: Headline) -> dict[st
     }
 
 
-def ours(rows: Sequence[Row]) -> str:
+TRANSFORMED = {"none": "{}", "abs": "size of {}", "abs-log": "distance of {} from 1", "log10": "log10 of {}"}
+
+
+def _compared(claim: Claim) -> str:
+    """Such as 'mbpo less norm-only: reward R2', or 'mbpo: reward pred mean less its reward true mean'."""
+    name = TRANSFORMED[claim.estimand.transform].format(claim.estimand.name)
+    if claim.reference.measure != claim.estimand.measure:
+        return f"{claim.arm_label}: {name} less its {claim.reference.name}"
+    return f"{claim.arm_label} less {claim.against_label}: {name}"
+
+
+def ours(rows: Sequence[Row]) -> list[str]:
     """The effect with its interval; of several tasks the least and the largest, with their tasks."""
-    if not rows:
-        return DASH
-    if len(rows) == 1:
-        row = rows[0]
-        found = interval(row["interval"])
-        return f"{number(row['effect'])} {found}" if row["task"] != ALL else f"{number(row['effect'])} tasks, {found}"
     ends = sorted(rows, key=lambda row: row["effect"])
-    low, high = (f"{number(row['effect'])} {interval(row['interval'])} {task_name(row['task'])}" for row in (ends[0], ends[-1]))
-    return f"{low} to {high}"
+    return [_effect(row, len(rows) > 1) for row in (ends if len(ends) < 2 else (ends[0], ends[-1]))]
+
+
+def _effect(row: Row, named: bool) -> str:
+    tasks = " tasks," if row["task"] == ALL else ""
+    told = f"{number(row['effect'])}{tasks} {interval(row['interval'])}"
+    return f"{told} {task_name(row['task'])}" if named else told
 
 
 def _seeds(rows: Sequence[Row]) -> str:

@@ -1,4 +1,4 @@
-"""Fits beside the agents whose replays they were made on: what those agents return, and models along a growing replay."""
+"""Fits beside the agents whose replays they were made on: what those return, and models along a growing replay."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ AGENTS = ["protocol", "task", "method", "steps", "seeds", "mean_return", "low", 
 
 
 def section(store: Store, folder: Path) -> dict[str, Any]:
-    """What the templates read; writes ``tables/replays``, ``tables/mature`` and the trajectory's figure under `folder`."""
+    """What the templates read; writes ``tables/{replays,mature}`` and the trajectory's figure under `folder`."""
     agents, fits = replays(store), [spec for spec in _fits() if store.has(spec)]
     drawing_tables.write(agents, folder / "tables", "replays")
     drawing_tables.write(medians(store, fits), folder / "tables", NAME)
@@ -148,9 +148,9 @@ def _lines(axis: Axes, rows: pd.DataFrame, method: str) -> None:
 
 def _picture(along: pd.DataFrame, folder: Path) -> Picture:
     caption = (
-        "One model per seed, refitted warm-started while the replay of its SAC agent grows: the held-out reward error in "
-        "spreads of the rewards so far, and the mean log-variance in both units. A thin line is a seed, a thick one their "
-        "median."
+        "One model per seed, refitted warm-started while the replay of its SAC agent grows: the held-out reward error "
+        "in spreads of the rewards so far, and the mean log-variance in both units. A thin line is a seed, a thick one "
+        "their median."
     )
     wide = draw(along, style.WIDE)
     style.save(wide, folder / "figures", "mature-trajectory")

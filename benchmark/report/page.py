@@ -71,7 +71,11 @@ def build(results: Path, cache: Path, protocol: str | None = None) -> Path:
     answers.write(data.ledger, rows, folder)
     answer = {"answer": answers.context(data.ledger, rows), "paper": answers.PAPER}
     context = _context(data, made, drawn) | answer | {"calibration": _calibration(folder), "studies": studies}
-    context |= {"speed": section(folder), "headline": headline.section(store, folder), "mature": mature.section(store, folder)}
+    context |= {
+        "speed": section(folder),
+        "headline": headline.section(store, folder),
+        "mature": mature.section(store, folder),
+    }
     context |= {"hues": style.hues(), "headline_id": answers.HEADLINE}
     environment = jinja.environment()
     for name in ("report.md", "report.html"):
@@ -128,7 +132,10 @@ def _context(data: Data, made: dict[str, pd.DataFrame], drawn: dict[str, list[Pi
         "runs": len(data.records),
         "origins": _origins(data.records),
         "methods": made["methods"].to_dict("records"),
-        "colors": {name: contrast.variable(style.color(name)) for name in [*made["methods"]["method"], *made["returns"]["method"]]},
+        "colors": {
+            name: contrast.variable(style.color(name))
+            for name in [*made["methods"]["method"], *made["returns"]["method"]]
+        },
         "budgets": made["budgets"].to_dict("records"),
         "departures": differs.to_dict("records"),
         "constants": made["constants"].to_dict("records"),

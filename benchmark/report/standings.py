@@ -1,4 +1,4 @@
-"""How each claim stands over its tasks, and whose claim it is; from the rows of `verdicts.json` and the ledger alone."""
+"""How each claim stands over its tasks, and whose it is; from the rows of `verdicts.json` and the ledger alone."""
 
 from __future__ import annotations
 
@@ -12,7 +12,12 @@ from benchmark.words import task_name
 
 TOYS = "toys"
 """The chapter whose claims are about environments of our own; they are counted apart."""
-WHOSE = {"paper": "the paper's own", "inferred": "inferred from it", "ours": "ours, controls among them", TOYS: "on toys"}
+WHOSE = {
+    "paper": "the paper's own",
+    "inferred": "inferred from it",
+    "ours": "ours, controls among them",
+    TOYS: "on toys",
+}
 """Whose claims there are, in the order of tables."""
 
 
@@ -91,4 +96,6 @@ def tally(every: Iterable[Standing]) -> list[dict[str, Any]]:
     for standing in every:
         name = TOYS if standing.claim.chapter == TOYS else standing.whose
         counts[name].update({verdict: len(tasks) for verdict, tasks in standing.tasks.items()})
-    return [{"whose": WHOSE[name], **{verdict: found[verdict] for verdict in VERDICTS}} for name, found in counts.items()]
+    return [
+        {"whose": WHOSE[name], **{verdict: found[verdict] for verdict in VERDICTS}} for name, found in counts.items()
+    ]

@@ -124,9 +124,9 @@ class FitPlan(FitBudget):
 class ReplayPlan(TrainPlan):
     """Whose replay fits and probes may start from, instead of the rows of a random policy, and how it is split.
 
-    `step` is where it is cut off, `more_steps` are others that a claim may name. With `must_learn`, no claim is judged on
-    the replay of an agent whose return is not clearly above a random policy's. `numerics_version` pins the runs that
-    collected it to an older version of training: their rows stay valid data.
+    `step` is where it is cut off, `more_steps` are others that a claim may name. With `must_learn`, no claim is judged
+    on the replay of an agent whose return is not clearly above a random policy's. `numerics_version` pins the runs
+    that collected it to an older version of training: their rows stay valid data.
     """
 
     method: str

@@ -44,7 +44,7 @@ class Headline(Entry):
     claims: dict[str, Share]
 
     def percent(self, task: str, share: Share) -> float | None:
-        """The share on one task, in percent; None where the figure does not show both, or shows nothing to divide by."""
+        """The share on one task, in percent; None where the figure does not show both, or nothing to divide by."""
         shown = {"sac": 100.0, **self.bars[task].percent} if task in self.bars else {}
         if share.method not in shown or shown.get(share.over, 0.0) <= 0:
             return None
@@ -89,9 +89,11 @@ def load_headline(folder: Path = SUITE) -> Headline:
                 raise InputError(f"headline.yaml: bars.{task}.percent: {name!r}; {nearest(name, found.methods)}")
         for name in ("mbpo", "ftfl"):
             if name not in bar.percent:
-                raise InputError(f"headline.yaml: bars.{task}.percent has no {name!r}, which the figure shows everywhere")
+                raise InputError(
+                    f"headline.yaml: bars.{task}.percent has no {name!r}, which the figure shows everywhere"
+                )
     for name, share in found.claims.items():
         claim = ledger.claim(name)
         if all(found.percent(task, share) is None for task in claim.tasks):
-            raise InputError(f"headline.yaml: claims.{name}: the figure shows no {share.method} over {share.over} there")
+            raise InputError(f"headline.yaml: claims.{name}: it shows no {share.method} over {share.over} there")
     return found

@@ -130,8 +130,9 @@ def specs(
 ) -> list[RunSpec]:
     """The runs of every method on every task, ordered by task, method, seed.
 
-    `seeds` is a count, the seeds themselves, or None for the protocol's own number; `source` says whose data
-    fits are made on, `step` where a replay is cut off if not where the plan says; `numerics_version` asks for the records of another version than this code's. Raises `InputError`.
+    `seeds` is a count, the seeds themselves, or None for the protocol's own number; `source` says what fits are made
+    on, `step` where a replay is cut off if not where the plan says; `numerics_version` asks for the records of another
+    version than this code's. Raises `InputError`.
     """
     suite = suite or load_suite()
     page = suite.protocol(protocol) if isinstance(protocol, str) else protocol

@@ -87,8 +87,8 @@ def _cells(axis: Axes, values: np.ndarray, few: Sequence[bool]) -> None:
     axis.imshow(shade, cmap=GOOD_TO_BAD, vmin=0, vmax=1, aspect="auto")
     for (row, column), value in np.ndenumerate(values):
         axis.text(
-            column, row, short(value), ha="center", va="center", fontsize=6.6, color=CELL if np.isfinite(value) else SOFT,
-            style="italic" if few[row] else "normal",
+            column, row, short(value), ha="center", va="center", fontsize=6.6,
+            color=CELL if np.isfinite(value) else SOFT, style="italic" if few[row] else "normal",
         )  # fmt: skip
     for column in (2.5, 5.5, 8.5):
         axis.axvline(column, color=SOFT, linewidth=0.8)
