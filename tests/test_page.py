@@ -21,13 +21,13 @@ PROBE = """
 window.addEventListener("load", () => {
   const told = {complaints, wide: document.documentElement.scrollWidth, port: window.innerWidth, steps: []};
   told.high = document.documentElement.scrollHeight;
-  const seen = (selector) => [...document.querySelectorAll(selector)].filter((e) => e.getClientRects().length).length;
+  const seen = (selector) => [...document.querySelectorAll(selector)].filter((e) => e.checkVisibility()).length;
   const count = () => ({left: document.querySelectorAll("article:not([hidden])").length, articles: seen("article"),
     bar: seen("#filter")});
   told.steps.push(["start", count()]);
   for (const name of ["reproduced", "incomplete", "all"]) {
     document.querySelector(`#filter [data-show="${name}"]`).click();
-    const odd = [...document.querySelectorAll("article")].filter((e) => e.getClientRects().length)
+    const odd = [...document.querySelectorAll("article")].filter((e) => e.checkVisibility())
       .filter((e) => name !== "all" && !e.querySelector(`.badge.${name}`)).map((e) => e.id);
     told.steps.push([name, count(), odd]);
   }
@@ -37,7 +37,7 @@ window.addEventListener("load", () => {
   setTimeout(() => {
     told.steps.push(["link", count()]);
     const linked = location.hash && document.getElementById(location.hash.slice(1));
-    told.unfolded = linked ? linked.querySelector("dl").getClientRects().length : null;
+    told.unfolded = linked ? Number(linked.querySelector("dl").checkVisibility()) : null;
     told.unreachable = [...document.querySelectorAll(".scroll")].filter((e) => e.tabIndex !== 0 || !e.ariaLabel).length;
     told.uncaptioned = [...document.querySelectorAll("table")].filter((e) => !e.caption).length;
     const details = [...document.querySelectorAll("details")];

@@ -79,4 +79,4 @@ def _scaled(axis: Axes) -> None:
     axis.axvline(100.0, color=SOFT, linewidth=1.0, zorder=1)
     axis.grid(axis="x", zorder=0)
     axis.set_axisbelow(True)
-    axis.set_xlabel("% of SAC's final return; logarithmic from 10", loc="left", labelpad=5)
+    axis.set_xlabel("% of SAC, logarithmic from 10", loc="left", labelpad=5)

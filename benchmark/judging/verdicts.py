@@ -171,17 +171,22 @@ def _evidence(claim: Claim, task: str, store: Store, protocol: Protocol) -> Evid
     return Evidence(
         arm=claim.arm_label,
         against=claim.against_label,
-        x=first,
-        y=second,
+        x=tuple(filter(_measured, first)),
+        y=tuple(filter(_measured, second)),
         lacking=reason or _unmeasured(claim, [*first, *second]),
         hours=cost.hours(absent, MACHINE) if absent else None,
         fault=placed.outside,
     )
 
 
+def _measured(score: Score) -> bool:
+    """Whether the run has the measure at all: one that was made before it was taken has no value of it."""
+    return score.points > 0 or score.curve is not None or bool(score.undefined)
+
+
 def _unmeasured(claim: Claim, scores: Sequence[Score]) -> str:
-    """How many fits were made before the claim's measure was taken, as a clause; empty where all have it."""
-    old = sum(not score.points and not score.undefined for score in scores) if claim.kind == "fit" else 0
+    """How many runs were made before the claim's measure was taken, as a clause; empty where all have it."""
+    old = sum(not _measured(score) for score in scores)
     return f"{claim.estimand.measure} was not measured yet in {count(old, 'run')}" if old else ""
 
 
