@@ -190,6 +190,26 @@ def test_the_reward_error_by_hand() -> None:
     assert math.isnan(float(diagnostics.reward_error(p, torch.zeros(1).double())["reward_error_over_replay"]))
 
 
+def test_a_trajectory_is_drawn_over_the_env_steps_of_its_agent(
+    fitted: tuple[Store, dict[str, RunSpec]], tmp_path: Path
+) -> None:
+    store, wanted = fitted
+    along = mature.trajectories(store, list(wanted.values()))
+    assert set(along["step"]) == {210.0, 420.0}  # two refits along a life of 420 steps
+    for width, columns in ((8.6, 3), (3.9, 1)):
+        figure = mature.draw(along, width)
+        assert (
+            len(figure.axes) == len(mature.TRAJECTORY)
+            and len({axis.get_position().x0 for axis in figure.axes}) == columns
+        )
+        for axis, measure in zip(figure.axes, mature.TRAJECTORY, strict=True):
+            seed = along[along["measure"] == measure]
+            assert list(axis.lines[0].get_ydata()) == seed["value"].tolist()
+    table = mature.medians(store, list(wanted.values()))
+    assert table["data"].tolist() == [spec.fit.source_name for spec in wanted.values() if spec.fit]
+    assert table["reward_error_over_replay"].gt(0).all()
+
+
 # Verdicts
 
 

@@ -19,6 +19,7 @@ from benchmark.report.pictures import Picture
 from benchmark.suite.criterion import Estimand
 from benchmark.suite.entries import Protocol
 from benchmark.suite.headline import Headline, load_headline
+from benchmark.suite.ledger import load_ledger
 from benchmark.suite.load import Suite, load_suite, specs
 from benchmark.words import count, number, task_name
 
@@ -91,6 +92,7 @@ def section(store: Store, folder: Path) -> dict[str, Any]:
         "methods": headline.methods,
         "picture": _picture(headline, theirs, mine, folder),
         "rows": [_row(headline, task, mine) for task in headline.bars],
+        "claims": [load_ledger().claim(name) for name in headline.claims],
         "full": bool((mine["protocol"] == FULL).any()),
     }
 
