@@ -210,8 +210,8 @@ def _before(batch: Batch, known: Rates) -> str:
     """What a batch is fitted on and has to be trained before it, with its hours."""
     if not batch.agents:
         return ""
-    told = f"{count(len(batch.agents), 'run')} of {batch.agents[0].method}"
-    return f", after {told}: {duration(hours(batch.agents, known) * 3600)}"
+    agents = f"{count(len(batch.agents), 'run')} of {batch.agents[0].method}"
+    return f", after {agents}: {duration(hours(batch.agents, known) * 3600)}"
 
 
 @app.command()

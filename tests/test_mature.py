@@ -43,18 +43,18 @@ AGENT = {"sac.hidden_dims": [8], "sac.batch_size": 8, "random_steps": 20, "real_
 
 
 @pytest.fixture(scope="module")
-def page() -> Protocol:
+def protocol() -> Protocol:
     return load_suite().protocol("mature")
 
 
 @pytest.fixture(scope="module")
-def tiny(page: Protocol) -> Protocol:
+def tiny(protocol: Protocol) -> Protocol:
     """The protocol with tiny networks, a short life and two refits."""
     looks = {"env_steps": 420, "eval_every": 210, "eval_episodes": 1}
     replay = ReplayPlan(
         method="sac", step=420, more_steps=(410,), transitions=150, heldout=50, overrides=AGENT, **looks
     )
-    return page.model_copy(
+    return protocol.model_copy(
         update={
             "fit": FitPlan(transitions=60, heldout=40, overrides=MODEL),
             "replay": replay,
@@ -66,11 +66,11 @@ def tiny(page: Protocol) -> Protocol:
 # Whose runs these are
 
 
-def test_random_fits_and_agents_are_those_of_the_paper_protocol(page: Protocol) -> None:
+def test_random_fits_and_agents_are_those_of_the_paper_protocol(protocol: Protocol) -> None:
     paper = load_suite().protocol("paper")
-    wanted = [spec for claim in load_ledger().claims for spec in runs(claim, page)]
+    wanted = [spec for claim in load_ledger().claims for spec in runs(claim, protocol)]
     agents = {run.key for spec in wanted if (run := spec.source_run)}
-    assert agents <= {spec.key for spec in specs("train", SEVEN, ["sac"], paper)} and len(agents) == 7 * page.seeds
+    assert agents <= {spec.key for spec in specs("train", SEVEN, ["sac"], paper)} and len(agents) == 7 * protocol.seeds
     on_random = {spec.key for spec in wanted if spec.fit is not None and spec.fit.source == "random"}
     tasks = list(dict.fromkeys(spec.task for spec in wanted))
     arms = ["mbpo", "norm-only", "direct-only", "ftfl", "fitted"]
@@ -94,14 +94,14 @@ def test_a_claim_that_is_like_another_takes_over_all_it_does_not_say() -> None:
     assert (other.data, other.step) == ("replay", 100_000) and other.form != base.form
 
 
-def test_runs_carry_the_claims_on_their_own_data_alone(page: Protocol) -> None:
+def test_runs_carry_the_claims_on_their_own_data_alone(protocol: Protocol) -> None:
     def named(claim: str) -> set[str]:
-        return {name for name in served(runs(load_ledger().claim(claim), page)[0]) if "reward-collapse" in name}
+        return {name for name in served(runs(load_ledger().claim(claim), protocol)[0]) if "reward-collapse" in name}
 
     assert named("mature-reward-collapse") >= {"reward-collapse", "mature-reward-collapse"}
     assert named("mature-reward-collapse-replay") == {"mature-reward-collapse-replay"}
     assert named("mature-reward-collapse-100k") == {"mature-reward-collapse-100k"}
-    assert "mature-reward-trajectory" in served(runs(load_ledger().claim("mature-reward-trajectory"), page)[0])
+    assert "mature-reward-trajectory" in served(runs(load_ledger().claim("mature-reward-trajectory"), protocol)[0])
 
 
 def test_defaults_keep_the_keys_of_old_fits() -> None:
@@ -115,16 +115,16 @@ def test_defaults_keep_the_keys_of_old_fits() -> None:
 
 
 def test_the_worker_takes_random_data_first_and_says_what_has_to_be_trained_before(
-    page: Protocol, tmp_path: Path
+    protocol: Protocol, tmp_path: Path
 ) -> None:
-    batches = queue(page, Store(tmp_path / "results", tmp_path / "cache"), CPU)
+    batches = queue(protocol, Store(tmp_path / "results", tmp_path / "cache"), CPU)
     kinds = ["random" if not batch.agents else "replay" for batch in batches]
     assert kinds == sorted(kinds) and {"random", "replay"} == set(kinds)
     labels = {batch.label: batch for batch in batches}
     grown = labels["fit ftfl on dmc:quadruped-walk, sac replay at 500,000, 20 refits"]
     whole = labels["fit ftfl on dmc:quadruped-walk, sac replay at 500,000"]
     assert grown.hours == pytest.approx(20 * whole.hours, rel=0.05)
-    assert {run.method for run in grown.agents} == {"sac"} and len(grown.agents) == page.seeds
+    assert {run.method for run in grown.agents} == {"sac"} and len(grown.agents) == protocol.seeds
 
 
 # End to end
@@ -213,9 +213,9 @@ def test_a_trajectory_is_drawn_over_the_env_steps_of_its_agent(
 # Verdicts
 
 
-def write(store: Store, page: Protocol, returned: float, measures: dict[str, float]) -> None:
+def write(store: Store, protocol: Protocol, returned: float, measures: dict[str, float]) -> None:
     claim, task = load_ledger().claim("mature-reward-collapse-replay"), "dmc:humanoid-stand"
-    for spec in runs(claim, page, [task]):
+    for spec in runs(claim, protocol, [task]):
         agent = spec.source_run
         assert agent is not None
         if not store.has(agent):
@@ -226,12 +226,12 @@ def write(store: Store, page: Protocol, returned: float, measures: dict[str, flo
 
 @pytest.mark.parametrize(("returned", "verdict"), [(220.0, "reproduced"), (4.3, "incomplete")])
 def test_the_replay_of_an_agent_that_did_not_learn_is_refused(
-    tmp_path: Path, page: Protocol, returned: float, verdict: str
+    tmp_path: Path, protocol: Protocol, returned: float, verdict: str
 ) -> None:
     store = Store(tmp_path / "results", tmp_path / "cache")
-    write(store, page, returned, {"reward_r2": 0.1})
+    write(store, protocol, returned, {"reward_r2": 0.1})
     claim = load_ledger().claim("mature-reward-collapse-replay")
-    row = next(row for row in judge_claim(claim, store, page) if row.task == "dmc:humanoid-stand")
+    row = next(row for row in judge_claim(claim, store, protocol) if row.task == "dmc:humanoid-stand")
     assert row.outcome.verdict == verdict
     refused = "the sac whose replays these are returns 4.5 by 500,000 steps: its mean 4.5 is not clearly above"
     assert (refused in row.outcome.reason) == (verdict == "incomplete")
@@ -240,17 +240,17 @@ def test_the_replay_of_an_agent_that_did_not_learn_is_refused(
     assert (agents["learned"].iloc[-1] == "yes") == (verdict == "reproduced")
 
 
-def test_fits_from_before_the_measure_leave_a_claim_on_it_incomplete(tmp_path: Path, page: Protocol) -> None:
+def test_fits_from_before_the_measure_leave_a_claim_on_it_incomplete(tmp_path: Path, protocol: Protocol) -> None:
     store = Store(tmp_path / "results", tmp_path / "cache")
     claim = load_ledger().claim("mature-reward-error")
-    for spec in runs(claim, page, ["dmc:humanoid-stand"]):
+    for spec in runs(claim, protocol, ["dmc:humanoid-stand"]):
         write_fit(store, spec, {"reward_r2": 0.1 * spec.seed})
-    row = next(row for row in judge_claim(claim, store, page) if row.task == "dmc:humanoid-stand")
+    row = next(row for row in judge_claim(claim, store, protocol) if row.task == "dmc:humanoid-stand")
     assert row.outcome.verdict == "incomplete"
     assert "reward_error_over_replay" in row.outcome.reason
 
 
-def test_the_return_behind_a_replay_is_read_where_the_replay_ends(tmp_path: Path, page: Protocol) -> None:
+def test_the_return_behind_a_replay_is_read_where_the_replay_ends(tmp_path: Path, protocol: Protocol) -> None:
     store = Store(tmp_path / "results", tmp_path / "cache")
     spec = specs("train", ["dmc:hopper-hop"], ["sac"], "paper", 1)[0]
     write_train(store, spec, [10.0 * i for i in range(11)])

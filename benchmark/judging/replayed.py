@@ -44,7 +44,7 @@ def unlearned(fits: Sequence[RunSpec], agents: Sequence[Record]) -> str:
     if not all(map(math.isfinite, values)):
         return f"the agents whose replays these are were not evaluated before {step:,} steps"
     method, task = agents[0].spec.method, fits[0].task
-    told = not_learned(load_suite().task(task), values)
-    if not told:
+    reason = not_learned(load_suite().task(task), values)
+    if not reason:
         return ""
-    return f"the {method} whose replays these are returns {statistics.fmean(values):.4g} by {step:,} steps: {told}"
+    return f"the {method} whose replays these are returns {statistics.fmean(values):.4g} by {step:,} steps: {reason}"

@@ -40,11 +40,11 @@ def ours(store: Store, headline: Headline, suite: Suite) -> pd.DataFrame:
     for protocol in suite.protocols.values():
         tasks = [task for task in headline.bars if protocol.carries("train", task) and protocol.name != PLUMBING]
         for task in tasks:
-            found = {name: _finals(store, task, name, protocol) for name in [*headline.references, *headline.methods]}
-            reference = next((name for name in headline.references if found[name]), None)
+            finals = {name: _finals(store, task, name, protocol) for name in [*headline.references, *headline.methods]}
+            reference = next((name for name in headline.references if finals[name]), None)
             for method in headline.methods:
-                if reference is not None and found[method]:
-                    rows.append(_compared(task, method, protocol, found[method], reference, found[reference]))
+                if reference is not None and finals[method]:
+                    rows.append(_compared(task, method, protocol, finals[method], reference, finals[reference]))
     return pd.DataFrame(rows, columns=OURS)
 
 

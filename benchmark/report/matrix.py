@@ -30,8 +30,8 @@ def matrix(ledger: Ledger, every: Sequence[Standing], rows: Iterable[Row], headl
         mine = [standing for standing in of_the_paper(every) if standing.claim.chapter == name]
         lines = [line for s in mine for line in _with_variants(s, every, by_claim, headline)]
         if mine:
-            told = {"id": name, "title": chapter.title, "rows": [line for line in lines if not line["untested"]]}
-            chapters.append({**told, "untested": [line for line in lines if line["untested"]]})
+            part = {"id": name, "title": chapter.title, "rows": [line for line in lines if not line["untested"]]}
+            chapters.append({**part, "untested": [line for line in lines if line["untested"]]})
     return chapters
 
 
@@ -86,8 +86,8 @@ def ours(rows: Sequence[Row]) -> list[str]:
 
 def _effect(row: Row, named: bool) -> str:
     tasks = " tasks," if row["task"] == ALL else ""
-    told = f"{number(row['effect'])}{tasks} {interval(row['interval'])}"
-    return f"{told} {task_name(row['task'])}" if named else told
+    effect = f"{number(row['effect'])}{tasks} {interval(row['interval'])}"
+    return f"{effect} {task_name(row['task'])}" if named else effect
 
 
 def _seeds(rows: Sequence[Row]) -> str:

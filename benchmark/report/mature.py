@@ -55,39 +55,39 @@ def section(store: Store, folder: Path) -> dict[str, Any]:
 def replays(store: Store) -> pd.DataFrame:
     """What the agents return whose replays some protocol's fits are made on, in the columns `AGENTS`."""
     suite, rows = load_suite(), []
-    for page in suite.protocols.values():
-        if page.replay is None:
+    for protocol in suite.protocols.values():
+        if protocol.replay is None:
             continue
-        for step in sorted({page.replay.step, *page.replay.more_steps}):
-            for task in _tasks(page, step):
-                rows += _returns(store, page, task, step)
+        for step in sorted({protocol.replay.step, *protocol.replay.more_steps}):
+            for task in _tasks(protocol, step):
+                rows += _returns(store, protocol, task, step)
     return pd.DataFrame(rows, columns=AGENTS)
 
 
-def _tasks(page: Protocol, step: int) -> list[str]:
+def _tasks(protocol: Protocol, step: int) -> list[str]:
     """The tasks of the claims that read a replay cut off there."""
-    assert page.replay is not None
-    named = [claim for claim in load_ledger().claims if page.name in claim.protocols and claim.data != "random"]
-    cut = [claim for claim in named if (claim.step or page.replay.step) == step]
+    assert protocol.replay is not None
+    named = [claim for claim in load_ledger().claims if protocol.name in claim.protocols and claim.data != "random"]
+    cut = [claim for claim in named if (claim.step or protocol.replay.step) == step]
     return list(dict.fromkeys(task for claim in cut for task in claim.tasks))
 
 
-def _returns(store: Store, page: Protocol, task: str, step: int) -> list[tuple[Any, ...]]:
+def _returns(store: Store, protocol: Protocol, task: str, step: int) -> list[tuple[Any, ...]]:
     """One row where at least one of the agents has a record."""
-    wanted = specs("fit", [task], ["mbpo"], page, source="replay", step=step)
+    wanted = specs("fit", [task], ["mbpo"], protocol, source="replay", step=step)
     agents = [run for spec in wanted if (run := spec.source_run) is not None and store.has(run)]
     if not agents:
         return []
     values, entry = [final_return(read(store, run), step) for run in agents], load_suite().task(task)
     spread = (sum(values) / len(values), min(values), max(values))
-    told = not_learned(entry, values)
-    return [(page.name, task, agents[0].method, step, len(agents), *spread, entry.random_score, told or "yes")]
+    reason = not_learned(entry, values)
+    return [(protocol.name, task, agents[0].method, step, len(agents), *spread, entry.random_score, reason or "yes")]
 
 
 def _fits() -> list[RunSpec]:
     """Every fit that a claim of the protocol needs."""
-    page = load_suite().protocol(NAME)
-    return unique(spec for claim in load_ledger().claims for spec in runs(claim, page))
+    protocol = load_suite().protocol(NAME)
+    return unique(spec for claim in load_ledger().claims for spec in runs(claim, protocol))
 
 
 def medians(store: Store, fits: list[RunSpec]) -> pd.DataFrame:

@@ -56,13 +56,13 @@ class Standing(NamedTuple):
 
 def standings(ledger: Ledger, rows: Iterable[Mapping[str, Any]]) -> list[Standing]:
     """Every claim of the ledger that has rows, in its order; `rows` as `verdicts.json` holds them."""
-    found: dict[str, dict[str, list[str]]] = {}
+    by_claim: dict[str, dict[str, list[str]]] = {}
     for row in rows:
-        found.setdefault(row["claim"], {}).setdefault(row["verdict"], []).append(row["task"])
+        by_claim.setdefault(row["claim"], {}).setdefault(row["verdict"], []).append(row["task"])
     return [
-        Standing(claim, {verdict: tuple(tasks) for verdict, tasks in found[claim.id].items()})
+        Standing(claim, {verdict: tuple(tasks) for verdict, tasks in by_claim[claim.id].items()})
         for claim in ledger.claims
-        if claim.id in found
+        if claim.id in by_claim
     ]
 
 
@@ -97,5 +97,6 @@ def tally(every: Iterable[Standing]) -> list[dict[str, Any]]:
         name = TOYS if standing.claim.chapter == TOYS else standing.whose
         counts[name].update({verdict: len(tasks) for verdict, tasks in standing.tasks.items()})
     return [
-        {"whose": WHOSE[name], **{verdict: found[verdict] for verdict in VERDICTS}} for name, found in counts.items()
+        {"whose": WHOSE[name], **{verdict: counted[verdict] for verdict in VERDICTS}}
+        for name, counted in counts.items()
     ]

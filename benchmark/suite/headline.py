@@ -58,10 +58,10 @@ class Headline(Entry):
         shown = [value for task in claim.tasks if (value := self.percent(task, share)) is not None]
         low, high = min(shown), max(shown)
         span = _whole(low) if _whole(low) == _whole(high) else f"{_whole(low)} to {_whole(high)}"
-        told = f"{span} % of {self.methods.get(share.over, 'SAC')}"
+        text = f"{span} % of {self.methods.get(share.over, 'SAC')}"
         if claim.criterion.at_least is not None:
-            told += f", above 100 % on {sum(value > 100 for value in shown)} of {len(shown)} tasks"
-        return told
+            text += f", above 100 % on {sum(value > 100 for value in shown)} of {len(shown)} tasks"
+        return text
 
     def sac_at_most(self, task: str) -> float | None:
         """The largest final return that the figure leaves to SAC where returns are bounded; None elsewhere."""
@@ -76,24 +76,24 @@ def _whole(percent: float) -> str:
 @cache
 def load_headline(folder: Path = SUITE) -> Headline:
     """Read and check the page. Raises `InputError` with the key and the nearest valid choice."""
-    found = build(Headline, load_page("headline.yaml", folder), "headline.yaml")
+    headline = build(Headline, load_page("headline.yaml", folder), "headline.yaml")
     suite, ledger = load_suite(folder), load_ledger(folder)
-    for name in [*found.methods, *found.references]:
+    for name in [*headline.methods, *headline.references]:
         if name not in suite.methods:
             raise InputError(f"headline.yaml: unknown method {name!r}; {nearest(name, suite.methods)}")
-    for task, bar in found.bars.items():
+    for task, bar in headline.bars.items():
         if task not in suite.tasks:
             raise InputError(f"headline.yaml: bars.{task}: {nearest(task, suite.tasks)}")
         for name in bar.percent:
-            if name not in found.methods:
-                raise InputError(f"headline.yaml: bars.{task}.percent: {name!r}; {nearest(name, found.methods)}")
+            if name not in headline.methods:
+                raise InputError(f"headline.yaml: bars.{task}.percent: {name!r}; {nearest(name, headline.methods)}")
         for name in ("mbpo", "ftfl"):
             if name not in bar.percent:
                 raise InputError(
                     f"headline.yaml: bars.{task}.percent has no {name!r}, which the figure shows everywhere"
                 )
-    for name, share in found.claims.items():
+    for name, share in headline.claims.items():
         claim = ledger.claim(name)
-        if all(found.percent(task, share) is None for task in claim.tasks):
+        if all(headline.percent(task, share) is None for task in claim.tasks):
             raise InputError(f"headline.yaml: claims.{name}: it shows no {share.method} over {share.over} there")
-    return found
+    return headline
