@@ -97,6 +97,17 @@ def reward_collapse(p: Prediction) -> dict[str, Tensor]:
     }
 
 
+def reward_error(p: Prediction, spread: Tensor) -> dict[str, Tensor]:
+    """The reward's root mean squared error in units of a `spread` of rewards ``(R,)``, and that spread: ``(R,)`` each.
+
+    R2 divides by the variance of the held-out rewards, and explodes where these hardly vary; the spread of all rewards
+    that the model was shown does not. NaN where no reward ever varied.
+    """
+    error = (p.mean[..., -1].double() - p.truth[..., -1].double()).square().mean((1, 2)).sqrt()
+    nan = torch.full_like(spread, math.nan)
+    return {"reward_error_over_replay": error / torch.where(spread > 0, spread, nan), "real_reward_std": spread}
+
+
 def _varies(values: Tensor) -> Tensor:
     """Whether ``values (R, B, ...)`` are not all the same: exact, where a variance may come out at 1e-34."""
     return values.amax(1) > values.amin(1)

@@ -27,6 +27,7 @@ SCALARS = {
     *("reward_r2", "reward_slope", "reward_pred_mean", "reward_true_mean", "reward_pred_std", "reward_true_std"),
     *("reward_noise_std", "reward_std_ratio", "logvar_target", "logvar_raw", "at_floor", "at_ceiling"),
     *("calibration_obs", "calibration_reward", "error_over_delta", "error_over_next_obs"),
+    *("reward_error_over_replay", "real_reward_std"),
 }
 PER_TARGET = {
     *("dim_logvar_target", "dim_logvar_raw", "dim_calibration", "dim_error_std", "dim_carry", "dim_scale"),
@@ -65,9 +66,9 @@ def handed_over(
     fit, measure = forensics.fitting.fit, forensics._final
     seen: list[torch.Tensor] = []
 
-    def spy(ensemble: Any, rows: torch.Tensor, *rest: Any) -> Any:
+    def spy(ensemble: Any, rows: torch.Tensor, *rest: Any, **named: Any) -> Any:
         seen.append(rows.clone())
-        return fit(ensemble, rows, *rest)
+        return fit(ensemble, rows, *rest, **named)
 
     def final(ensemble: Any, held: torch.Tensor, train: torch.Tensor) -> Any:
         seen.append(held.clone())

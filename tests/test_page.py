@@ -1,4 +1,4 @@
-"""The report in a real browser: it loads without a complaint, its filter works, and it fits a phone."""
+"""The report in a real browser: it loads without a complaint, folds, filters, and fits a phone."""
 
 import json
 import re
@@ -20,12 +20,14 @@ PROBE = """
 <script>
 window.addEventListener("load", () => {
   const told = {complaints, wide: document.documentElement.scrollWidth, port: window.innerWidth, steps: []};
-  const seen = (selector) => [...document.querySelectorAll(selector)].filter((e) => e.getClientRects().length).length;
-  const count = () => ({articles: seen("article"), rows: seen(".overview > div"), bar: seen("#filter")});
+  told.high = document.documentElement.scrollHeight;
+  const seen = (selector) => [...document.querySelectorAll(selector)].filter((e) => e.checkVisibility()).length;
+  const count = () => ({left: document.querySelectorAll("article:not([hidden])").length, articles: seen("article"),
+    bar: seen("#filter")});
   told.steps.push(["start", count()]);
   for (const name of ["reproduced", "incomplete", "all"]) {
     document.querySelector(`#filter [data-show="${name}"]`).click();
-    const odd = [...document.querySelectorAll("article")].filter((e) => e.getClientRects().length)
+    const odd = [...document.querySelectorAll("article")].filter((e) => e.checkVisibility())
       .filter((e) => name !== "all" && !e.querySelector(`.badge.${name}`)).map((e) => e.id);
     told.steps.push([name, count(), odd]);
   }
@@ -34,6 +36,10 @@ window.addEventListener("load", () => {
   if (hidden) location.hash = hidden.id;
   setTimeout(() => {
     told.steps.push(["link", count()]);
+    const linked = location.hash && document.getElementById(location.hash.slice(1));
+    told.unfolded = linked ? Number(linked.querySelector("dl").checkVisibility()) : null;
+    told.unreachable = [...document.querySelectorAll(".scroll")].filter((e) => e.tabIndex !== 0 || !e.ariaLabel).length;
+    told.uncaptioned = [...document.querySelectorAll("table")].filter((e) => !e.caption).length;
     const details = [...document.querySelectorAll("details")];
     details.forEach((e) => { e.open = true; });
     told.wideOpen = document.documentElement.scrollWidth;
@@ -96,15 +102,18 @@ def test_the_page_loads_filters_and_fits(page, tmp_path, width):
     assert told["complaints"] == [] and console == []
     assert told["port"] == width
     assert told["wide"] == told["wideOpen"] == width  # nothing to scroll sideways to, folded or open
+    assert told["unreachable"] == told["uncaptioned"] == 0
+    assert told["high"] < 8 * 900 * 1280 / width  # parts are folded
     steps = {name: rest for name, *rest in told["steps"]}
     whole = steps["start"][0]
-    assert whole["bar"] == 1 and whole["articles"] == whole["rows"] > 20
+    assert whole["bar"] == 1 and whole["articles"] == 0 and whole["left"] > 20
     for name in ("reproduced", "incomplete"):
         counted, odd = steps[name]
-        assert 0 < counted["articles"] == counted["rows"] < whole["articles"]
+        assert 0 < counted["articles"] == counted["left"] < whole["left"]  # what is left is shown, its parts open
         assert odd == []
-    assert steps["all"][0] == whole
-    assert steps["link"][0] == whole  # a link to a claim that is filtered out shows all again
+    assert steps["all"][0]["left"] == whole["left"]
+    # A link to a claim that is filtered out shows all again, and unfolds that one.
+    assert steps["link"][0]["left"] == whole["left"] and told["unfolded"] == 1
 
 
 def test_a_page_that_is_too_wide_or_complains_is_caught(page, tmp_path):

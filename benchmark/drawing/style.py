@@ -18,6 +18,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from benchmark.drawing import contrast
+from benchmark.drawing.shrink import shrink
+
 WIDE, NARROW = 8.6, 3.9
 """Inches; on a page of 880 and 360 pixels their type is equally large."""
 INK, SOFT, RULE, BAND, TRUE = "#1c1c1e", "#6b6b70", "#d9d8d4", "#f1f0ec", "#8c8c91"
@@ -101,7 +104,9 @@ COLORS = {
     "mbpo-janner": "#8c1c2f",
     "ftfl-janner": "#0b4a75",
 }
-MARKERS = {"mbpo": "o", "norm-only": "D", "direct-only": "^", "ftfl": "s", "sac": "v", "fitted": "P"}
+CELL = "#1c1c1f"
+"""The ink of numbers on shaded cells, which are light on every page."""
+MARKERS = {"mbpo": "o", "norm-only": "D", "direct-only": "^", "ftfl": "s", "sac": "v", "fitted": "P", "ftfl-tuned": "X"}
 SPARE = ("#5b8c5a", "#c2679e", "#4c4c9d", "#9c9a3d")
 STYLE: Any = {
     "font.family": "sans-serif",
@@ -187,6 +192,9 @@ def svg(figure: Figure, name: str, description: str) -> str:
     text = re.sub(r'(href="#|url\(#)', rf"\g<1>{name}-", text)
     for ink, variable in ((INK, "ink"), (SOFT, "soft"), (RULE, "rule"), (BAND, "band")):
         text = text.replace(ink, f"var(--{variable})")
+    text = text.replace("fill: #ffffff; stroke", "fill: var(--paper); stroke")  # hollow marks; not words on dark cells
+    for hue in _hues():
+        text = text.replace(hue, contrast.variable(hue))
     text = re.sub(r"font: ([0-9.]+)px '?DejaVu Sans'?(, sans-serif)?", r"font: \1px var(--sans)", text)
     head = f'<svg role="img" aria-label="{escape(description)}" '
     text = re.sub(
@@ -195,7 +203,17 @@ def svg(figure: Figure, name: str, description: str) -> str:
         text,
         count=1,
     )
-    return text.strip()
+    return shrink(text.strip())
+
+
+def hues() -> str:
+    """The style sheet of every hue of a method, by day and by night, for pages that hold pictures by `svg`."""
+    return contrast.css(_hues())
+
+
+def _hues() -> list[str]:
+    whole = [*COLORS.values(), *SPARE]
+    return list(dict.fromkeys([*whole, *map(_pale, whole), TRUE]))
 
 
 def both_widths(draw: Callable[[float], Figure], name: str, caption: str) -> dict[str, str]:

@@ -47,7 +47,7 @@ def place(method: str, task: str, env_steps: int, scores: Sequence[Score]) -> Pl
         )
     if entry.random_score is None:
         return Placing(f"no measured random policy on {task}, so the baseline gate is not yet measurable", "")
-    if sound and entry.random_score is not None and (told := _not_learned(entry, values)):
+    if sound and entry.random_score is not None and (told := not_learned(entry, values)):
         return Placing("", f"{method} has not learned on {task}: {told}")
     span, sources = published
     mean = statistics.fmean(values) if sound else span.low
@@ -61,7 +61,7 @@ def place(method: str, task: str, env_steps: int, scores: Sequence[Score]) -> Pl
     )
 
 
-def _not_learned(entry: TaskEntry, values: Sequence[float]) -> str:
+def not_learned(entry: TaskEntry, values: Sequence[float]) -> str:
     """Why these scores are not clearly above the task's random policy, as a clause; empty if they are.
 
     Welch's one-sided test against the episodes of the random policy, and a least distance.

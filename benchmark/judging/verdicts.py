@@ -14,11 +14,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmark.judging import criteria, engines, gate, pooled, registry
+from benchmark.judging import criteria, engines, gate, pooled, registry, replayed
 from benchmark.judging.evidence import Evidence, Outcome, Score, spans
 from benchmark.judging.registry import Registration
 from benchmark.judging.scores import score
-from benchmark.records.spec import RunSpec
+from benchmark.records.spec import RunSpec, unique
 from benchmark.records.store import Record, Store, replace_file
 from benchmark.running import cost
 from benchmark.suite.criterion import ALL, Estimand
@@ -26,7 +26,7 @@ from benchmark.suite.entries import Protocol
 from benchmark.suite.ledger import Claim, Ledger, load_ledger
 from benchmark.suite.load import load_suite
 from benchmark.suite.needs import later_seeds, of_arms, of_gate, runs, with_later_looks
-from benchmark.words import in_hours
+from benchmark.words import count, in_hours
 
 MACHINE = cost.rates(cpus=2)
 """Hours in verdicts are for two cores, wherever they are judged: equal records give equal sentences."""
@@ -162,15 +162,32 @@ def _evidence(claim: Claim, task: str, store: Store, protocol: Protocol) -> Evid
     if claim.gate and not absent:
         base = [_score(store, spec, claim.estimand) for spec in of_gate(claim, [task], protocol)]
         placed = gate.place(claim.gate, task, protocol.train.budget(task).env_steps, base)
+    reason = f"missing {', '.join(_named(absent))}" if absent else placed.unplaced
+    if not reason and protocol.replay is not None and protocol.replay.must_learn:
+        agents = unique(run for spec in wanted if (run := spec.source_run) is not None)
+        reason = replayed.unlearned(wanted, [read(store, run) for run in agents if store.has(run)])
+    first = tuple(_score(store, spec, claim.estimand) for spec in x)
+    second = tuple(_score(store, spec, claim.reference) for spec in y)
     return Evidence(
         arm=claim.arm_label,
         against=claim.against_label,
-        x=tuple(_score(store, spec, claim.estimand) for spec in x),
-        y=tuple(_score(store, spec, claim.reference) for spec in y),
-        lacking=f"missing {', '.join(_named(absent))}" if absent else placed.unplaced,
+        x=tuple(filter(_measured, first)),
+        y=tuple(filter(_measured, second)),
+        lacking=reason or _unmeasured(claim, [*first, *second]),
         hours=cost.hours(absent, MACHINE) if absent else None,
         fault=placed.outside,
     )
+
+
+def _measured(score: Score) -> bool:
+    """Whether the run has the measure at all: one that was made before it was taken has no value of it."""
+    return score.points > 0 or score.curve is not None or bool(score.undefined)
+
+
+def _unmeasured(claim: Claim, scores: Sequence[Score]) -> str:
+    """How many runs were made before the claim's measure was taken, as a clause; empty where all have it."""
+    old = sum(not _measured(score) for score in scores)
+    return f"{claim.estimand.measure} was not measured yet in {count(old, 'run')}" if old else ""
 
 
 def _elsewhere(claim: Claim, task: str, store: Store, protocol: Protocol) -> Evidence:

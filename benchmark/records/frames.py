@@ -78,7 +78,7 @@ DERIVED = {
 def scalar_rows(record: Record, measure: str) -> pd.DataFrame:
     """``step, value`` and more of one scalar of a run, stored or derived."""
     table = record.diagnostics
-    if measure in DERIVED:
+    if measure in DERIVED and not (table["measure"] == measure).any():
         sources, make = DERIVED[measure]
         rows = table[table["measure"].isin(sources) & (table["dim"] == -1)]
         wide = rows.pivot(index="step", columns="measure", values="value")

@@ -55,6 +55,12 @@ class FitBudget(Config):
     transitions: int = constant(10_000, "rows the model is fitted on", unit="env steps", ge=10, le=10_000_000)
     heldout: int = constant(5_000, "further rows it is judged on", unit="env steps", ge=10, le=10_000_000)
     source: Literal["random"] | Replay = constant("random", "policy that collects both")
+    refits: int = constant(
+        1,
+        "warm-started fits, the k-th on the first k / refits of the rows, as an agent's model is refitted",
+        ge=1,
+        le=1000,
+    )
 
     @model_validator(mode="after")
     def _enough_rows(self) -> Self:
@@ -62,14 +68,20 @@ class FitBudget(Config):
             raise ValueError(
                 f"transitions + heldout = {self.transitions + self.heldout}: the replay has {self.source.step} rows"
             )
+        if min(self.transitions, self.heldout) < 10 * self.refits:
+            raise ValueError(
+                f"refits = {self.refits}: the first has {self.transitions // self.refits} rows to be fitted on and "
+                f"{self.heldout // self.refits} to be judged on; each needs 10"
+            )
         return self
 
     @property
     def source_name(self) -> str:
-        """'random', or 'sac replay at 100,000'."""
+        """'random', 'sac replay at 100,000', or 'sac replay at 100,000, 20 refits'."""
+        grown = f", {self.refits} refits" if self.refits > 1 else ""
         if not isinstance(self.source, Replay):
-            return self.source
-        return f"{self.source.method} replay at {self.source.step:,}"
+            return f"{self.source}{grown}"
+        return f"{self.source.method} replay at {self.source.step:,}{grown}"
 
 
 class ProbeBudget(Config):
@@ -189,7 +201,8 @@ class RunSpec(Config):
             return self.budget.env_steps
         if self.probe is not None:
             return self.probe.updates
-        return self.constants.model.updates if self.constants.model is not None else 0
+        refits = self.fit.refits if self.fit is not None else 1
+        return self.constants.model.updates * refits if self.constants.model is not None else 0
 
     @property
     def slug(self) -> str:

@@ -20,6 +20,7 @@ from benchmark.report.queue import Batch
 from benchmark.report.status import overview
 from benchmark.running import ensure
 from benchmark.running.clean import leftovers
+from benchmark.running.cost import Rates, hours
 from benchmark.running.progress import Watch, sentence
 from benchmark.speed import rates
 from benchmark.suite.load import load_suite
@@ -121,7 +122,8 @@ def work(
 
     if dry_run:
         for batch in wanted():
-            print(f"{duration(batch.hours * 3600):>12}  {batch.label} ({count(len(batch.specs), 'run')})")
+            runs = count(len(batch.specs), "run")
+            print(f"{duration(batch.hours * 3600):>12}  {batch.label} ({runs}){_before(batch, known)}")
         return
     worker.be_polite()
     with Watch(cache, say, seconds=60):
@@ -129,6 +131,14 @@ def work(
     if failed:
         say(f"error: {count(len(failed), 'arm')} could not be trained: {'; '.join(failed)}")
         raise typer.Exit(1)
+
+
+def _before(batch: Batch, known: Rates) -> str:
+    """The runs that a batch is fitted on and that have to be trained before it, with their hours."""
+    if not batch.agents:
+        return ""
+    agents = f"{count(len(batch.agents), 'run')} of {batch.agents[0].method}"
+    return f", after {agents}: {duration(hours(batch.agents, known) * 3600)}"
 
 
 def report(

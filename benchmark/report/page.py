@@ -15,12 +15,12 @@ from typing import Any
 import pandas as pd
 
 from benchmark import words
-from benchmark.drawing import jinja, style
+from benchmark.drawing import contrast, jinja, style
 from benchmark.drawing import tables as drawing_tables
 from benchmark.judging import verdicts
 from benchmark.judging.verdicts import Judgement
 from benchmark.records.store import Record, Store
-from benchmark.report import answers, glyphs, pictures, tables, toy_costs
+from benchmark.report import answers, glyphs, headline, mature, pictures, tables, toy_costs
 from benchmark.report.gather import Data, gather, rank
 from benchmark.report.pictures import Picture
 from benchmark.speed.section import section
@@ -71,7 +71,12 @@ def build(results: Path, cache: Path, protocol: str | None = None) -> Path:
     answers.write(data.ledger, rows, folder)
     answer = {"answer": answers.context(data.ledger, rows), "paper": answers.PAPER}
     context = _context(data, made, drawn) | answer | {"calibration": _calibration(folder), "studies": studies}
-    context["speed"] = section(folder)
+    context |= {
+        "speed": section(folder),
+        "headline": headline.section(store, folder),
+        "mature": mature.section(store, folder),
+    }
+    context |= {"hues": style.hues(), "headline_id": answers.HEADLINE}
     environment = jinja.environment()
     for name in ("report.md", "report.html"):
         text = environment.get_template(f"{name}.j2").render(context)
@@ -112,6 +117,7 @@ def _context(data: Data, made: dict[str, pd.DataFrame], drawn: dict[str, list[Pi
             "title": chapter.title,
             "text": chapter.text,
             "pictures": drawn[name],
+            "counts": _chapter_counts(data, name),
             "claims": [_claim(data, claim, drawn[claim.id]) for claim in data.ledger.claims if claim.chapter == name],
         }
         for name, chapter in data.ledger.chapters.items()
@@ -126,7 +132,10 @@ def _context(data: Data, made: dict[str, pd.DataFrame], drawn: dict[str, list[Pi
         "runs": len(data.records),
         "origins": _origins(data.records),
         "methods": made["methods"].to_dict("records"),
-        "colors": {name: style.color(name) for name in [*made["methods"]["method"], *made["returns"]["method"]]},
+        "colors": {
+            name: contrast.variable(style.color(name))
+            for name in [*made["methods"]["method"], *made["returns"]["method"]]
+        },
         "budgets": made["budgets"].to_dict("records"),
         "departures": differs.to_dict("records"),
         "constants": made["constants"].to_dict("records"),
@@ -136,6 +145,12 @@ def _context(data: Data, made: dict[str, pd.DataFrame], drawn: dict[str, list[Pi
         "markdown": {name: drawing_tables.markdown(frame) for name, frame in made.items()}
         | {"departures": drawing_tables.markdown(differs)},
     }
+
+
+def _chapter_counts(data: Data, chapter: str) -> list[tuple[str, int]]:
+    """Verdicts of one chapter, those that occur."""
+    found = Counter(row.outcome.verdict for row in data.judgements if row.claim.chapter == chapter)
+    return [(verdict, found[verdict]) for verdict in VERDICTS if found[verdict]]
 
 
 def _claim(data: Data, claim: Claim, drawn: list[Picture]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from benchmark.report.gather import Data
 from benchmark.suite import needs
 from benchmark.suite.ledger import Claim
 from benchmark.suite.load import load_suite
+from benchmark.words import task_name
 
 AXES = {
     "reward_r2": figures.R2,
@@ -83,6 +84,8 @@ def _claim_picture(data: Data, claim: Claim, folder: Path) -> list[Picture]:
         def draw(width: float) -> Figure:
             return figures.dots([(frame, axis)], tasks, arms, width)
 
+    if len(tasks) == 1:
+        caption = f"{task_name(tasks[0])}. {caption}"
     return [_picture(draw, name, caption, folder)] if tasks else []
 
 

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
-from benchmark.drawing.style import INK, WIDE, canvas, color, styled
+from benchmark.drawing.style import CELL, INK, WIDE, canvas, color, styled
 from benchmark.judging import stats
 from benchmark.records.frames import matrix
 from benchmark.records.store import RETURN
@@ -105,7 +105,7 @@ def _cells(axis: Axes, values: np.ndarray, bad: np.ndarray) -> None:
     axis.imshow(np.ma.masked_invalid(bad), cmap=BAD, vmin=0, vmax=1, aspect="auto")
     for (row, column), value in np.ndenumerate(values):
         if np.isfinite(value):
-            axis.text(column, row, _short(value), ha="center", va="center", fontsize=7, color=INK)
+            axis.text(column, row, _short(value), ha="center", va="center", fontsize=7, color=CELL)
     for side in axis.spines.values():
         side.set_visible(False)
 

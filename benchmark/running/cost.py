@@ -114,7 +114,7 @@ def _seconds(group: Sequence[RunSpec], machine: Rates, suite: Suite) -> float:
 
 def _fit_seconds(spec: RunSpec, obs: int, action: int, machine: Rates) -> tuple[float, float, float]:
     assert spec.fit is not None and spec.constants.model is not None
-    updates = _updates_per_fit(spec.constants.model, spec.fit.transitions)
+    updates = spec.fit.refits * _updates_per_fit(spec.constants.model, spec.fit.transitions)
     flops = updates * model_update_flops(spec.constants.model, obs, action)
     steps = spec.fit.transitions + spec.fit.heldout if spec.source_run is None else 0
     return flops / machine.ensemble_flops, updates * machine.model_update_s, steps * machine.env_step_s

@@ -125,7 +125,7 @@ def fit_job(
     data = {seed: data_set(spec, layout, cache) for seed, spec in {spec.seed: spec for spec in specs}.items()}
     train_rows, held_rows = (_stack([data[spec.seed][part] for spec in specs], place) for part in (0, 1))
     runs = [Run(spec.constants, spec.seed) for spec in specs]
-    return fit_rows(runs, layout, train_rows, held_rows, place, progress)
+    return fit_rows(runs, layout, train_rows, held_rows, place, progress, first.fit.refits)
 
 
 def data_set(spec: RunSpec, layout: Layout, cache: Path | None) -> tuple[np.ndarray, np.ndarray]:
@@ -151,36 +151,56 @@ def fit_rows(
     held_rows: Tensor,
     place: Engine,
     progress: Callable[[int, int], None] | None = None,
+    refits: int = 1,
 ) -> list[Result]:
     """Fit runs that share all constants but the target on packed ``train_rows (R, N, W)``.
 
-    They are measured on ``held_rows (R, M, W)``; `progress` as for `fit_job`.
+    They are measured on ``held_rows (R, M, W)``; `progress` as for `fit_job`. With `refits` the model goes on from fit
+    to fit, the k-th on the first k / refits of the training rows and measured on as much of the held-out ones, so that
+    what it is measured on was never lived later than what it was fitted on.
     """
     model = runs[0].method.model
     assert model is not None
     streams = Streams([run.entropy for run in runs], place.device, place.dtype)
     ensemble = GaussianEnsemble(model, [run.method.target for run in runs], layout, streams)
-    notes = _Notes(len(runs))
-    total = model.updates
+    notes, split = _Notes(len(runs)), None
+    total = model.updates * refits
+    for part in range(1, refits + 1):
+        seen, held = _first(train_rows, part, refits), _first(held_rows, part, refits)
+        spread = _reward_spread(layout, seen, held)
 
-    def note(updates: Sequence[int]) -> None:
-        prediction = diagnostics.predict(ensemble, held_rows)
-        notes.add_curve(updates, *_holdout(prediction))
-        notes.add(updates, diagnostics.scalars(prediction))
-        if progress is not None:
-            progress(max(updates), max(total, *updates))
+        def note(updates: Sequence[int], held: Tensor = held, spread: Tensor = spread) -> None:
+            prediction = diagnostics.predict(ensemble, held)
+            notes.add_curve(updates, *_holdout(prediction))
+            notes.add(updates, diagnostics.scalars(prediction) | diagnostics.reward_error(prediction, spread))
+            if progress is not None:
+                progress(max(updates), max(total, *updates))
 
-    def watch(update: int) -> None:
-        note([update] * len(runs))
+        def watch(update: int, note: Callable[[Sequence[int]], None] = note) -> None:
+            note([update] * len(runs))
 
+        with place.products():
+            # Refits are looked at when they end, a fit by itself on the way too.
+            every = max(1, total // WATCHES) if refits == 1 else 0
+            split = fitting.fit(ensemble, seen, streams, watch, every, previous=split)
+            # With early stopping each run ended at an update of its own, else all at one.
+            done = ensemble.adam.steps.amax(1).long().expand(len(runs)).tolist()
+            notes.forget(done)  # measured before the elites were chosen and the best weights restored
+            note(done)
     with place.products():
-        fitting.fit(ensemble, train_rows, streams, watch, max(1, total // WATCHES))
-        # With early stopping each run ended at an update of its own, else all at one.
-        done = ensemble.adam.steps.amax(1).long().expand(len(runs)).tolist()
-        notes.forget(done)  # measured before the elites were chosen and the best weights restored
-        note(done)
         notes.add(done, _final(ensemble, held_rows, train_rows))
     return notes.results()
+
+
+def _first(rows: Tensor, part: int, of: int) -> Tensor:
+    """The first `part` of `of` equal parts of ``rows (R, N, W)``, in the order they were lived."""
+    return rows[:, : -(-rows.shape[1] * part // of)]
+
+
+def _reward_spread(layout: Layout, *rows: Tensor) -> Tensor:
+    """Standard deviation of the rewards of several ``rows (R, N, W)`` together: ``(R,)``."""
+    rewards = torch.cat([layout.targets(some)[..., -1] for some in rows], 1)
+    return diagnostics.reward_summary(rewards)[1]
 
 
 def task_layout(spec: RunSpec) -> Layout:

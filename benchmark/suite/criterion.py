@@ -101,7 +101,7 @@ FIT_MEASURES = (
     "reward_r2", "reward_slope", "reward_pred_mean", "reward_true_mean", "reward_pred_std", "reward_true_std",
     "reward_noise_std", "reward_std_ratio", "logvar_target", "logvar_raw", "at_floor", "at_ceiling", "calibration_obs",
     "calibration_reward", "error_over_delta", "error_over_next_obs",
-    "reward_synthetic_std",
+    "reward_synthetic_std", "reward_error_over_replay",
 )  # fmt: skip
 TRAIN_MEASURES = (
     RETURN, "q_mean", "critic_loss", "actor_loss", "temperature", "entropy", "real_reward_mean", "real_reward_std",
@@ -123,6 +123,7 @@ NAMES = {
     "mc_entropy_part": "entropy part of the soft return",
     "bias_shift": "what synthetic rows add to the critic's bias",
     "policy_gain": "return gained on synthetic rows",
+    "reward_error_over_replay": "reward error, in spreads of the whole replay's rewards",
     "logvar_target": "log-variance in target units",
     "logvar_raw": "log-variance in the environment's units",
 }

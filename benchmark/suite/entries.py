@@ -123,15 +123,27 @@ class FitPlan(FitBudget):
 class ReplayPlan(TrainPlan):
     """Whose replay fits and probes may start from, instead of the rows of a random policy, and how it is split.
 
-    `numerics_version` pins the runs that collected it to an older version of training: their rows stay valid data.
+    `step` is where it is cut off, `more_steps` are others that a claim may name. With `must_learn`, no claim is judged
+    on the replay of an agent whose return is not clearly above a random policy's. `numerics_version` pins the runs
+    that collected it to an older version of training: their rows stay valid data.
     """
 
     method: str
     step: int
+    more_steps: tuple[int, ...] = ()
+    must_learn: bool = False
     transitions: int
     heldout: int
     precision: Precision = "fp32"
     numerics_version: int = Field(default_factory=lambda: numerics_version("train"), ge=0)
+
+
+class TrajectoryPlan(Entry):
+    """Warm-started refits on the growing replay, which is split as this says instead of as the replay plan does."""
+
+    refits: int = Field(ge=2, le=1000)
+    transitions: int
+    heldout: int
 
 
 class ProbePlan(ProbeBudget):
@@ -155,6 +167,7 @@ class Protocol(Entry):
     train: TrainPlan
     fit: FitPlan
     replay: ReplayPlan | None = None
+    trajectory: TrajectoryPlan | None = None
     probe: ProbePlan | None = None
 
     def carries(self, kind: Kind, task: str) -> bool:

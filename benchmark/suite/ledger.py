@@ -57,7 +57,7 @@ class DeclaredEdit(Config):
 
 
 DECIDES = {
-    *("statement", "expected", "kind", "data", "tasks", "drop", "arm", "against", "against_drop", "gate"),
+    *("statement", "expected", "kind", "data", "step", "tasks", "drop", "arm", "against", "against_drop", "gate"),
     *("estimand", "against_window", "against_measure", "criterion"),
 }
 """The fields of a claim that decide its verdict; the rest is how it is told, and where it can be judged."""
@@ -67,6 +67,8 @@ class Claim(Config):
     """One statement of the paper: who is compared with whom, on which number, where, and what would settle it."""
 
     id: str = Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")
+    like: str = ""
+    """The claim that this one tests again, elsewhere or at another size: what an entry leaves out is as it is there."""
     chapter: str
     title: str
     statement: str
@@ -75,6 +77,8 @@ class Claim(Config):
     expected: Verdict
     kind: Kind
     data: Source = "random"
+    step: int | None = None
+    """Where the replay is cut off, if not where the protocol's plan says."""
     tasks: tuple[str, ...] = Field(min_length=1)
     drop: tuple[str, ...] = ()
     arm: str
@@ -179,6 +183,12 @@ def _claim(name: str, data: Any, page: dict[str, Any], suite: Suite) -> Claim:
     where = f"claims.yaml: {name}"
     if not isinstance(data, dict):
         raise InputError(f"{where}: a mapping of fields is needed here, not {type(data).__name__}")
+    if "like" in data:
+        _known(data["like"], page["claims"], f"{where}.like")
+        base = page["claims"][data["like"]]
+        if not isinstance(base, dict) or "like" in base:
+            raise InputError(f"{where}.like = {data['like']!r}: name the claim that it is like itself")
+        data = {**base, **data}
     tasks = data.get("tasks")
     if isinstance(tasks, str):
         _known(tasks, page["groups"], f"{where}.tasks")
@@ -190,6 +200,8 @@ def _claim(name: str, data: Any, page: dict[str, Any], suite: Suite) -> Claim:
         _known(protocol, suite.protocols, f"{where}.protocols")
     if claim.kind == "train" and claim.data != "random":
         raise InputError(f"{where}.data = {claim.data!r}: a train claim collects its own; leave it out")
+    if claim.step is not None and claim.data == "random":
+        raise InputError(f"{where}.step = {claim.step}: random data have no step; give data: replay, or leave it out")
     claim.estimand.check(claim.kind, f"{where}.estimand")
     claim.reference.check(claim.kind, f"{where}.against_window")
     if (claim.arms[0], claim.estimand) == (claim.arms[1], claim.reference):

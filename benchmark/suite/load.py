@@ -11,14 +11,15 @@ from benchmark.records.spec import FitBudget, Kind, Precision, Replay, RunSpec
 from benchmark.suite.catalogue import Suite
 from benchmark.suite.checks import check
 from benchmark.suite.constants import with_defaults
-from benchmark.suite.entries import Family, MethodEntry, Protocol, TaskEntry
+from benchmark.suite.entries import Family, MethodEntry, Protocol, TaskEntry, TrajectoryPlan
 from benchmark.suite.pages import SUITE, entries, load_page
 from mbpo.config import Config, InputError, build
 
-__all__ = ["SUITE", "Protocol", "Source", "Suite", "TaskEntry", "load_page", "load_suite", "specs"]
+__all__ = ["SUITE", "Protocol", "Source", "Suite", "TaskEntry", "load_page", "load_suite", "plan_of", "specs"]
 
-Source = Literal["random", "replay"]
-"""Whose data a fit is made on: a uniformly random policy's, or those of the protocol's `replay` plan."""
+Source = Literal["random", "replay", "trajectory"]
+"""What a fit is made on: the rows of a uniformly random policy, those of the protocol's `replay` plan all at once, or
+the same as they grow, refit after refit, by its `trajectory` plan."""
 
 
 def specs(
@@ -31,13 +32,15 @@ def specs(
     drop: Sequence[str] = (),
     precision: Precision = "fp32",
     source: Source = "random",
+    step: int | None = None,
     suite: Suite | None = None,
     numerics_version: int | None = None,
 ) -> list[RunSpec]:
     """The runs of every method on every task, ordered by task, method, seed.
 
-    `seeds` is a count, the seeds themselves, or None for the protocol's own number; `source` says whose data
-    fits are made on; `numerics_version` asks for the records of another version than this code's. Raises `InputError`.
+    `seeds` is a count, the seeds themselves, or None for the protocol's own number; `source` says what fits are made
+    on, `step` where a replay is cut off if not where the plan says; `numerics_version` asks for the records of another
+    version than this code's. Raises `InputError`.
     """
     suite = suite or load_suite()
     page = suite.protocol(protocol) if isinstance(protocol, str) else protocol
@@ -47,7 +50,7 @@ def specs(
     found = []
     for task in tasks:
         suite.task(task)  # before the budget, which would blame the page for a task that does not exist
-        plan = _plan(kind, task, page, source, suite)
+        plan = plan_of(kind, task, page, source, suite, step)
         for name in methods:
             common = {"kind": kind, "task": task, "drop": tuple(drop), "method": name, "precision": precision, **plan}
             common |= {} if numerics_version is None else {"numerics_version": numerics_version}
@@ -56,26 +59,32 @@ def specs(
     return found
 
 
-def _plan(kind: Kind, task: str, page: Protocol, source: Source, suite: Suite) -> dict[str, Config]:
-    """The fields that say how long a run of `kind` is."""
+def plan_of(
+    kind: Kind, task: str, page: Protocol, source: Source, suite: Suite, step: int | None = None
+) -> dict[str, Config]:
+    """The fields that say how long a run of `kind` is. Raises `InputError` where the page has no such plan."""
     if kind == "train":
         return {"budget": page.train.budget(task)}
     if source == "random" and kind == "fit":
         return {"fit": page.fit.budget()}
-    replay = page.replay
-    if replay is None or (kind == "probe" and page.probe is None):
-        missing = "replay" if replay is None else "probe"
-        raise InputError(f"protocol {page.name!r} has no `{missing}` plan; give one that has, such as 'quick'")
+    replay, rows = page.replay, page.trajectory if source == "trajectory" else page.replay
+    if replay is None or rows is None or (kind == "probe" and page.probe is None):
+        missing = "replay" if replay is None else "trajectory" if rows is None else "probe"
+        raise InputError(f"protocol {page.name!r} has no `{missing}` plan; give one that has, such as 'mature'")
+    at, known = replay.step if step is None else step, (replay.step, *replay.more_steps)
+    if at not in known:
+        raise InputError(f"protocol {page.name!r} cuts replays off at {', '.join(map(str, known))}, not at {at}")
     whose = page.model_copy(update={"train": replay})
     collector = Replay(
         method=replay.method,
         constants=suite.method(replay.method, task, whose),
         budget=replay.budget(task),
         precision=replay.precision,
-        step=replay.step,
+        step=at,
         numerics_version=replay.numerics_version,
     )
-    fit = FitBudget(transitions=replay.transitions, heldout=replay.heldout, source=collector)
+    refits = rows.refits if isinstance(rows, TrajectoryPlan) else 1
+    fit = FitBudget(transitions=rows.transitions, heldout=rows.heldout, source=collector, refits=refits)
     if page.probe is None or kind == "fit":
         return {"fit": fit}
     return {"fit": fit, "probe": page.probe.budget()}

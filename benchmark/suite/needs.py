@@ -9,7 +9,7 @@ from typing import Any
 from benchmark.records.spec import RunSpec, unique
 from benchmark.suite.entries import Protocol
 from benchmark.suite.ledger import Claim, Ledger, load_ledger
-from benchmark.suite.load import load_suite, specs
+from benchmark.suite.load import load_suite, plan_of, specs
 
 
 def runs(claim: Claim, protocol: Protocol, tasks: Sequence[str] | None = None) -> list[RunSpec]:
@@ -35,10 +35,16 @@ class _Itself:
 def _runs(claim: Claim, key: _Itself) -> tuple[RunSpec, ...]:
     """Worked out once for each claim and protocol."""
     protocol = key.protocol
-    if protocol.name not in claim.protocols or claim.needs or (claim.data == "replay" and protocol.replay is None):
+    if protocol.name not in claim.protocols or claim.needs or _without_data(claim, protocol):
         return ()
     carried = [task for task in claim.tasks if protocol.carries(claim.kind, task)]
     return tuple(unique([*of_arms(claim, carried, protocol), *of_gate(claim, carried, protocol)]))
+
+
+def _without_data(claim: Claim, protocol: Protocol) -> bool:
+    """Whether the protocol has no plan of the data that the claim's fits are made on."""
+    lacking = {"random": False, "replay": protocol.replay is None, "trajectory": protocol.trajectory is None}
+    return lacking[claim.data]
 
 
 def family(claim: Claim, selected: Iterable[Claim], protocol: Protocol) -> list[RunSpec]:
@@ -72,9 +78,10 @@ def of_arms(
     (arm, drop), (against, other) = claim.arms
     if drop == other:
         both = list(dict.fromkeys([arm, against]))
-        return specs(claim.kind, tasks, both, protocol, seeds, drop=drop, source=claim.data)
+        return specs(claim.kind, tasks, both, protocol, seeds, drop=drop, source=claim.data, step=claim.step)
     apart = [
-        specs(claim.kind, tasks, [method], protocol, seeds, drop=left, source=claim.data) for method, left in claim.arms
+        specs(claim.kind, tasks, [method], protocol, seeds, drop=left, source=claim.data, step=claim.step)
+        for method, left in claim.arms
     ]
     return unique([*apart[0], *apart[1]])
 
@@ -120,5 +127,15 @@ def served_terms(spec: RunSpec, ledger: Ledger | None = None) -> dict[str, dict[
 
 def _speaks_of(claim: Claim, spec: RunSpec) -> bool:
     arms = [*claim.arms, *([(claim.gate, ())] if claim.gate else [])]
-    same_data = (claim.data == "replay") == (spec.source_run is not None)
-    return claim.kind == spec.kind and same_data and spec.task in claim.tasks and (spec.method, spec.drop) in arms
+    named = claim.kind == spec.kind and spec.task in claim.tasks and (spec.method, spec.drop) in arms
+    return named and _same_data(claim, spec)
+
+
+def _same_data(claim: Claim, spec: RunSpec) -> bool:
+    """Whether the run is made on the data that the claim speaks of: on random data, whatever protocol they are of."""
+    if claim.data == "random" or spec.source_run is None:
+        return claim.data == "random" and spec.source_run is None
+    suite = load_suite()
+    pages = [page for page in map(suite.protocol, claim.protocols) if not _without_data(claim, page)]
+    plans = [plan_of(spec.kind, spec.task, page, claim.data, suite, claim.step)["fit"] for page in pages]
+    return spec.fit in plans

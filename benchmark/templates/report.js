@@ -1,31 +1,43 @@
 "use strict";
-// Filter by verdict. Without scripts the bar stays hidden and everything is shown.
+// Filter by verdict, and links that unfold what they lead to. Without scripts the bar stays hidden, and details open by hand.
 (function () {
   const bar = document.getElementById("filter");
-  const marked = document.querySelectorAll("[data-verdicts]");
-  const told = bar.querySelector(".shown");
+  const claims = document.querySelectorAll("article[data-verdicts]");
+  const shown = bar.querySelector(".shown");
   function show(verdict) {
-    let claims = 0;
-    marked.forEach(function (element) {
-      const fits = verdict === "all" || element.dataset.verdicts.split(" ").includes(verdict);
-      element.hidden = !fits;
-      claims += fits && element.tagName === "ARTICLE" ? 1 : 0;
+    const all = verdict === "all";
+    let number = 0;
+    claims.forEach(function (claim) {
+      const fits = all || claim.dataset.verdicts.split(" ").includes(verdict);
+      claim.hidden = !fits;
+      number += fits ? 1 : 0;
     });
-    document.querySelectorAll(".chips li").forEach(function (chip) {
-      chip.classList.toggle("faint", verdict !== "all" && !chip.classList.contains(verdict));
+    document.querySelectorAll("#ledger details.chapter").forEach(function (chapter) {
+      const any = chapter.querySelector("article:not([hidden])") !== null;
+      chapter.hidden = !any;
+      if (!all) chapter.open = any;
     });
     bar.querySelectorAll("button").forEach(function (button) {
       button.setAttribute("aria-pressed", String(button.dataset.show === verdict));
     });
-    told.textContent = verdict === "all" ? "" : claims + (claims === 1 ? " claim" : " claims");
+    shown.textContent = all ? "" : number + (number === 1 ? " claim" : " claims");
+  }
+  function unfold() {
+    const target = location.hash && document.getElementById(location.hash.slice(1));
+    if (!target) return;
+    if (target.closest("[hidden]")) show("all");
+    const inside = target.matches("article") ? target.querySelector("details") : target;
+    for (let node = inside; node; node = node.parentElement) if (node.tagName === "DETAILS") node.open = true;
+    target.scrollIntoView();
   }
   bar.addEventListener("click", function (event) {
     const button = event.target.closest("button");
     if (button) show(button.getAttribute("aria-pressed") === "true" ? "all" : button.dataset.show);
   });
-  window.addEventListener("hashchange", function () {
-    const target = document.getElementById(location.hash.slice(1));
-    if (target && target.hidden) { show("all"); target.scrollIntoView(); }
+  window.addEventListener("hashchange", unfold);
+  window.addEventListener("beforeprint", function () {
+    document.querySelectorAll("details").forEach(function (each) { each.open = true; });
   });
   bar.hidden = false;
+  unfold();
 })();

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from benchmark.drawing.marks import limits_of, marked, powers, zeroed
-from benchmark.drawing.style import INK, MARKERS, SOFT, WIDE, canvas, color, legend, striped_rows, styled
+from benchmark.drawing.style import CELL, INK, MARKERS, SOFT, WIDE, canvas, color, legend, striped_rows, styled
 from benchmark.studies.factors import NORMALIZE, PREDICT
 from benchmark.studies.grid.groups import representative
 from benchmark.words import minus, task_name
@@ -87,8 +87,8 @@ def _cells(axis: Axes, values: np.ndarray, few: Sequence[bool]) -> None:
     axis.imshow(shade, cmap=GOOD_TO_BAD, vmin=0, vmax=1, aspect="auto")
     for (row, column), value in np.ndenumerate(values):
         axis.text(
-            column, row, short(value), ha="center", va="center", fontsize=6.6, color=INK,
-            style="italic" if few[row] else "normal",
+            column, row, short(value), ha="center", va="center", fontsize=6.6,
+            color=CELL if np.isfinite(value) else SOFT, style="italic" if few[row] else "normal",
         )  # fmt: skip
     for column in (2.5, 5.5, 8.5):
         axis.axvline(column, color=SOFT, linewidth=0.8)

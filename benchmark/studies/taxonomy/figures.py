@@ -12,7 +12,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 
-from benchmark.drawing.style import INK, RULE, SOFT, TRUE, WIDE, canvas, color, styled
+from benchmark.drawing.style import CELL, INK, RULE, SOFT, TRUE, WIDE, canvas, color, styled
 from benchmark.studies.taxonomy import foresight
 from benchmark.studies.taxonomy.atlas import LEAST_SHARE, OUTCOMES, PREDICTORS
 from benchmark.words import minus, number, task_name
@@ -160,7 +160,7 @@ def heat(predictors: pd.DataFrame, membership: pd.DataFrame) -> Figure:
             text = "" if math.isnan(value) else minus(f"{value:.2f}")
             firm = outcome in OUTCOMES and p_values.loc[predictor, outcome] < 0.05
             axis.text(j, i, text, ha="center", va="center", fontsize=7.5, fontweight="bold" if firm else "normal",
-                      color="white" if abs(value) > DARK else INK)  # fmt: skip
+                      color="white" if abs(value) > DARK else CELL)  # fmt: skip
     heads = {**OUTCOMES, "paper_seven": "in the paper's seven, 2 AUC less 1"}
     axis.set_xticks(range(len(columns)), [_folded(heads[c]) for c in columns], fontsize=6.5)
     axis.set_yticks(range(len(PREDICTORS)), list(PREDICTORS.values()))
