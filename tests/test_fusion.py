@@ -20,7 +20,7 @@ from mbpo.fast.fusion import Fused
 from mbpo.loop import Run
 from mbpo.nn import Adam
 
-BUDGET = Budget(env_steps=100, eval_every=50, eval_episodes=1)
+BUDGET = Budget(env_steps=80, eval_every=40, eval_episodes=1)
 RUNS = [Run(small(MBPO), 0), Run(small(FTFL), 1)]
 
 

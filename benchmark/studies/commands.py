@@ -28,13 +28,14 @@ def study(
     """Train what a study lacks, and write its tables and pictures."""
     studies = import_module("benchmark.suite.studies")
     requested, store = studies.study(name), Store(results, cache)
+    gallery = import_module("benchmark.drawing.gallery")
     missing = store.missing(studies.specs_of(requested))
     if missing and not no_train:
         estimate = hours(missing, rates.speeds(results, os.environ).rates)
         say(f"{count(len(missing), 'run')} to train, estimated {duration(estimate * 3600)}")
         with Watch(cache, say):
             ensure.ensure(missing, store, device=device)
-    shown = import_module("benchmark.studies.show").render(requested, store, results / "studies")
+    shown = import_module("benchmark.studies.show").render(requested, store, gallery.Gallery(results))
     if as_json:
         row = shown and {"runs": shown.present, "wanted": shown.wanted, "sentences": shown.sentences}
         print_json({"study": name, "found": row})

@@ -12,6 +12,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from benchmark.drawing import style, tables
+from benchmark.drawing.gallery import Drawn, Gallery
 from benchmark.records.store import Record, Store
 from benchmark.suite.studies import Study, load_studies, specs_of
 
@@ -37,31 +38,37 @@ class Shown:
     present: int
     wanted: int
     sentences: tuple[str, ...]
-    figures: dict[str, Figure]
+    figures: dict[str, Drawn]
     tables: tuple[str, ...]
 
 
-def render(study: Study, store: Store, folder: Path) -> Shown | None:
-    """Write ``folder/<study>/*.{csv,png,svg}``; None if no run of the study has a record.
-
-    `folder` is ``results/studies``.
-    """
+def render(study: Study, store: Store, gallery: Gallery) -> Shown | None:
+    """Write ``studies/<study>/*.{csv,svg}`` in the folder of `gallery`; None if no run of the study has a record."""
     wanted = specs_of(study)
     records = [store.read(spec) for spec in wanted if store.has(spec)]
     if not records:
         return None
     renderer = cast(Renderer, import_module(f"benchmark.studies.{study.id}.study"))
     frames = renderer.tables(records)
-    study_folder = folder / study.id
     for name, frame in frames.items():
-        tables.write_csv(frame, study_folder, name)
-    pictures = renderer.figures(frames)
-    for name, figure in pictures.items():
-        style.save(figure, study_folder, name)
+        tables.write_csv(frame, gallery.folder / "studies" / study.id, name)
+
+    def make(folder: Path) -> dict[str, Drawn]:
+        made = renderer.figures(frames)
+        for name, figure in made.items():
+            style.save(figure, folder, name)
+        return {name: _drawn(figure, f"{study.id}-{name}") for name, figure in made.items()}
+
+    pictures = gallery.draw(f"studies/{study.id}", study.id, frames, make)
     return Shown(study, len(records), len(wanted), tuple(renderer.sentences(frames)), pictures, tuple(frames))
 
 
-def render_all(store: Store, results: Path) -> list[Shown]:
+def _drawn(figure: Figure, name: str) -> Drawn:
+    caption = str(figure.get_label())
+    return Drawn(caption, (style.svg(figure, name, caption),))
+
+
+def render_all(store: Store, gallery: Gallery) -> list[Shown]:
     """Every study that has records, in the order of the page."""
-    shown = (render(study, store, results / "studies") for study in load_studies().values())
+    shown = (render(study, store, gallery) for study in load_studies().values())
     return [study for study in shown if study is not None]
