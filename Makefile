@@ -53,7 +53,7 @@ unit smoke: export OPENBLAS_NUM_THREADS := 1
 
 unit: setup  ## The fast tests
 	$(say) 'unit tests'
-	@$(PY) -m pytest -n $(WORKERS) $(ARGS)
+	@$(PY) -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 smoke: setup  ## Tiny end-to-end runs
 	$(say) 'smoke protocol'

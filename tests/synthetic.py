@@ -72,10 +72,10 @@ def needed(protocol, claims=None):
     return unique(spec for claim in chosen for spec in runs(claim, protocol))
 
 
-def fill(store: Store, protocol: str = "quick", skip=(), claims=None):
-    """Records for these claims, or all: a world in which the paper is right, but for variance in raw units."""
+def fill(store: Store, protocol: str = "quick", skip=(), claims=None, tasks=None):
+    """Records for these claims and tasks, or all: the paper is right, but for variance in raw units."""
     for spec in needed(load_suite().protocol(protocol), claims):
-        if (spec.task, spec.method, spec.seed) in skip:
+        if (spec.task, spec.method, spec.seed) in skip or (tasks is not None and spec.task not in tasks):
             continue
         rng = np.random.default_rng(zlib.crc32(f"{spec.task} {spec.method} {spec.seed}".encode()))
         if spec.kind == "fit":
