@@ -238,7 +238,7 @@ ONSET = [
     *("mbpo-layer-norm", "norm-only-layer-norm", "ftfl-layer-norm"),
 ]
 SWEPT = ("mbpo-ratio-50", "mbpo-ratio-75")
-CHAPTER: dict[str, Callable[[Data, str, Sequence[str], Path], list[Picture]]] = {
+CHAPTER: dict[str, Callable[[Data, str, Sequence[str], Gallery], list[Picture]]] = {
     "reward-by-bin": _reward_by_bin,
     "logvar-both-units": _logvar_units,
     "logvar-over-training": _logvar_training,
