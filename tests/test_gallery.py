@@ -70,6 +70,19 @@ def test_what_did_not_move_is_taken_over_to_the_byte(scene: Scene, tmp_path: Pat
     assert (other / "figures" / "one.svg").read_bytes() == files[scene.figure]
 
 
+def test_a_group_keeps_its_order(scene: Scene) -> None:
+    def make(folder: Path) -> dict[str, Drawn]:
+        for name in "zay":
+            (folder / f"{name}.svg").write_text(name)
+        return {name: Drawn(name, ('<svg role="img" id="one">\n<g/></svg>',)) for name in "zay"}
+
+    for _ in range(2):
+        made = Gallery(scene.folder)
+        assert list(made.draw("figures", "group", FRAME, make)) == list("zay")
+        made.write()
+        make = None  # type: ignore[assignment]
+
+
 CHANGED: dict[str, Callable[[], object]] = {
     "a number": lambda: FRAME.assign(value=[0.5, 0.0]),
     "the last bit": lambda: FRAME.assign(value=[np.nextafter(0.5, 1), np.nan]),

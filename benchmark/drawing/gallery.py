@@ -75,7 +75,8 @@ class Gallery:
         if self._now:
             path = self.folder / MANIFEST
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(self._now, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+            # In the order of the page, which the figures of a group keep when they are taken over.
+            path.write_text(json.dumps(self._now, indent=1) + "\n", encoding="utf-8")
 
     def _entry(self, place: str, name: str, drawn: Drawn) -> dict[str, Any]:
         file = _sha256((self.folder / place / f"{name}.svg").read_text(encoding="utf-8"))
