@@ -29,7 +29,7 @@ $(STAMP): pyproject.toml requirements.lock
 	    { echo "error: '$(PYTHON)' is not a Python 3.11; name one: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@echo "Setting up $(VENV): $$(grep -c == requirements.lock) packages, torch the largest; a minute or more."
 	@$(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
-	@$(PY) -m pip install -qq --disable-pip-version-check --requirement requirements.lock
+	@$(PY) -m pip install -qq --disable-pip-version-check --no-compile --requirement requirements.lock
 	@$(PY) -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@problems=$$($(PY) -m pip check --disable-pip-version-check) || { echo "$$problems" >&2; exit 1; }
 	@touch $@
@@ -53,7 +53,7 @@ unit smoke: export OPENBLAS_NUM_THREADS := 1
 
 unit: setup  ## The fast tests
 	$(say) 'unit tests'
-	@$(PY) -m pytest -n $(WORKERS) $(ARGS)
+	@$(PY) -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 smoke: setup  ## Tiny end-to-end runs
 	$(say) 'smoke protocol'

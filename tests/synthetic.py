@@ -1,15 +1,19 @@
 """Made-up records whose verdicts are known, for tests of everything that reads a store."""
 
+import shutil
 import zlib
+from copy import deepcopy
+from functools import cache
 
 import numpy as np
 import pandas as pd
+import yaml
 
 from benchmark.records.spec import RunSpec, unique
 from benchmark.records.store import Store
 from benchmark.suite import needs
 from benchmark.suite.ledger import load_ledger
-from benchmark.suite.load import load_suite
+from benchmark.suite.load import SUITE, load_page, load_suite
 from benchmark.suite.needs import runs
 
 PROVENANCE = {
@@ -19,6 +23,22 @@ PROVENANCE = {
     "commit": None,
 }
 NORMALIZED = ("norm-only", "ftfl")
+
+
+@cache
+def _claims_page():
+    return load_page("claims.yaml", SUITE)
+
+
+def edited_ledger(folder, edit):
+    """The ledger of a copy of the pages in `folder`, after `edit` of the content of ``claims.yaml``."""
+    for page in SUITE.glob("*.yaml"):
+        shutil.copy(page, folder)
+    data = deepcopy(_claims_page())
+    edit(data)
+    dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+    (folder / "claims.yaml").write_text(yaml.dump(data, Dumper=dumper, sort_keys=False))
+    return load_ledger(folder)
 
 
 def _registered(spec):
@@ -52,10 +72,10 @@ def needed(protocol, claims=None):
     return unique(spec for claim in chosen for spec in runs(claim, protocol))
 
 
-def fill(store: Store, protocol: str = "quick", skip=(), claims=None):
-    """Records for these claims, or all: a world in which the paper is right, but for variance in raw units."""
+def fill(store: Store, protocol: str = "quick", skip=(), claims=None, tasks=None):
+    """Records for these claims and tasks, or all: the paper is right, but for variance in raw units."""
     for spec in needed(load_suite().protocol(protocol), claims):
-        if (spec.task, spec.method, spec.seed) in skip:
+        if (spec.task, spec.method, spec.seed) in skip or (tasks is not None and spec.task not in tasks):
             continue
         rng = np.random.default_rng(zlib.crc32(f"{spec.task} {spec.method} {spec.seed}".encode()))
         if spec.kind == "fit":

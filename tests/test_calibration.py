@@ -35,7 +35,7 @@ def test_the_simulated_rule_is_the_rule_of_the_verdicts(family, ratio, monkeypat
     monkeypatch.setattr(planning, "seeds_to_detect", lambda *_, **__: None)  # only told, and slow
     monkeypatch.setattr(planning, "power", lambda *_, **__: 0.0)
     rng = np.random.default_rng(0)
-    x, y = rules.truth(family, "normal", rng, 3, (5, 5), ratio)
+    x, y = rules.truth(family, "normal", rng, 2, (5, 5), ratio)
     up = 1.0 if family.criterion.direction == "higher" else -1.0
     size = (*x[::2].shape[:2], 1)
     x[::2] += up * ratio * rng.choice([0.0, 1.5, 3.0], size=size) * (family.criterion.kind != "equivalence")

@@ -1,12 +1,10 @@
 """The ledger: what it refuses, which runs it asks for, and the verdicts it gives on records whose answer is known."""
 
 import json
-import shutil
 
 import pandas as pd
 import pytest
-import yaml
-from synthetic import PROVENANCE, fill, needed, write_fit, write_train
+from synthetic import PROVENANCE, edited_ledger, fill, needed, write_fit, write_train
 
 from benchmark.judging import engines, scores
 from benchmark.judging import verdicts as claims
@@ -16,7 +14,7 @@ from benchmark.records.store import Store
 from benchmark.suite import needs
 from benchmark.suite.criterion import Estimand
 from benchmark.suite.ledger import load_ledger
-from benchmark.suite.load import SUITE, load_suite
+from benchmark.suite.load import load_suite
 from benchmark.suite.needs import runs
 from mbpo.config import InputError
 
@@ -32,6 +30,11 @@ def filled(tmp_path_factory):
     return store
 
 
+@pytest.fixture(scope="module")
+def judged(filled):
+    return judge_all(filled, QUICK)
+
+
 def verdict_of(store, claim, task, protocol="quick"):
     judged = judge_claim(load_ledger().claim(claim), store, load_suite().protocol(protocol))
     return next(row for row in judged if row.task == task).outcome
@@ -42,12 +45,7 @@ def verdict_of(store, claim, task, protocol="quick"):
 
 def edited(tmp_path, edit):
     """The ledger after `edit` of the claim reward-collapse, the groups and the whole page."""
-    for page in SUITE.glob("*.yaml"):
-        shutil.copy(page, tmp_path)
-    data = yaml.safe_load((tmp_path / "claims.yaml").read_text())
-    edit(data["claims"]["reward-collapse"], data)
-    (tmp_path / "claims.yaml").write_text(yaml.safe_dump(data, sort_keys=False))
-    return load_ledger(tmp_path)
+    return edited_ledger(tmp_path, lambda data: edit(data["claims"]["reward-collapse"], data))
 
 
 @pytest.mark.parametrize(
@@ -250,9 +248,9 @@ def test_means_that_no_record_states_follow_from_a_commit_before_kernels_or_stay
 # Verdicts from records
 
 
-def test_known_records_give_known_verdicts(filled):
+def test_known_records_give_known_verdicts(judged):
     by = {}
-    for row in judge_all(filled, QUICK):
+    for row in judged:
         by.setdefault(row.claim.id, set()).add(row.outcome.verdict)
     on_random_data = ("reward-collapse", "reward-cure", "reward-overspread", "reward-collapse-control", *SIGNATURE)
     assert {claim: verdicts for claim, verdicts in by.items() if claim.startswith("reward")} == {
@@ -265,7 +263,7 @@ def test_known_records_give_known_verdicts(filled):
     assert {by[claim.id] == {"incomplete"} for claim in load_ledger().claims if "quick" not in claim.protocols} == {
         True
     }
-    assert [row.claim.id for row in judge_all(filled, QUICK)] == [c.id for c in load_ledger().claims for _ in c.rows]
+    assert [row.claim.id for row in judged] == [c.id for c in load_ledger().claims for _ in c.rows]
 
 
 def test_an_empty_store_is_incomplete_with_its_price(store):
@@ -330,8 +328,8 @@ def test_a_run_that_was_logged_less_often_is_read_where_all_were(store):
     assert "read at the 5 steps that all runs share (sac seed 0 has no evaluation at steps 250, 500" in out.reason
 
 
-def test_verdicts_file_has_the_promised_fields_and_the_same_bytes_from_any_reader(filled, tmp_path):
-    path = claims.write_verdicts(filled, judge_all(filled, QUICK))
+def test_verdicts_file_has_the_promised_fields_and_the_same_bytes_from_any_reader(filled, judged, tmp_path):
+    path = claims.write_verdicts(filled, judged)
     first = path.read_bytes()
     rows = json.loads(first)
     promised = [

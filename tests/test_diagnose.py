@@ -23,7 +23,7 @@ from benchmark.diagnosis.signatures import SIGNATURES, Measured, judge
 from mbpo.config import InputError
 from mbpo.envs import TaskInfo
 
-SMALL = {**doctor.MODEL, "ensemble_size": 2, "num_elites": 2, "updates": 450, "hidden_dims": (64, 64, 64, 64)}
+SMALL = {**doctor.MODEL, "ensemble_size": 2, "num_elites": 2, "updates": 350, "hidden_dims": (48, 48, 48, 48)}
 
 
 @cache

@@ -55,8 +55,8 @@ def test_mean_and_variance_of_a_linear_gaussian_system_are_recovered() -> None:
         "num_elites": 2,
         "hidden_dims": (32, 32),
         "weight_decay": (0.0,) * 3,
-        "learning_rate": 2e-3,
-        "updates": 1200,
+        "learning_rate": 3e-3,
+        "updates": 700,
     }
     ensemble, streams = make(constants, arms)
     rows = torch.cat([system(8_000, seed=10 * r)[0] for r in range(len(arms))])

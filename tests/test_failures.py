@@ -98,21 +98,22 @@ def test_an_episode_that_cannot_be_played_ends_its_run_alone(monkeypatch: pytest
 
 def test_a_failed_run_stays_failed_through_a_resume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its environment is not replayed; its companions and its mark are as in the uninterrupted job."""
+    budget = Budget(env_steps=80, eval_every=20, eval_episodes=2, bias_episodes=1)
 
     def at_step(state: TrainState) -> None:
-        if state.env_steps == 95:
+        if state.env_steps == 50:
             break_training(state, 1, ArithmeticError("no root"), monkeypatch)
 
-    rows, whole = drive(DRIFT, RUNS, BUDGET, at_step=at_step)
+    rows, whole = drive(DRIFT, RUNS, budget, at_step=at_step)
 
     def stops(state: TrainState) -> None:
         at_step(state)
-        if state.env_steps == 130:
+        if state.env_steps == 65:
             raise StopIteration
 
     with pytest.raises(RuntimeError):
-        drive(DRIFT, RUNS, BUDGET, at_step=stops, checkpoint=tmp_path, checkpoint_seconds=0.0)
-    again, state = drive(DRIFT, RUNS, BUDGET, checkpoint=tmp_path)
+        drive(DRIFT, RUNS, budget, at_step=stops, checkpoint=tmp_path, checkpoint_seconds=0.0)
+    again, state = drive(DRIFT, RUNS, budget, checkpoint=tmp_path)
     for r in range(3):
         assert_same_rows(rows, again, run=r)
     for r in (0, 2):

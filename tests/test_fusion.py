@@ -10,7 +10,6 @@ import pytest
 import torch
 from helpers import FTFL, MBPO, assert_same_rows, assert_same_run, drive, parameters, small
 from torch import Tensor
-from torch._inductor.exc import InductorError
 from toy_envs import DRIFT
 
 from mbpo import Budget, loop
@@ -20,7 +19,7 @@ from mbpo.fast.fusion import Fused
 from mbpo.loop import Run
 from mbpo.nn import Adam
 
-BUDGET = Budget(env_steps=100, eval_every=50, eval_episodes=1)
+BUDGET = Budget(env_steps=80, eval_every=40, eval_episodes=1)
 RUNS = [Run(small(MBPO), 0), Run(small(FTFL), 1)]
 
 
@@ -76,6 +75,8 @@ def test_a_compiled_update_moves_its_own_parameters() -> None:
 
 
 def test_without_a_compiler_the_operations_run_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    from torch._inductor.exc import InductorError  # a second of every worker's start, were it imported above
+
     def broken(*_: object, **__: object) -> Callable[..., object]:
         def fail(*_: object) -> object:
             raise InductorError(RuntimeError("no compiler for this card"), None)

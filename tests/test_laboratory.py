@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
+from benchmark.drawing.gallery import Gallery
 from benchmark.studies import show
 from benchmark.studies.laboratory import arms, learner, study
 from benchmark.studies.laboratory.arms import ARMS, CHAIN, HEALTHY, SYSTEM, gain, known_q
@@ -160,7 +161,7 @@ def test_a_run_does_not_depend_on_its_company() -> None:
 
 
 def test_the_study_is_told_from_its_curve(tmp_path: Path) -> None:
-    assert show.laboratory(tmp_path / "studies") is None
+    assert show.laboratory(Gallery(tmp_path)) is None
     frame = learner.train([HEALTHY, CHAIN], seeds=1, updates=2, looks=1)
     frame.loc[frame["arm"] == "chain", "q_mean"] = -1e9
     (row,) = study.kept(_written(frame, tmp_path / "some.csv"), 1, 2).query("arm == 'chain'").index
@@ -169,11 +170,11 @@ def test_the_study_is_told_from_its_curve(tmp_path: Path) -> None:
     frame.loc[frame["arm"] == "exact", "q_mean"] = known_q(HEALTHY, arms.KNOWN_TEMPERATURE)
     (tmp_path / "studies" / study.NAME).mkdir(parents=True)
     frame.to_csv(tmp_path / "studies" / study.NAME / "curve.csv", index=False)
-    shown = show.laboratory(tmp_path / "studies")
+    shown = show.laboratory(Gallery(tmp_path))
     assert shown is not None and (shown.present, shown.study.id) == (2, "laboratory")
     assert "1 of 1 seeds a runaway" in shown.sentences[0]
     made = {path.name for path in (tmp_path / "studies" / study.NAME).iterdir()}
-    assert {"arms.csv", "curve.csv", "temperature.svg", "ends.png"} <= made
+    assert {"arms.csv", "curve.csv", "temperature.svg", "ends.svg"} <= made
     table = study.summary(frame).set_index("arm")
     assert table["runaway"].to_dict() == {"exact": 0, "chain": 1} and table.loc["exact", "q_off"] == pytest.approx(0.0)
 

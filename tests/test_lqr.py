@@ -82,17 +82,17 @@ def test_idle_and_random_policies_are_far_outside_the_margin() -> None:
     [
         (
             Method(sac=SMALL_SAC, model=None, utd=1, random_steps=300),
-            Budget(env_steps=1_600, eval_every=100, eval_episodes=10),
+            Budget(env_steps=1_200, eval_every=100, eval_episodes=5),
         ),
         (
             Method(sac=SMALL_SAC, model=SMALL_MODEL, rollout=RolloutConfig(per_step=40), utd=5, random_steps=150),
-            Budget(env_steps=600, eval_every=25, eval_episodes=10),
+            Budget(env_steps=600, eval_every=25, eval_episodes=5),
         ),
     ],
     ids=["sac", "mbpo"],
 )
 def test_every_run_reaches_the_optimal_cost(method: Method, budget: Budget) -> None:
-    """SAC in 1,600 env steps; with a model, in 600."""
+    """SAC in 1,200 env steps; with a model, in 600."""
     runs = [Run(method, seed) for seed in range(2)]
     if method.model is not None:
         runs.append(Run(method.model_copy(update={"target": Target(normalize="both", predict="next_obs")}), 0))

@@ -190,8 +190,8 @@ def test_the_tables_of_a_pack_are_those_of_its_texts(store: Store, monkeypatch: 
     store.write(spec(seed=9), curve(), odd, {})
     pack(store)
     opened = []
-    read_table = packed.pq.read_table
-    monkeypatch.setattr(packed.pq, "read_table", lambda path, **how: opened.append(path) or read_table(path, **how))
+    parquet_file = packed.pq.ParquetFile
+    monkeypatch.setattr(packed.pq, "ParquetFile", lambda path: opened.append(path) or parquet_file(path))
     packed._read.cache_clear()
     monkeypatch.setattr(packed, "parse", None)  # none is read one by one
     rows = packed.read(the_pack(store)).values()

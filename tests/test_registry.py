@@ -5,15 +5,14 @@ import shutil
 import subprocess
 
 import pytest
-import yaml
-from synthetic import PROVENANCE, fill, needed, write_fit
+from synthetic import PROVENANCE, edited_ledger, fill, needed, write_fit
 
 from benchmark.judging import registry, verdicts
 from benchmark.records.store import Store
 from benchmark.running import provenance
 from benchmark.suite import needs
 from benchmark.suite.ledger import load_ledger
-from benchmark.suite.load import SUITE, load_suite
+from benchmark.suite.load import load_suite
 from mbpo.config import InputError
 
 QUICK = load_suite().protocol("quick")
@@ -21,12 +20,7 @@ NAME = "reward-collapse-control"
 
 
 def page(tmp_path, edit=lambda claim, data: None):
-    for path in SUITE.glob("*.yaml"):
-        shutil.copy(path, tmp_path)
-    data = yaml.safe_load((tmp_path / "claims.yaml").read_text())
-    edit(data["claims"][NAME], data)
-    (tmp_path / "claims.yaml").write_text(yaml.safe_dump(data, sort_keys=False))
-    return load_ledger(tmp_path)
+    return edited_ledger(tmp_path, lambda data: edit(data["claims"][NAME], data))
 
 
 @pytest.mark.parametrize(

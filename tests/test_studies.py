@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from synthetic import write_fit
 
 from benchmark import cli
+from benchmark.drawing.gallery import Gallery
 from benchmark.records.store import Store
 from benchmark.studies import show
 from benchmark.suite import studies
@@ -111,18 +112,18 @@ def tiny(monkeypatch):
 
 def test_a_study_shows_the_records_that_are_there(tiny, tmp_path):
     store = Store(tmp_path / "results", tmp_path / "cache")
-    assert show.render(tiny, store, tmp_path / "studies") is None
+    assert show.render(tiny, store, Gallery(tmp_path)) is None
     assert not (tmp_path / "studies").exists()
     for spec in specs_of(tiny)[:3]:
         write_fit(store, spec, {"reward_r2": 0.5})
-    shown = show.render(tiny, store, tmp_path / "studies")
+    shown = show.render(tiny, store, Gallery(tmp_path))
     assert (shown.present, shown.wanted) == (3, 4)
     assert shown.sentences == ("mbpo: 2", "ftfl: 1")
     assert pd.read_csv(tmp_path / "studies/tiny/counts.csv").to_dict("list") == {
         "method": ["mbpo", "ftfl"],
         "count": [2, 1],
     }
-    assert {p.suffix for p in (tmp_path / "studies/tiny").glob("dots.*")} == {".png", ".svg"}
+    assert {p.suffix for p in (tmp_path / "studies/tiny").glob("dots.*")} == {".svg"}
 
 
 def test_the_command_shows_without_training(tiny, tmp_path, capsys):

@@ -117,6 +117,15 @@ def test_a_planted_order_is_found_in_tasks_never_seen() -> None:
     assert rule.text(["a", "b", "c", "d", "e", "f"]) == "- c"
 
 
+def test_all_draws_at_once_are_those_one_by_one() -> None:
+    rng = np.random.default_rng(7)
+    x, y = rng.normal(size=(2, len(BODIES))).round(1)  # with ties
+    for lacking in ((), (0, 3, 9), tuple(range(3, len(BODIES)))):
+        x[list(lacking)] = math.nan
+        slow = domains.over_domains(lambda rows: stats.spearman(x[rows], y[rows]), BODIES, 60)
+        np.testing.assert_allclose(domains.spearman_over_domains(x, y, BODIES, 60), slow, rtol=1e-12)
+
+
 def test_two_predictors_are_taken_only_where_the_second_pays() -> None:
     rng = np.random.default_rng(5)
     x = rng.normal(size=(len(BODIES), 5))

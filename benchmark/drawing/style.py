@@ -158,14 +158,12 @@ def _pale(hue: str) -> str:
 
 @styled
 def save(figure: Figure, folder: Path, name: str) -> list[Path]:
-    """Write ``name.png`` at 200 dpi and ``name.svg``, without date or software."""
+    """Write ``name.svg``, without date or software, and with places to a hundredth of a point."""
     folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"{name}.png", folder / f"{name}.svg"]
-    figure.savefig(paths[0], dpi=200, metadata={"Software": None})
-    text = _text(figure)
-    paths[1].write_text(text, encoding="utf-8", newline="")
-    _SAVED[figure] = text
-    return paths
+    path = folder / f"{name}.svg"
+    _SAVED[figure] = _text(figure)
+    path.write_text(shrink(_SAVED[figure]), encoding="utf-8", newline="")
+    return [path]
 
 
 _SAVED: WeakKeyDictionary[Figure, str] = WeakKeyDictionary()

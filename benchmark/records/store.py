@@ -193,10 +193,10 @@ class Store:
         return folder
 
     def _find(self, spec: RunSpec) -> Place | None:
-        usual = self.runs / spec.slug / spec.method / spec.key
-        others = sorted((self.runs / spec.slug).glob(f"*/{spec.key}"))
+        task = self.runs / spec.slug
+        folders = [task / spec.method / spec.key, *sorted(task.glob(f"*/{spec.key}"))] if task.is_dir() else []
         pack = self.results / packed.FOLDER / f"{spec.slug}-{spec.kind}.parquet"
-        places: list[Place] = [folder for folder in [usual, *others] if folder.is_dir()]
+        places: list[Place] = [folder for folder in folders if folder.is_dir()]
         if pack.exists() and (row := packed.read(pack).get(spec.key)) is not None:
             places.append(row)
         sound = [place for place in places if self._is_sound(place)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -10,12 +9,12 @@ from matplotlib.figure import Figure
 from scipy import stats as sps
 
 from benchmark.drawing import headline as drawn
-from benchmark.drawing import style
 from benchmark.drawing import tables as drawing_tables
+from benchmark.drawing.gallery import Gallery
 from benchmark.judging.scores import score
 from benchmark.judging.verdicts import read
 from benchmark.records.store import RETURN, Store
-from benchmark.report.pictures import Picture
+from benchmark.report.pictures import Picture, picture
 from benchmark.suite.criterion import Estimand
 from benchmark.suite.entries import Protocol
 from benchmark.suite.headline import Headline, load_headline
@@ -79,8 +78,9 @@ def published(headline: Headline) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["suite", "task", "published_as", "method", "percent", "reading_error"])
 
 
-def section(store: Store, folder: Path) -> dict[str, Any]:
-    """What the templates read, with the picture under ``figures/`` and both tables under ``tables/`` of `folder`."""
+def section(store: Store, gallery: Gallery) -> dict[str, Any]:
+    """What the templates read; writes the picture and both tables in the folder of the gallery."""
+    folder = gallery.folder
     headline, suite = load_headline(), load_suite()
     theirs, mine = published(headline), ours(store, headline, suite)
     drawing_tables.write(theirs, folder / "tables", "headline-published")
@@ -90,14 +90,14 @@ def section(store: Store, folder: Path) -> dict[str, Any]:
         "source": headline.source,
         "sure": headline.sure,
         "methods": headline.methods,
-        "picture": _picture(headline, theirs, mine, folder),
+        "picture": _picture(headline, theirs, mine, gallery),
         "rows": [_row(headline, task, mine) for task in headline.bars],
         "claims": [load_ledger().claim(name) for name in headline.claims],
         "full": bool((mine["protocol"] == FULL).any()),
     }
 
 
-def _picture(headline: Headline, theirs: pd.DataFrame, mine: pd.DataFrame, folder: Path) -> Picture:
+def _picture(headline: Headline, theirs: pd.DataFrame, mine: pd.DataFrame, gallery: Gallery) -> Picture:
     shown = mine[mine["percent"].notna()]
     known = set(mine["task"])
     lacking = "" if known else " None of our runs stands beside it yet."
@@ -110,10 +110,7 @@ def _picture(headline: Headline, theirs: pd.DataFrame, mine: pd.DataFrame, folde
     def draw(width: float) -> Figure:
         return drawn.headline(theirs, shown, headline.methods, width)
 
-    name, wide = "headline", draw(style.WIDE)
-    style.save(wide, folder / "figures", name)
-    narrow = style.svg(draw(style.NARROW), f"{name}-n", caption)
-    return Picture(name, caption, style.svg(wide, f"{name}-w", caption), narrow)
+    return picture(draw, "headline", caption, gallery)
 
 
 def _row(headline: Headline, task: str, mine: pd.DataFrame) -> dict[str, Any]:

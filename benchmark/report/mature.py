@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmark.drawing import style
 from benchmark.drawing import tables as drawing_tables
+from benchmark.drawing.gallery import Gallery
 from benchmark.drawing.style import canvas, color, legend, styled
 from benchmark.judging.gate import not_learned
 from benchmark.judging.replayed import final_return
@@ -18,7 +18,7 @@ from benchmark.judging.verdicts import read
 from benchmark.records import frames
 from benchmark.records.spec import RunSpec, unique
 from benchmark.records.store import Store
-from benchmark.report.pictures import Picture
+from benchmark.report.pictures import Picture, picture
 from benchmark.suite.entries import Protocol
 from benchmark.suite.ledger import load_ledger
 from benchmark.suite.load import load_suite, specs
@@ -39,15 +39,16 @@ MEASURES = (
 AGENTS = ["protocol", "task", "method", "steps", "seeds", "mean_return", "low", "high", "random_return", "learned"]
 
 
-def section(store: Store, folder: Path) -> dict[str, Any]:
-    """What the templates read; writes ``tables/{replays,mature}`` and the trajectory's figure under `folder`."""
+def section(store: Store, gallery: Gallery) -> dict[str, Any]:
+    """What the templates read; writes ``tables/{replays,mature}`` and the trajectory's figure in the gallery."""
+    folder = gallery.folder
     agents, fits = replays(store), [spec for spec in _fits() if store.has(spec)]
     drawing_tables.write(agents, folder / "tables", "replays")
     drawing_tables.write(medians(store, fits), folder / "tables", NAME)
     along = trajectories(store, fits)
     return {
         "agents": [_agent(row._asdict()) for row in agents.itertuples(index=False)],
-        "pictures": [_picture(along, folder)] if len(along) else [],
+        "pictures": [_picture(along, gallery)] if len(along) else [],
         "fits": len(fits),
     }
 
@@ -146,16 +147,13 @@ def _lines(axis: Axes, rows: pd.DataFrame, method: str) -> None:
         axis.plot(wide.index, wide.median(axis=1), color=color(method), linewidth=2, zorder=3)
 
 
-def _picture(along: pd.DataFrame, folder: Path) -> Picture:
+def _picture(along: pd.DataFrame, gallery: Gallery) -> Picture:
     caption = (
         "One model per seed, refitted warm-started while the replay of its SAC agent grows: the held-out reward error "
         "in spreads of the rewards so far, and the mean log-variance in both units. A thin line is a seed, a thick one "
         "their median."
     )
-    wide = draw(along, style.WIDE)
-    style.save(wide, folder / "figures", "mature-trajectory")
-    narrow = style.svg(draw(along, style.NARROW), "mature-trajectory-n", caption)
-    return Picture("mature-trajectory", caption, style.svg(wide, "mature-trajectory-w", caption), narrow)
+    return picture(partial(draw, along), "mature-trajectory", caption, gallery)
 
 
 def _agent(row: dict[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The report: records in, pages, tables and pictures out. The same records give the same bytes.
 
 Writes under the results folder `verdicts.json`, `registry.json`, `report.html` (one file, nothing loaded from
-elsewhere), `report.md`, `tables/*.{csv,md,tex}`, `figures/*.{png,svg}` and `studies/*/*`. No date, host or path enters
+elsewhere), `report.md`, `tables/*.{csv,md,tex}`, `figures/*.svg` and `studies/*/*`. No date, host or path enters
 any of them.
 """
 
@@ -17,6 +17,7 @@ import pandas as pd
 from benchmark import words
 from benchmark.drawing import contrast, jinja, style
 from benchmark.drawing import tables as drawing_tables
+from benchmark.drawing.gallery import Gallery
 from benchmark.judging import verdicts
 from benchmark.judging.verdicts import Judgement
 from benchmark.records.store import Record, Store
@@ -42,10 +43,12 @@ MEANINGS = {
 }
 
 
-def build(results: Path, cache: Path, protocol: str | None = None) -> Path:
+def build(results: Path, cache: Path, protocol: str | None = None, earlier: Path | None = None) -> Path:
     """Judge the records under `results`, write everything, and return the path of `report.html`.
 
-    `protocol` is `quick` if left out. Raises `InputError` for an unknown protocol or a folder that cannot be written.
+    `protocol` is `quick` if left out. `earlier` is the folder of the last report, whose figures are taken over where
+    nothing moved them: `results` if left out. Raises `InputError` for an unknown protocol or a folder that cannot be
+    written.
     """
     store, suite = Store(results, cache), load_suite()
     page = suite.protocol(protocol or "quick")
@@ -65,17 +68,16 @@ def build(results: Path, cache: Path, protocol: str | None = None) -> Path:
     }
     for name, frame in made.items():
         drawing_tables.write(frame, folder / "tables", name)
-    drawn = pictures.draw_all(data, folder / "figures")
-    studies = [_study(shown) for shown in show.render_all(store, folder)]
+    gallery = Gallery(folder, earlier)
+    drawn = pictures.draw_all(data, gallery)
+    studies = [_study(shown) for shown in show.render_all(store, gallery)]
+    sections = {"headline": headline.section(store, gallery), "mature": mature.section(store, gallery)}
+    gallery.write()
     rows = [row.to_json() for row in data.judgements]
     answers.write(data.ledger, rows, folder)
     answer = {"answer": answers.context(data.ledger, rows), "paper": answers.PAPER}
     context = _context(data, made, drawn) | answer | {"calibration": _calibration(folder), "studies": studies}
-    context |= {
-        "speed": section(folder),
-        "headline": headline.section(store, folder),
-        "mature": mature.section(store, folder),
-    }
+    context |= {"speed": section(folder), **sections}
     context |= {"hues": style.hues(), "headline_id": answers.HEADLINE}
     environment = jinja.environment()
     for name in ("report.md", "report.html"):
@@ -94,9 +96,8 @@ def _study(shown: Shown) -> dict[str, Any]:
         "runs": f"{shown.present:,} of {shown.wanted:,}" if shown.present < shown.wanted else f"all {shown.wanted:,}",
         "sentences": shown.sentences,
         "pictures": [
-            {"name": figure, "caption": caption, "svg": style.svg(drawn, f"{name}-{figure}", caption)}
+            {"name": figure, "caption": drawn.caption, "svg": drawn.elements[0]}
             for figure, drawn in shown.figures.items()
-            for caption in [str(drawn.get_label())]
         ],
         "tables": shown.tables,
     }

@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from benchmark.drawing import style
+from benchmark.drawing.gallery import Drawn, Gallery
 from benchmark.judging import aggregates
 from benchmark.records.spec import arm
 from benchmark.records.store import RETURN
@@ -40,18 +41,18 @@ class Picture:
     narrow: str
 
 
-def draw_all(data: Data, folder: Path) -> dict[str, list[Picture]]:
-    """Figures by the claim or chapter they belong to; written to `folder` on the way."""
+def draw_all(data: Data, gallery: Gallery) -> dict[str, list[Picture]]:
+    """Figures by the claim or chapter they belong to; written to ``figures/`` on the way."""
     found: dict[str, list[Picture]] = {}
     for name, chapter in data.ledger.chapters.items():
         members = [claim for claim in data.ledger.claims if claim.chapter == name]
-        found[name] = [p for figure in chapter.figures for p in _chapter_picture(data, figure, members, folder)]
+        found[name] = [p for figure in chapter.figures for p in _chapter_picture(data, figure, members, gallery)]
     for claim in data.ledger.claims:
-        found[claim.id] = _claim_picture(data, claim, folder)
+        found[claim.id] = _claim_picture(data, claim, gallery)
     return found
 
 
-def _claim_picture(data: Data, claim: Claim, folder: Path) -> list[Picture]:
+def _claim_picture(data: Data, claim: Claim, gallery: Gallery) -> list[Picture]:
     """The claim's two arms, every seed."""
     if claim.kind != "train" and not needs.runs(claim, data.protocol):
         return []
@@ -86,7 +87,7 @@ def _claim_picture(data: Data, claim: Claim, folder: Path) -> list[Picture]:
 
     if len(tasks) == 1:
         caption = f"{task_name(tasks[0])}. {caption}"
-    return [_picture(draw, name, caption, folder)] if tasks else []
+    return [picture(draw, name, caption, gallery)] if tasks else []
 
 
 def _over_training(data: Data, claim: Claim) -> tuple[pd.DataFrame, str]:
@@ -97,28 +98,29 @@ def _over_training(data: Data, claim: Claim) -> tuple[pd.DataFrame, str]:
     return rows.rename(columns={"step": "env_steps", "value": RETURN}), claim.estimand.name
 
 
-def _chapter_picture(data: Data, figure: str, members: Sequence[Claim], folder: Path) -> list[Picture]:
+def _chapter_picture(data: Data, figure: str, members: Sequence[Claim], gallery: Gallery) -> list[Picture]:
     """A figure that several claims share; none where no record speaks of it."""
     named = list(dict.fromkeys(task for claim in members for task in claim.tasks))
-    return CHAPTER[figure](data, figure, named, folder)
+    return CHAPTER[figure](data, figure, named, gallery)
 
 
-def _reward_by_bin(data: Data, name: str, named: Sequence[str], folder: Path) -> list[Picture]:
+def _reward_by_bin(data: Data, name: str, named: Sequence[str], gallery: Gallery) -> list[Picture]:
     arms = ["mbpo", "norm-only", "ftfl"]
     tasks = [task for task in named if task in set(data.bins["task"])]
+    frame = data.bins[data.bins["method"].isin(arms)]
 
     def draw(width: float) -> Figure:
-        return figures.bins(data.bins[data.bins["method"].isin(arms)], tasks, arms, width)
+        return figures.bins(frame, tasks, arms, width)
 
     caption = (
         "Held-out transitions, sorted by their true reward into ten equal parts (across): the mean true reward of "
         "each part in grey, the mean predicted one (up) as a line per seed. A triangle at the edge is a prediction "
         "beyond the panel."
     )
-    return [_picture(draw, name, caption, folder)] if tasks else []
+    return [picture(draw, name, caption, gallery)] if tasks else []
 
 
-def _logvar_units(data: Data, name: str, named: Sequence[str], folder: Path) -> list[Picture]:
+def _logvar_units(data: Data, name: str, named: Sequence[str], gallery: Gallery) -> list[Picture]:
     both = [data.values("logvar_target"), data.values("logvar_raw")]
     tasks = [task for task in named if task in set(both[0]["task"])]
     frames = [frame[frame["task"].isin(tasks)] for frame in both]
@@ -133,24 +135,25 @@ def _logvar_units(data: Data, name: str, named: Sequence[str], folder: Path) -> 
         "multiplied back in. Residual arms are mbpo and norm-only, direct ones direct-only and ftfl. A dot is a "
         "seed, a bar the median."
     )
-    return [_picture(draw, name, caption, folder)] if tasks else []
+    return [picture(draw, name, caption, gallery)] if tasks else []
 
 
-def _logvar_training(data: Data, name: str, named: Sequence[str], folder: Path) -> list[Picture]:
+def _logvar_training(data: Data, name: str, named: Sequence[str], gallery: Gallery) -> list[Picture]:
     units = {"logvar_target": "log-variance, target units", "logvar_raw": "log-variance, raw units"}
     tasks = [task for task in named if task in set(data.logvars["task"])]
+    frame = data.logvars
 
     def draw(width: float) -> Figure:
-        return panels.progress(data.logvars, tasks, FOUR, units, width)
+        return panels.progress(frame, tasks, FOUR, units, width)
 
     caption = (
         "The mean log-variance on held-out transitions while the model is fitted, in both units, a pair of panels per "
         "task. A thin line is a seed, a thick one their mean."
     )
-    return [_picture(draw, name, caption, folder)] if tasks else []
+    return [picture(draw, name, caption, gallery)] if tasks else []
 
 
-def _onset(data: Data, name: str, named: Sequence[str], folder: Path) -> list[Picture]:
+def _onset(data: Data, name: str, named: Sequence[str], gallery: Gallery) -> list[Picture]:
     units = {"temperature": "temperature", "critic_bias": "critic less soft return"}
     here = data.online[data.online["method"].isin(ONSET)]
     tasks = [task for task in named if {"sac-same-utd", "mbpo"} <= set(here.loc[here["task"] == task, "method"])]
@@ -163,10 +166,10 @@ def _onset(data: Data, name: str, named: Sequence[str], folder: Path) -> list[Pi
         "learn; the first 5,000 env steps are random. Axes are logarithmic away from zero where values span orders of "
         "magnitude. A thin line is a seed, a thick one their median. Rewards in [0, 1] can be worth 100 at most."
     )
-    return [_picture(draw, name, caption, folder)] if tasks else []
+    return [picture(draw, name, caption, gallery)] if tasks else []
 
 
-def _aggregates(data: Data, name: str, named: Sequence[str], folder: Path) -> list[Picture]:
+def _aggregates(data: Data, name: str, named: Sequence[str], gallery: Gallery) -> list[Picture]:
     told = {
         "aggregates": "Final returns of all tasks that every method here has, normalized, with rliable's 95 % "
         "bootstrap intervals. They describe; at so few seeds they are too narrow to decide.",
@@ -177,10 +180,10 @@ def _aggregates(data: Data, name: str, named: Sequence[str], folder: Path) -> li
     }
     make = {"aggregates": panels.intervals, "profiles": panels.profiles, "improvement": panels.improvements}[name]
     made = data.together[name]
-    return [_picture(lambda width: make(made, width), name, told[name], folder)] if len(made) else []
+    return [picture(lambda width: make(made, width), name, told[name], gallery)] if len(made) else []
 
 
-def _sweep(data: Data, name: str, named: Sequence[str], folder: Path) -> list[Picture]:
+def _sweep(data: Data, name: str, named: Sequence[str], gallery: Gallery) -> list[Picture]:
     """Final return by synthetic share, where at least two of the swept methods have runs beside SAC's."""
     suite = load_suite()
     swept = {m: 1 - float(suite.methods[m].constants["real_ratio"].value) for m in SWEPT}
@@ -197,10 +200,10 @@ def _sweep(data: Data, name: str, named: Sequence[str], folder: Path) -> list[Pi
         "Mean return over the last fifth of training by the share of each batch that is synthetic; zero is SAC with as "
         "many updates. A dot is a seed, the line joins medians."
     )
-    return [_picture(lambda width: panels.sweep(frame, tasks, width), name, caption, folder)]
+    return [picture(lambda width: panels.sweep(frame, tasks, width), name, caption, gallery)]
 
 
-def _toy_costs(data: Data, name: str, named: Sequence[str], folder: Path) -> list[Picture]:
+def _toy_costs(data: Data, name: str, named: Sequence[str], gallery: Gallery) -> list[Picture]:
     """Cost over the optimal cost, an arm in each row of a toy."""
     frame = toy_costs.costs(data.curves[data.curves["task"].isin(named)], load_suite())
     tasks = [task for task in named if task in set(frame["task"])]
@@ -213,10 +216,10 @@ def _toy_costs(data: Data, name: str, named: Sequence[str], folder: Path) -> lis
     def draw(width: float) -> Figure:
         return figures.dots([(frame, toy_costs.COST)], tasks, arms, width)
 
-    return [_picture(draw, name, caption, folder)] if tasks else []
+    return [picture(draw, name, caption, gallery)] if tasks else []
 
 
-def _toy_signatures(data: Data, name: str, named: Sequence[str], folder: Path) -> list[Picture]:
+def _toy_signatures(data: Data, name: str, named: Sequence[str], gallery: Gallery) -> list[Picture]:
     """The measures that the knobs should turn, of every arm on every toy."""
     frame = data.scalars[data.scalars["task"].isin(named)]
     tasks = [task for task in named if task in set(frame["task"])]
@@ -226,7 +229,7 @@ def _toy_signatures(data: Data, name: str, named: Sequence[str], folder: Path) -
         "is shaded by how far it lies above the least in its row."
     )
     return (
-        [_picture(lambda width: toy_costs.signatures(frame, tasks, arms, width), name, caption, folder)]
+        [picture(lambda width: toy_costs.signatures(frame, tasks, arms, width), name, caption, gallery)]
         if tasks
         else []
     )
@@ -238,7 +241,7 @@ ONSET = [
     *("mbpo-layer-norm", "norm-only-layer-norm", "ftfl-layer-norm"),
 ]
 SWEPT = ("mbpo-ratio-50", "mbpo-ratio-75")
-CHAPTER: dict[str, Callable[[Data, str, Sequence[str], Path], list[Picture]]] = {
+CHAPTER: dict[str, Callable[[Data, str, Sequence[str], Gallery], list[Picture]]] = {
     "reward-by-bin": _reward_by_bin,
     "logvar-both-units": _logvar_units,
     "logvar-over-training": _logvar_training,
@@ -252,11 +255,17 @@ CHAPTER: dict[str, Callable[[Data, str, Sequence[str], Path], list[Picture]]] = 
 }
 
 
-def _picture(draw: Callable[[float], Figure], name: str, caption: str, folder: Path) -> Picture:
-    wide = draw(style.WIDE)
-    style.save(wide, folder, name)
-    narrow = style.svg(draw(style.NARROW), f"{name}-n", caption)
-    return Picture(name, caption, style.svg(wide, f"{name}-w", caption), narrow)
+def picture(draw: Callable[[float], Figure], name: str, caption: str, gallery: Gallery) -> Picture:
+    """The figure `name`; `draw` gets all its numbers when it is made, and holds nothing else."""
+
+    def make(folder: Path) -> dict[str, Drawn]:
+        wide = draw(style.WIDE)
+        style.save(wide, folder, name)
+        narrow = style.svg(draw(style.NARROW), f"{name}-n", caption)
+        return {name: Drawn(caption, (style.svg(wide, f"{name}-w", caption), narrow))}
+
+    drawn = gallery.draw("figures", name, (draw, caption), make)[name]
+    return Picture(name, caption, *drawn.elements)
 
 
 def _told(arms: Sequence[str]) -> str:

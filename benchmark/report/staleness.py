@@ -29,7 +29,8 @@ KEPT = (
 def stale(results: Path, cache: Path, protocol: str | None = None) -> list[str]:
     """Files that a new report would make, change or no longer make, by their place under `results`.
 
-    `results` is left as it is. Raises `InputError` for an unknown protocol or a folder that is none.
+    `results` is left as it is; its figures are drawn only where something may have moved them. Raises `InputError` for
+    an unknown protocol or a folder that is none.
     """
     with tempfile.TemporaryDirectory() as scratch:
         fresh = Path(scratch) / "results"
@@ -41,7 +42,7 @@ def stale(results: Path, cache: Path, protocol: str | None = None) -> list[str]:
             place = fresh / path.relative_to(results)
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(path, place)
-        page.build(fresh, cache, protocol)
+        page.build(fresh, cache, protocol, earlier=results)
         made, there = (
             {path.relative_to(folder) for pattern in MADE for path in folder.glob(pattern)}
             for folder in (fresh, results)

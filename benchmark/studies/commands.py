@@ -39,13 +39,14 @@ def study(
         return
     studies = import_module("benchmark.suite.studies")
     requested, store = studies.study(name), Store(results, cache)
+    gallery = import_module("benchmark.drawing.gallery")
     missing = store.missing(studies.specs_of(requested))
     if missing and not no_train:
         estimate = hours(missing, rates.speeds(results, os.environ).rates)
         say(f"{count(len(missing), 'run')} to train, estimated {duration(estimate * 3600)}")
         with Watch(cache, say):
             ensure.ensure(missing, store, device=device)
-    shown = import_module("benchmark.studies.show").render(requested, store, results / "studies")
+    shown = import_module("benchmark.studies.show").render(requested, store, gallery.Gallery(results))
     lines = [f"no run of {name} has a record in {results}; leave out --no-train to make them"]
     if shown is not None:
         coverage = f"{shown.present} of {count(shown.wanted, 'run')} have a record"
@@ -58,7 +59,9 @@ def _laboratory(results: Path, no_train: bool, as_json: bool) -> None:
     """Run the laboratory, which needs no records, unless what was kept is to be shown; then show it."""
     if not no_train:
         import_module("benchmark.studies.laboratory.study").build(results, say)
-    shown = import_module("benchmark.studies.show").laboratory(results / "studies")
+    shown = import_module("benchmark.studies.show").laboratory(
+        import_module("benchmark.drawing.gallery").Gallery(results)
+    )
     lines = [f"the laboratory was not run into {results}; leave out --no-train to run it"]
     if shown is not None:
         lines = [*shown.sentences, str(results / "studies" / LABORATORY)]

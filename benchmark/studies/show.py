@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -12,6 +12,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from benchmark.drawing import style, tables
+from benchmark.drawing.gallery import Drawn, Gallery
 from benchmark.records.store import Record, Store
 from benchmark.suite.studies import Study, load_studies, specs_of
 
@@ -37,42 +38,52 @@ class Shown:
     present: int
     wanted: int
     sentences: tuple[str, ...]
-    figures: dict[str, Figure]
+    figures: dict[str, Drawn]
     tables: tuple[str, ...]
 
 
-def render(study: Study, store: Store, folder: Path) -> Shown | None:
-    """Write ``folder/<study>/*.{csv,png,svg}``; None if no run of the study has a record.
-
-    `folder` is ``results/studies``.
-    """
+def render(study: Study, store: Store, gallery: Gallery) -> Shown | None:
+    """Write ``studies/<study>/*.{csv,svg}`` in the folder of `gallery`; None if no run of the study has a record."""
     wanted = specs_of(study)
     records = [store.read(spec) for spec in wanted if store.has(spec)]
     if not records:
         return None
     renderer = cast(Renderer, import_module(f"benchmark.studies.{study.id}.study"))
     frames = renderer.tables(records)
-    study_folder = folder / study.id
     for name, frame in frames.items():
-        tables.write_csv(frame, study_folder, name)
-    pictures = renderer.figures(frames)
-    for name, figure in pictures.items():
-        style.save(figure, study_folder, name)
+        tables.write_csv(frame, gallery.folder / "studies" / study.id, name)
+    pictures = _draw(gallery, study.id, frames, lambda: renderer.figures(frames))
     return Shown(study, len(records), len(wanted), tuple(renderer.sentences(frames)), pictures, tuple(frames))
 
 
-def render_all(store: Store, results: Path) -> list[Shown]:
+def _draw(gallery: Gallery, study: str, inputs: object, draw: Callable[[], Mapping[str, Figure]]) -> dict[str, Drawn]:
+    def make(folder: Path) -> dict[str, Drawn]:
+        made = draw()
+        for name, figure in made.items():
+            style.save(figure, folder, name)
+        return {name: _drawn(figure, f"{study}-{name}") for name, figure in made.items()}
+
+    return gallery.draw(f"studies/{study}", study, inputs, make)
+
+
+def _drawn(figure: Figure, name: str) -> Drawn:
+    caption = str(figure.get_label())
+    return Drawn(caption, (style.svg(figure, name, caption),))
+
+
+def render_all(store: Store, gallery: Gallery) -> list[Shown]:
     """Every study that has records, in the order of the page."""
-    shown = [render(study, store, results / "studies") for study in load_studies().values()]
-    return [study for study in (*shown, laboratory(results / "studies")) if study is not None]
+    shown = [render(study, store, gallery) for study in load_studies().values()]
+    return [study for study in (*shown, laboratory(gallery)) if study is not None]
 
 
-def laboratory(folder: Path) -> Shown | None:
-    """The study that needs no records, from the curve that it keeps under `folder`; None where it was not run."""
+def laboratory(gallery: Gallery) -> Shown | None:
+    """The study that needs no records, from the curve that it keeps in the results; None where it was not run."""
     kept = import_module("benchmark.studies.laboratory.study")
-    found = kept.shown(folder)
+    found = kept.shown(gallery.folder / "studies")
     if found is None:
         return None
+    pictures = _draw(gallery, kept.NAME, found["figures"], found["figures"])
     study = Study.model_construct(id=kept.NAME, title=kept.TITLE, text=kept.TEXT, runs=())
     runs = found["runs"]
-    return Shown(study, runs, runs, tuple(found["sentences"]), found["figures"], found["tables"])
+    return Shown(study, runs, runs, tuple(found["sentences"]), pictures, found["tables"])

@@ -6,13 +6,14 @@ Made by `python -m benchmark study laboratory` and kept as `curve.csv`; tables, 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from benchmark.drawing import style, tables
+from benchmark.drawing import tables
 from benchmark.studies.laboratory import figures
 from benchmark.studies.laboratory.arms import (
     ALONE,  # fmt: skip
@@ -166,15 +167,13 @@ def _in_order(curve: pd.DataFrame) -> pd.DataFrame:
 
 
 def shown(folder: Path) -> Mapping[str, Any] | None:
-    """Tables, figures and sentences of the curve kept under `folder`, written beside it; None where there is none."""
+    """Tables, sentences and what draws the figures of the curve kept under `folder`; None where there is none."""
     place = folder / NAME
     if not (place / "curve.csv").is_file():
         return None
     curve = pd.read_csv(place / "curve.csv")
     table = summary(curve)
     tables.write_csv(table, place, "arms")
-    drawn = figures.draw(curve, table)
-    for name, figure in drawn.items():
-        style.save(figure, place, name)
     runs = int(curve.groupby(["arm", "seed"]).ngroups)
-    return {"runs": runs, "figures": drawn, "sentences": sentences(table), "tables": ("arms", "curve")}
+    draw = partial(figures.draw, curve, table)
+    return {"runs": runs, "figures": draw, "sentences": sentences(table), "tables": ("arms", "curve")}

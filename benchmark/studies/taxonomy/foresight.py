@@ -118,28 +118,37 @@ def _halves(tasks: pd.DataFrame, splits: int) -> list[np.ndarray]:
 
 def rule_text(tasks: pd.DataFrame, outcome: str, fit: np.ndarray) -> str:
     """The fitted rule in words."""
-    return _fit(tasks, outcome, fit).text(list(PREDICTORS.values()))
+    return _fit(_arrays(tasks, outcome), fit).text(list(PREDICTORS.values()))
 
 
-def _fit(
-    tasks: pd.DataFrame, outcome: str, fit: np.ndarray, columns: Sequence[int] = range(len(PREDICTORS))
-) -> rules.Monotone | rules.Stump:
-    x, bodies = tasks[list(PREDICTORS)].to_numpy(float)[fit][:, list(columns)], tasks["domain"][fit].tolist()
-    if outcome in CHOICES:
-        return rules.fit_stump(x, tasks[outcome][fit].tolist(), bodies)
-    return rules.fit_monotone(x, tasks[outcome].to_numpy(float)[fit], bodies)
+Arrays = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Predictors ``(n, P)``, an outcome ``(n,)``, numbers or words, and domains ``(n,)``."""
+
+
+def _arrays(tasks: pd.DataFrame, outcome: str) -> Arrays:
+    kind = str if outcome in CHOICES else float
+    return tasks[list(PREDICTORS)].to_numpy(float), tasks[outcome].to_numpy(kind), tasks["domain"].to_numpy(str)
+
+
+def _fit(arrays: Arrays, fit: np.ndarray, columns: Sequence[int] | None = None) -> rules.Monotone | rules.Stump:
+    x, y, bodies = (values[fit] for values in arrays)
+    x = x if columns is None else x[:, list(columns)]
+    if y.dtype.kind == "U":
+        return rules.fit_stump(x, y.tolist(), bodies.tolist())
+    return rules.fit_monotone(x, y, bodies.tolist())
 
 
 def _contenders(tasks: pd.DataFrame, outcome: str) -> dict[str, Predict]:
-    x = tasks[list(PREDICTORS)].to_numpy(float)
-    found: dict[str, Predict] = {"fitted": lambda fit: _fit(tasks, outcome, fit).predict(x)}
+    arrays = _arrays(tasks, outcome)
+    x = arrays[0]
+    found: dict[str, Predict] = {"fitted": lambda fit: _fit(arrays, fit).predict(x)}
     if outcome in PHYSICS:
         found["physics"] = lambda fit: PHYSICS[outcome](tasks)
     if outcome == "reward_gain":
         found["share alone"] = lambda fit: -tasks["reward_share_delta"].to_numpy(float)
     if outcome == "collapses":
         share = [list(PREDICTORS).index("reward_share_delta")]
-        found["share alone"] = lambda fit: _fit(tasks, outcome, fit, share).predict(x[:, share])
+        found["share alone"] = lambda fit: _fit(arrays, fit, share).predict(x[:, share])
     return found
 
 

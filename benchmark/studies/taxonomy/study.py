@@ -75,7 +75,7 @@ def predictors(tasks: pd.DataFrame) -> pd.DataFrame:
     for predictor in PREDICTORS:
         for outcome in OUTCOMES:
             x, y = tasks[predictor].to_numpy(float), tasks[outcome].to_numpy(float)
-            found = _over_domains(stats.spearman, bodies, x, y)
+            found = domains.spearman_over_domains(x, y, bodies)
             both = by_domain[[predictor, outcome]].dropna()
             varies = len(both) >= 4 and (both.nunique() > 1).all()
             p = float(sps.spearmanr(both[predictor], both[outcome]).pvalue) if varies else 1.0
