@@ -56,6 +56,10 @@ class Bench:
         """All randomness of one part of the probes: by seed alone."""
         return Streams([f"probe/{seed}/{part}" for seed in self.seeds], self.place.device, self.place.dtype)
 
+    def blank(self, rows: int) -> Tensor:
+        """Room for the synthetic rows of one branching ``(rows, S, W)``."""
+        return self.real.new_zeros(rows, self.budget.synthetic, self.real.shape[-1])
+
     def spread(self, values: Tensor) -> Tensor:
         """``(R, ...)`` for every share alike: ``(R Q, ...)``."""
         return values.repeat_interleave(len(self.budget.shares), 0)
