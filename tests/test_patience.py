@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import broken_envs
 import numpy as np
 import pytest

@@ -133,6 +133,15 @@ def test_nor_a_kept_replay(written, tmp_path):
     assert not store.has(run)
 
 
+def test_a_replay_that_does_not_say_whose_it_is_is_refused(written, tmp_path):
+    store, run = Store(tmp_path / "results", tmp_path / "cache"), fitted()
+    folder = replays.folder(store.cache, run.source_run)
+    folder.mkdir(parents=True)
+    (folder / "rows.npy").touch()
+    with pytest.raises(InputError, match="does not say which environment made it; delete that folder"):
+        ensure.ensure([run], store, device="cpu")
+
+
 def test_nor_a_snapshot(written, tmp_path):
     runs, budget = [Run(small(model=None), 0)], Budget(env_steps=60, eval_every=30, eval_episodes=1)
     rows = loop.train(TASK, runs, budget, device="cpu", checkpoint=tmp_path / "kept", checkpoint_seconds=0.0)
@@ -155,10 +164,8 @@ def test_a_flipped_byte_of_a_replay_is_refused(written, tmp_path, file):
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
-    with pytest.raises(
-        (InputError, ensure.JobsFailed),
-        match=f"{file}' is damaged; delete its folder, and the replay is collected again",
-    ):
+    said = f"{file}' is damaged; delete its folder, and the replay is collected again"
+    with pytest.raises((InputError, ensure.JobsFailed), match=said):
         if file == "rows.npy":
             ensure.ensure([run], store, device="cpu")
         else:

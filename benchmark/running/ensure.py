@@ -140,6 +140,8 @@ def _refuse_edited(wanted: Sequence[RunSpec], missing: Sequence[RunSpec], store:
         if _without_replay([run], store.cache):
             continue
         folder = str(import_module("benchmark.running.replays").folder(store.cache, run))
+        if kept(store.cache, run) is None:
+            raise InputError(f"the replay in {folder!r} does not say which environment made it; delete that folder")
         _refuse_other(run.task, run.drop, kept(store.cache, run), f"the replay in {folder!r}", "delete that folder")
 
 

@@ -65,7 +65,7 @@ def random_transitions(
 def _read(file: Path) -> np.ndarray | None:
     """The rows in `file`, None where there are none or they are not those that were written."""
     try:
-        with np.load(file) as stored:
+        with open(file, "rb") as opened, np.load(opened) as stored:
             rows, seal = np.asarray(stored["rows"]), str(stored["seal"])
     except FileNotFoundError:
         return None

@@ -158,9 +158,10 @@ def train_policies(bench: Bench, notes: _Notes, progress: Progress, kept: Stage)
     synthetic = bench.blank(len(bench.row_runs))
     live = {"sac": sac.state(), "synthetic": synthetic}
     begun = kept.restore(live, streams)
-    before = None if begun else deterministic(bench, bench.sac)
-    for q in shares if before is not None else ():
-        notes.add_episodes(q, 0, before)
+    if not begun:
+        before = deterministic(bench, bench.sac)
+        for q in shares:
+            notes.add_episodes(q, 0, before)
     for done in range(begun + 1, budget.policy_updates + 1):
         if (done - 1) % budget.branch_every == 0:
             synthetic.copy_(imagine(bench, sac, streams))

@@ -202,6 +202,8 @@ def load_page(name: str, folder: Path = SUITE, keys: Sequence[str] | None = None
         data = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)
     except OSError as error:
         raise InputError(f"{name} cannot be read: {(error.strerror or str(error)).lower()}") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{name} is not text in UTF-8: {error.reason} at byte {error.start}") from None
     except yaml.YAMLError as error:
         raise InputError(f"{name} is not valid YAML: {' '.join(str(error).split())}") from None
     table = _table(data, name)

@@ -120,9 +120,9 @@ def _start_watching() -> float:
         _watching.clear()
         _watching[os.getpid()] = seconds = patience()
         threading.Thread(target=_watch, args=(seconds,), daemon=True, name="environments").start()
-    if _SIGNAL is not None and threading.current_thread() is threading.main_thread():
-        if signal.getsignal(_SIGNAL) is signal.SIG_DFL:
-            signal.signal(_SIGNAL, _interrupted)
+    in_main = threading.current_thread() is threading.main_thread()
+    if _SIGNAL is not None and in_main and signal.getsignal(_SIGNAL) is signal.SIG_DFL:
+        signal.signal(_SIGNAL, _interrupted)
     return _watching[os.getpid()]
 
 

@@ -200,7 +200,8 @@ class InProcesses:
     def _answers(self, w: int) -> bool:
         """Wait until process `w` has something to say; False if one call of it takes longer than `patience` allows.
 
-        The process itself notices first, and can often end the call alone. Only time in which this process lived counts.
+        The process itself notices first, and can often end the call alone. Time in which this one stood still is not
+        counted.
         """
         limit = self._patience + min(self._patience / 2, 60.0)
         piece, waited, seen = min(limit / 10, 1.0), 0.0, (0.0, 0.0)
