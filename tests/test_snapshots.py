@@ -368,6 +368,26 @@ def test_a_signal_is_noted_during_training_and_ends_at_once_otherwise(number: si
     signal.signal(number, found)
 
 
+def test_an_error_that_follows_a_signal_is_no_failure(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where a signal interrupts the import of a compiled module, which raises an error of its own."""
+
+    def interrupted(spec: RunSpec, device: str) -> dict[str, Any]:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(60)
+        except Stopped:
+            raise ImportError("initialization failed") from None
+        return {}
+
+    run = specs(1)[:1]
+    with pytest.raises(KeyboardInterrupt):
+        go(store, run, leave({run[0].key: 20}))
+    with monkeypatch.context() as patch, pytest.raises(Stopped, match="SIGTERM: stopped"):
+        patch.setattr(work, "conditions", interrupted)
+        go(store, run, Fake())
+    assert go(store, run, Fake()) == []
+
+
 def test_what_is_ignored_remains_so() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as under nohup
     try:

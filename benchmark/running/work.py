@@ -84,7 +84,7 @@ class Work:
         for spec in group:
             if self.store.has(spec) and not keep_replay:  # written before the job broke
                 continue
-            with self.failed.of(Job((spec,))):
+            with self.failed.of(Job((spec,))), self.stopping.blamed():
                 check_resumable(self.store.cache, spec, self.options)
                 sound.append(spec)
         if not sound:
@@ -104,7 +104,7 @@ class Work:
 
     def _train(self, job: Job, leases: Leases, keep_replay: bool) -> None:
         self.stopping.check()
-        with self.stopping.deferring():
+        with self.stopping.blamed(), self.stopping.deferring():
             try:
                 unscored = run_job(
                     job, self.store, self.options, self.trainers, leases, lambda: self.stopping.requested, keep_replay
