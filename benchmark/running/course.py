@@ -41,7 +41,7 @@ class Course:
     """The snapshots of one job: what it goes on from, and when the next are made. Without a place it makes none.
 
     `at` is the stage that the job goes on in, "" at its start. `common` is a tree of tensors that belongs to every
-    stage after the first.
+    stage but fits.
 
     Raises `InputError` for a snapshot of another run or a damaged one.
     """
@@ -61,6 +61,12 @@ class Course:
         self.at: str = self._parts[0]["stage"] if self._parts else ""
         self._due = time.monotonic() + self._seconds
 
+    @property
+    def fit(self) -> int:
+        """Which of the fits, stages "fit 1", "fit 2", ..., the job goes on in: 1 at its start, 0 after all of them."""
+        kind, _, number = self.at.partition(" ")
+        return int(number) if kind == "fit" else int(not self.at)
+
     def stage(self, name: str, notes: Notes | None = None, before: int = 0) -> Stage:
         """The stage `name`; `before` are the updates of those before it, which its snapshots count."""
         return Stage(self, name, notes, before)
@@ -69,7 +75,7 @@ class Course:
         """Put back what was kept if that was in `stage`; the updates of it that had been made."""
         if self.at != stage:
             return 0
-        tree = live if stage == "fit" else {**live, **self.common}
+        tree = live if self.fit else {**live, **self.common}
         for r, part in enumerate(self._parts):
             copy_into(_of_run(tree, r, len(self._parts)), part["live"])
             if notes is not None:
@@ -81,7 +87,7 @@ class Course:
         self, stage: str, step: int, done: int, live: dict[str, Any], streams: Streams, notes: Notes | None
     ) -> bool:
         """Snapshots of all runs; only when all are whole do the older ones go. A full disk stops nothing."""
-        tree, drawn = live if stage == "fit" else {**live, **self.common}, streams.states()
+        tree, drawn = live if stage.startswith("fit ") else {**live, **self.common}, streams.states()
         try:
             made = []
             for r, (key, folder) in enumerate(zip(self._keys, self._folders, strict=True)):

@@ -179,7 +179,7 @@ def fit_rows(
         note([update] * len(runs))
 
     with place.products():
-        keeper = None if course is None else course.stage("fit", notes)
+        keeper = None if course is None else course.stage("fit 1", notes)
         fitting.fit(ensemble, train_rows, streams, watch, max(1, total // WATCHES), keeper=keeper)
         # With early stopping each run ended at an update of its own, else all at one.
         done = ensemble.adam.steps.amax(1).long().expand(len(runs)).tolist()

@@ -74,20 +74,20 @@ def probe_job(
     """
     first = specs[0]
     assert first.fit is not None and first.probe is not None and first.constants.model is not None
-    place, layout = engine(device, first.precision), task_layout(first)
+    used, layout = engine(device, first.precision), task_layout(first)
     data = {seed: data_set(spec, layout, cache) for seed, spec in {spec.seed: spec for spec in specs}.items()}
     real, held = (
-        torch.as_tensor(np.stack([data[spec.seed][part] for spec in specs])).to(place.device, place.dtype)
+        torch.as_tensor(np.stack([data[spec.seed][part] for spec in specs])).to(used.device, used.dtype)
         for part in (0, 1)
     )
-    streams = Streams([Run(spec.constants, spec.seed).entropy for spec in specs], place.device, place.dtype)
+    streams = Streams([Run(spec.constants, spec.seed).entropy for spec in specs], used.device, used.dtype)
     sac = Sac(first.constants.sac, layout, streams)
     load_policy(cache, specs, sac)
     ensemble = GaussianEnsemble(first.constants.model, [spec.constants.target for spec in specs], layout, streams)
     course = course or Course()
     course.common = {"model": ensemble.state()}
-    if course.at in ("", "fit"):
-        fitting.fit(ensemble, real, streams, keeper=course.stage("fit"))
+    if course.fit:
+        fitting.fit(ensemble, real, streams, keeper=course.stage("fit 1"))
     bench = Bench(
         task=first.task,
         drop=first.drop,
@@ -97,9 +97,9 @@ def probe_job(
         model=ensemble.sample,
         real=real,
         terminated=termination_for(task_info(first.task, first.drop)),
-        place=place,
+        engine=used,
     )
-    measured = diagnostics.model_report(ensemble, held) if course.at in ("", "fit") else None
+    measured = diagnostics.model_report(ensemble, held) if course.fit else None
     return probe(bench, measured, progress, course, fit_length(first))
 
 
@@ -142,7 +142,7 @@ def train_critics(bench: Bench, notes: _Notes, progress: Progress, kept: Stage) 
             settle(bench, sac, streams, synthetic)
         rows = batch(bench, streams, synthetic, bench.sac.config.batch_size)
         noise = bench.spread(streams.normal("sac", rows.shape[1], bench.layout.action_dim))
-        with bench.place.products():
+        with bench.engine.products():
             info = update_critic(sac, rows, noise)
         if done % budget.look_every == 0 or done == budget.critic_updates:
             notes.add_shares(done, "critic_loss", info["critic_loss"])
@@ -167,7 +167,7 @@ def train_policies(bench: Bench, notes: _Notes, progress: Progress, kept: Stage)
             synthetic.copy_(imagine(bench, sac, streams))
         rows = batch(bench, streams, synthetic, bench.sac.config.batch_size)
         noise = bench.spread(streams.normal("sac", 2, rows.shape[1], bench.layout.action_dim))
-        with bench.place.products():
+        with bench.engine.products():
             info = update(sac, rows, noise)
         if done % budget.look_every == 0 or done == budget.policy_updates:
             for name, values in (info | {"temperature": sac.alpha}).items():
@@ -186,11 +186,11 @@ def _note_bias(bench: Bench, sac: Sac, episodes: Sequence[Sequence[Trace]], step
     for r, mine in enumerate(episodes):
         alpha = float(sac.alpha[r * len(bench.budget.shares)])
         for q, values in enumerate(critics_along(bench, sac.critic, r, mine)):
-            found = diagnostics.critic_bias(mine, [v.tolist() for v in values], bench.sac.config.discount, alpha)
-            notes.add_share(r, step, "critic_bias", q, found.bias)
-            notes.add_share(r, step, "critic_q", q, found.q)
-        notes.add_one(r, step, "mc_reward_part", found.reward_part)
-        notes.add_one(r, step, "mc_entropy_part", found.entropy_part)
+            against = diagnostics.critic_bias(mine, [v.tolist() for v in values], bench.sac.config.discount, alpha)
+            notes.add_share(r, step, "critic_bias", q, against.bias)
+            notes.add_share(r, step, "critic_q", q, against.q)
+        notes.add_one(r, step, "mc_reward_part", against.reward_part)
+        notes.add_one(r, step, "mc_entropy_part", against.entropy_part)
 
 
 class _Notes:
@@ -240,7 +240,7 @@ class _Notes:
         ``policy_gain`` the mean return reached at the largest share less that of the policy before.
         """
         low, high = min(self._shares), max(self._shares)
-        found = []
+        results = []
         for curve, rows in zip(self._curves, self._rows, strict=True):
             episodes, measures = pd.DataFrame(curve, columns=COLUMNS["probe"]), pd.DataFrame(rows, columns=DIAGNOSTICS)
             bias = measures[measures["measure"] == "critic_bias"].groupby("dim")["value"].last()
@@ -248,5 +248,5 @@ class _Notes:
             scalars = {"bias_shift": bias[high] - bias[low], "policy_gain": mine.iloc[-1] - mine.iloc[0]}
             last = int(measures["step"].max())
             added = pd.DataFrame([(last, name, -1, value) for name, value in scalars.items()], columns=DIAGNOSTICS)
-            found.append(Result(episodes, pd.concat([measures, added], ignore_index=True)))
-        return found
+            results.append(Result(episodes, pd.concat([measures, added], ignore_index=True)))
+        return results
