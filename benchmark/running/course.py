@@ -19,7 +19,7 @@ from benchmark.records.spec import RunSpec
 from benchmark.running.job import Place
 from mbpo import checkpoint
 from mbpo.checkpoint import copy_into, own
-from mbpo.config import InputError
+from mbpo.config import InputError, ModelConfig
 from mbpo.streams import Streams
 
 _SAVING_SHARE = 0.01
@@ -130,12 +130,14 @@ class Stage:
 
 
 def fit_length(spec: RunSpec) -> int:
-    """Updates that the snapshots of a probe count for its fit: the most that it can take."""
-    model, fit = spec.constants.model, spec.fit
-    assert model is not None and fit is not None
-    if model.stopping == "early":
-        return model.max_epochs * -(-fit.transitions // model.batch_size)
-    return model.updates
+    """Updates that the snapshots of a probe count for its fit."""
+    assert spec.constants.model is not None and spec.fit is not None
+    return most_updates(spec.constants.model, spec.fit.transitions)
+
+
+def most_updates(model: ModelConfig, rows: int) -> int:
+    """Updates that a fit on so many rows can take: all, or those of its last possible epoch."""
+    return model.max_epochs * -(-rows // model.batch_size) if model.stopping == "early" else model.updates
 
 
 def _of_run(tree: Any, run: int, runs: int) -> Any:
