@@ -65,9 +65,9 @@ def handed_over(
     fit, measure = forensics.fitting.fit, forensics._final
     seen: list[torch.Tensor] = []
 
-    def spy(ensemble: Any, rows: torch.Tensor, *rest: Any) -> Any:
+    def spy(ensemble: Any, rows: torch.Tensor, *rest: Any, **named: Any) -> Any:
         seen.append(rows.clone())
-        return fit(ensemble, rows, *rest)
+        return fit(ensemble, rows, *rest, **named)
 
     def final(ensemble: Any, held: torch.Tensor, train: torch.Tensor) -> Any:
         seen.append(held.clone())
