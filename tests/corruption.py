@@ -323,7 +323,7 @@ def main() -> int:
     tries, bad = int(sys.argv[1]), []
     print("| files | edits tried | refused in a sentence | harmless | taken as written | raw tracebacks | silently "
           "accepted |\n|---|---|---|---|---|---|---|")  # fmt: skip
-    for name in SUBJECTS:
+    for name in sys.argv[2:] or SUBJECTS:
         rng, counts = random.Random(0), Counter[str]()
         with tempfile.TemporaryDirectory() as place:
             subject, sound, value = prepared(name, Path(place))

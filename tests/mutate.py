@@ -1,7 +1,7 @@
 """Every stated fault is put into a copy of the code, and the test that is to find it is run.
 
     python tests/mutate.py                 # all of tests/mutations.yaml, outcomes to tests/mutations.md
-    python tests/mutate.py twin-minimum    # some, by name; prints alone
+    python tests/mutate.py twin-minimum    # some, by name: their lines of that table
 
 An entry has the file, the exact text as it stands and as the fault has it, the test, and a part of what the test says.
 """
@@ -67,24 +67,40 @@ def outcome(mutation: Mutation, place: Path) -> tuple[str, str]:
     return ("caught" if found else "otherwise"), " ".join(first.split())[:110]
 
 
+HEAD = """Written by `python tests/mutate.py` from `tests/mutations.yaml`.
+
+| fault | where | the test | outcome | it says |
+|---|---|---|---|---|
+"""
+
+
+def line(mutation: Mutation, found: str, said: str) -> str:
+    told = said.replace("|", "\\|").replace("`", "'")
+    return f"| {mutation.name}: {mutation.why} | {mutation.file} | {mutation.test} | {found} | `{told}` |"
+
+
+def known() -> dict[str, str]:
+    """The lines of the table by the names of their faults."""
+    text = OUTCOMES.read_text(encoding="utf-8").splitlines() if OUTCOMES.exists() else []
+    return {row[2:].split(":")[0]: row for row in text if row.startswith("| ") and ":" in row[2:]}
+
+
 def main() -> int:
     """Exit code 1 unless every fault was caught."""
-    chosen, bad = sys.argv[1:], 0
-    rows = ["| fault | where | the test | outcome | it says |", "|---|---|---|---|---|"]
+    wanted = [m for m in mutations() if not sys.argv[1:] or m.name in sys.argv[1:]]
+    for mutation in wanted:
+        assert (ROOT / mutation.file).read_text(encoding="utf-8").count(mutation.old) == 1, mutation.name
+    bad = 0
     with tempfile.TemporaryDirectory() as folder:
         place = copied(Path(folder))
-        for mutation in mutations():
-            if chosen and mutation.name not in chosen:
-                continue
+        for mutation in wanted:
             found, said = outcome(mutation, place)
             bad += found != "caught"
-            told = said.replace("|", "\\|").replace("`", "'")
-            rows.append(f"| {mutation.name}: {mutation.why} | {mutation.file} | {mutation.test} | {found} | `{told}` |")
             print(f"{found:10} {mutation.name}: {said}", flush=True)
-    print(f"{len(rows) - 2 - bad} of {len(rows) - 2} caught")
-    if not chosen:
-        head = "Written by `python tests/mutate.py` from `tests/mutations.yaml`.\n\n"
-        OUTCOMES.write_text(head + "\n".join(rows) + "\n", encoding="utf-8")
+            rows = {**known(), mutation.name: line(mutation, found, said)}
+            lines = [rows[m.name] for m in mutations() if m.name in rows]
+            OUTCOMES.write_text(HEAD + "\n".join(lines) + "\n", encoding="utf-8")
+    print(f"{len(wanted) - bad} of {len(wanted)} caught")
     return int(bool(bad))
 
 
