@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -38,6 +39,16 @@ class Split:
 Watch = Callable[[int], None]
 
 
+class Keeper(Protocol):
+    """Keeps a long fit, so that one that was stopped goes on from there; `live` is a tree of tensors ``(R, ...)``."""
+
+    def restore(self, live: dict[str, Any], streams: Streams) -> int:
+        """Put back what was kept, if anything was; the updates that had been made then."""
+
+    def offer(self, updates: int, live: Callable[[], dict[str, Any]], streams: Streams) -> None:
+        """Called wherever a fit can go on from."""
+
+
 def fit(
     ensemble: GaussianEnsemble,
     rows: Tensor,
@@ -46,12 +57,13 @@ def fit(
     watch_every: int = 0,
     block: Callable[[Tensor], object] | None = None,
     previous: Split | None = None,
+    keeper: Keeper | None = None,
 ) -> Split:
     """Fit statistics, then weights, warm-started, on ``rows (R, N, W)``; then choose the elites.
 
     The returned split is the `previous` of the next fit, so that a row never changes sides. ``watch(updates)`` is
     called every `watch_every` updates. `block` replaces `dynamics.updates` of this ensemble in fits with a fixed number
-    of updates that are not watched.
+    of updates that are not watched. With a `keeper` the fit may go on from where another process was stopped.
 
     Raises:
         ValueError: fewer than two rows: none could be held out.
@@ -65,10 +77,10 @@ def fit(
     ensemble.scale_before.copy_(ensemble.map.scale if previous is None else before)
     watch = watch if watch_every else None
     if ensemble.config.stopping == "early":
-        _fit_early(ensemble, rows, Split(split.train, scored), streams, watch, watch_every)
+        _fit_early(ensemble, rows, Split(split.train, scored), streams, watch, watch_every, keeper)
     else:
         run = block or partial(dynamics.updates, partial(dynamics.update, ensemble))
-        _fit_fixed(ensemble, rows, split, streams, run, watch, watch_every)
+        _fit_fixed(ensemble, rows, split, streams, run, watch, watch_every, keeper)
     ensemble.holdout_mse = holdout_mse(ensemble, rows, scored)
     ranked = ensemble.holdout_mse.nan_to_num(torch.inf).argsort(1)
     ensemble.elites.copy_(ranked[:, : ensemble.config.num_elites])
@@ -137,11 +149,14 @@ def _fit_fixed(
     run: Callable[[Tensor], object],
     watch: Watch | None,
     watch_every: int,
+    keeper: Keeper | None,
 ) -> None:
     config, n = ensemble.config, split.train.shape[1]
     member_rows = bootstrap(split.train, config, streams)
     shape = (config.batch_size,) if member_rows is None else (config.ensemble_size, config.batch_size)
-    for first in range(0, config.updates, _BLOCK):
+    live = {"ensemble": ensemble.state()}
+    begun = 0 if keeper is None else keeper.restore(live, streams)
+    for first in range(begun, config.updates, _BLOCK):
         block = min(_BLOCK, config.updates - first)
         picks = streams.below("model-batch", n, block, *shape)
         if member_rows is None:
@@ -151,11 +166,13 @@ def _fit_fixed(
         batches = _batches(rows, index)
         if watch is None:
             run(batches)
-            continue
-        for k, batch in enumerate(batches, start=first + 1):
-            dynamics.update(ensemble, batch)
-            if k % watch_every == 0:
-                watch(k)
+        else:
+            for k, batch in enumerate(batches, start=first + 1):
+                dynamics.update(ensemble, batch)
+                if k % watch_every == 0:
+                    watch(k)
+        if keeper is not None:
+            keeper.offer(first + block, lambda: live, streams)
 
 
 def bootstrap(train: Tensor, config: ModelConfig, streams: Streams) -> Tensor | None:
@@ -168,7 +185,13 @@ def bootstrap(train: Tensor, config: ModelConfig, streams: Streams) -> Tensor | 
 
 
 def _fit_early(
-    ensemble: GaussianEnsemble, rows: Tensor, split: Split, streams: Streams, watch: Watch | None, watch_every: int
+    ensemble: GaussianEnsemble,
+    rows: Tensor,
+    split: Split,
+    streams: Streams,
+    watch: Watch | None,
+    watch_every: int,
+    keeper: Keeper | None,
 ) -> None:
     """Train until no member of a run has improved for more than `patience` epochs, then restore the best weights.
 
@@ -182,8 +205,12 @@ def _fit_early(
     epoch_rows = split.train[:, None] if member_rows is None else member_rows
     best = torch.full_like(ensemble.holdout_mse, torch.inf)
     best_parameters = [p.detach().clone() for p in ensemble.net.parameters]
-    stale, active, updates = [0] * runs, list(range(runs)), 0
-    for _ in range(config.max_epochs):
+    stale = torch.zeros(runs, dtype=torch.int64)
+    live = {"ensemble": ensemble.state(), "best": best, "best_parameters": best_parameters, "stale": stale}
+    updates = 0 if keeper is None else keeper.restore(live, streams)
+    active = [r for r in range(runs) if stale[r] <= config.patience]
+    per_epoch = -(-epoch_rows.shape[-1] // config.batch_size)
+    for _ in range(updates // per_epoch, config.max_epochs if active else 0):
         order = torch.argsort(streams.uniform("epoch", *epoch_rows.shape[1:]), dim=-1)
         shuffled = torch.take_along_dim(epoch_rows, order, dim=-1)
         for index in shuffled.split(config.batch_size, dim=-1):
@@ -196,12 +223,14 @@ def _fit_early(
         improved = (best - error) / best > config.improvement
         improved |= best.isinf() & error.isfinite()
         improved[[r for r in range(runs) if r not in active]] = False
-        best = torch.where(improved, error, best)
+        best.copy_(torch.where(improved, error, best))
         for best_p, current in zip(best_parameters, ensemble.net.parameters, strict=True):
             best_p.copy_(torch.where(improved[:, :, None, None], current.detach(), best_p))
         for r in active:
             stale[r] = 0 if bool(improved[r].any()) else stale[r] + 1
         active = [r for r in active if stale[r] <= config.patience]
+        if keeper is not None:
+            keeper.offer(updates, lambda: live, streams)
         if not active:
             break
     with torch.no_grad():

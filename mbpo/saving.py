@@ -14,6 +14,7 @@ from torch import Tensor
 from mbpo import checkpoint
 from mbpo.checkpoint import copy_into, of_run, own, same_keys
 from mbpo.config import InputError, numerics_version
+from mbpo.envs import sources
 from mbpo.fitting import Split
 from mbpo.state import Failure, Row, Run, TrainState
 
@@ -47,8 +48,13 @@ def save(state: TrainState, folders: Sequence[Path]) -> bool:
 
 
 def identity(state: TrainState, run: int) -> dict[str, Any]:
-    """What a snapshot and the run that takes it over have in common; the budget may have grown."""
+    """What a snapshot and the run that takes it over have in common; the budget may have grown.
+
+    Of a user's own environment the digest of its source belongs to it.
+    """
+    source = sources.digest(state.envs.info.id)
     return {
+        **({} if source is None else {"source of its environment": source}),
         "task": state.envs.info.id,
         "drop": list(state.envs.info.drop),
         "run": state.runs[run].entropy,

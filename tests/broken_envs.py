@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 
 import gymnasium
@@ -111,11 +112,33 @@ class Image(Walk):
 
 
 class Hangs(Walk):
-    """A push to the far left never ends."""
+    """A push to the far left never ends; with `deaf` no signal reaches it, as in compiled code."""
+
+    def __init__(self, deaf=False):
+        self.deaf = deaf
 
     def step(self, action):
+        if action[0] == -1.0 and self.deaf:
+            signal.pthread_sigmask(signal.SIG_BLOCK, range(1, signal.NSIG))
         while action[0] == -1.0:
-            time.sleep(0.02)
+            try:
+                time.sleep(0.02)
+            except Exception:
+                continue
+        return super().step(action)
+
+
+class Dies(Walk):
+    """A push to the far left ends the process: each time, or with `mark` until that file is there."""
+
+    def __init__(self, mark=""):
+        self.mark = mark
+
+    def step(self, action):
+        if action[0] == -1.0 and not os.path.exists(self.mark):
+            if self.mark:
+                open(self.mark, "w").close()
+            os._exit(3)
         return super().step(action)
 
 
@@ -134,7 +157,7 @@ def rescaled(rule=False):
     return env
 
 
-for _kind in (Walk, RightRule, WrongRule, SeedIgnored, Shared, Clock, Returns, Sized, Image, Hangs, Edited):
+for _kind in (Walk, RightRule, WrongRule, SeedIgnored, Shared, Clock, Returns, Sized, Image, Hangs, Dies, Edited):
     gymnasium.register(f"{_kind.__name__}-v0", _kind, max_episode_steps=20)
 gymnasium.register("Endless-v0", Walk, kwargs={}, additional_wrappers=())
 gymnasium.register("RunningNorm-v0", lambda: NormalizeObservation(Walk()), max_episode_steps=20)

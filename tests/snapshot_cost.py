@@ -1,17 +1,19 @@
 """What snapshots cost: seconds, bytes and memory at full buffers of quadruped-walk, without training that long.
 
-    python tests/snapshot_cost.py 100000 500000
+    python tests/snapshot_cost.py --steps 10000 100000 500000 --runs 1 12
 
-Buffers are filled with random rows. Of each size the first snapshot is written, which holds all rows, and then one
-after `AHEAD` more env steps, as at the usual cadence.
+Buffers are filled with random rows, the same for every run: they are views of one run's, so that twelve of them fit
+into a small machine, while every byte is written for each. Of each size the first snapshot is written, which holds all
+rows, and then one after `AHEAD` more env steps, as at the usual cadence. The rows of 12 runs are read again at the
+smallest size alone, for they would not fit.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import resource
 import shutil
-import sys
 import tempfile
 import threading
 import time
@@ -21,6 +23,7 @@ import torch
 
 from benchmark.suite.load import specs
 from mbpo import Budget, saving
+from mbpo.buffer import ReplayBuffer
 from mbpo.fast.engine import engine
 from mbpo.state import Run, TrainState
 
@@ -34,14 +37,19 @@ def resident() -> float:
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 1e6
 
 
-def fill(state: TrainState, steps: int) -> None:
-    """Random rows as if `steps` more env steps had been made."""
+def share(buffer: ReplayBuffer | None) -> None:
+    """Let all runs of a buffer have the rows of the first, which are random."""
+    if buffer is not None:
+        runs, rows, width = buffer.rows.shape
+        buffer.rows = torch.rand(1, rows, width, dtype=buffer.rows.dtype).expand(runs, -1, -1)
+
+
+def advance(state: TrainState, steps: int) -> None:
+    """As if `steps` more env steps had been made."""
     per_step = state.method.rollout.per_step * state.method.rollout_length(state.env_steps)
     for buffer, count in ((state.real, steps), (state.synthetic, steps * per_step)):
-        while buffer is not None and count:
-            n = min(count, 10_000)
-            buffer.add(torch.rand(len(state.runs), n, state.layout.width))
-            count -= n
+        if buffer is not None:
+            buffer.added += count
     state.env_steps += steps
 
 
@@ -65,28 +73,40 @@ def measured(state: TrainState, folders: list[Path]) -> dict[str, float]:
     return {"wall_s": round(wall, 2), "cpu_s": round(cpu, 2), "MB": round(size / 1e6), "extra MB": round(more)}
 
 
+def size(steps: int, runs: int, resume: bool) -> None:
+    """Two snapshots of `runs` runs after `steps` env steps, and the time that reading them takes."""
+    place = Path(tempfile.mkdtemp(prefix="cost-"))
+    folders = [place / str(r) for r in range(runs)]
+    (spec,) = specs("train", [TASK], ["mbpo"], "paper", 1)
+    budget = Budget(env_steps=steps + AHEAD, eval_every=steps + AHEAD, eval_episodes=1)
+    members = [Run(spec.constants, seed) for seed in range(runs)]
+    state = TrainState(TASK, members, budget, engine("cpu", "fp32"))
+    for buffer in (state.real, state.synthetic):
+        share(buffer)
+    told = {"env steps": steps, "runs": runs}
+    for what, more in (("first", steps), ("15k steps later", AHEAD)):
+        advance(state, more)
+        print(json.dumps({**told, "snapshot": what, **measured(state, folders)}), flush=True)
+    if resume:
+        began, fresh = time.monotonic(), TrainState(TASK, members, budget, engine("cpu", "fp32"))
+        saving.restore(fresh, folders, state.env_steps)
+        print(json.dumps({**told, "resume s": round(time.monotonic() - began, 2)}), flush=True)
+        assert torch.equal(fresh.real.rows[:, : steps + AHEAD], state.real.rows[:, : steps + AHEAD])
+        fresh.close()
+    state.close()
+    shutil.rmtree(place)
+
+
 def main() -> None:
     """One line per size and snapshot."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--steps", type=int, nargs="+", default=[10_000, 100_000, 500_000])
+    parser.add_argument("--runs", type=int, nargs="+", default=[1, 12])
+    given = parser.parse_args()
     torch.set_num_threads(1)
-    (spec,) = specs("train", [TASK], ["mbpo"], "paper", 1)
-    for rows in map(int, sys.argv[1:]):
-        place = Path(tempfile.mkdtemp(prefix="cost-"))
-        budget = Budget(env_steps=rows + AHEAD, eval_every=rows + AHEAD, eval_episodes=1)
-        state = TrainState(TASK, [Run(spec.constants, 0)], budget, engine("cpu", "fp32"))
-        fill(state, rows)
-        whole = {"rows": rows, "resident MB": round(resident()), **measured(state, [place / "0"])}
-        print(json.dumps({"first": whole}), flush=True)
-        fill(state, AHEAD)
-        print(json.dumps({"after 15k more steps": measured(state, [place / "0"])}), flush=True)
-        started = time.monotonic()
-        fresh = TrainState(TASK, [Run(spec.constants, 0)], budget, engine("cpu", "fp32"))
-        saving.restore(fresh, [place / "0"], state.env_steps)
-        print(json.dumps({"resume s": round(time.monotonic() - started, 2)}), flush=True)
-        assert torch.equal(fresh.real.rows[0, : rows + AHEAD], state.real.rows[0, : rows + AHEAD])
-        for each in (state, fresh):
-            each.close()
-        del state, fresh
-        shutil.rmtree(place)
+    for runs in given.runs:
+        for steps in given.steps:
+            size(steps, runs, runs == 1 or steps == min(given.steps))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
     python tests/soak.py --blocks 14 --steps 300 --every 3
 
-Not part of the suite: it takes minutes. First all runs are trained by one process in peace. Then one worker and then
+Not part of the suite: it takes minutes. On a busy machine give a larger --every, so that a worker gets to its next
+snapshot at all. First all runs are trained by one process in peace. Then one worker and then
 six share them in shuffled order, while one of them after the other is ended by SIGKILL or SIGTERM and started again.
 """
 
@@ -131,7 +132,7 @@ def main() -> int:
     torch.set_num_threads(1)
     wanted, rng, bad = blocks(given.blocks, given.steps), random.Random(0), False
     runs = [run for block in wanted for run in block]
-    provenance.code()
+    provenance.code(), provenance.versions(), provenance.engine(DRIFT)  # workers are forked: they know it then
     place = Path(tempfile.mkdtemp(prefix="soak-"))
     start, whole = time.monotonic(), Store(place / "whole" / "results", place / "whole" / "cache")
     child = multiprocessing.get_context("fork").Process(target=peace, args=(str(place / "whole"), runs))

@@ -64,6 +64,12 @@ BOTH = {"mbpo": every(250), "sac": every(250)}
         pytest.param(pendulum(BOTH | {"mbpo": every(250, 250)}), CLAIM, {"reproduced"}, id="nostep0"),
         pytest.param(pendulum(BOTH | {"mbpo": every(1000)}), CLAIM, {"reproduced"}, id="cadence"),
         pytest.param(pendulum(BOTH | {"mbpo": [3000]}), CLAIM, {"reproduced"}, id="final"),
+        pytest.param(
+            pendulum({"sac": [*range(0, 1501, 100), 3000], "mbpo": [0, *every(100, 1500)]}),
+            CLAIM,
+            {"reproduced", "contradicted"},
+            id="uneven",
+        ),
         pytest.param(unlearned(), "ftfl-beats-sac", {"reproduced"}, id="unlearned"),
         pytest.param(pendulum(BOTH, [0, 1, 2, 3, 123_456, 2**31 - 1]), CLAIM, {"incomplete"}, id="big-seed"),
         pytest.param(pendulum(BOTH, [0, 1, 2, 3, 42, 1337]), CLAIM, {"incomplete"}, id="odd-seeds"),

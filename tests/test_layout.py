@@ -45,7 +45,18 @@ LAYERS: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("__init__", "__main__", "conftest", "test_claims", "test_smoke"),
     ),
     "mbpo": (
-        ("_versions", "fields", "config", "methods", "streams", "moments", "memory", "kept", "tensorfile"),
+        (
+            "_versions",
+            "fields",
+            "sac_config",
+            "config",
+            "methods",
+            "streams",
+            "moments",
+            "memory",
+            "kept",
+            "tensorfile",
+        ),
         ("envs", "fast"),
         ("inits", "nn", "buffer", "targets"),
         ("fast.sac_kernels",),  # of networks and packed rows; the rest of the drawer knows neither

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import subprocess
 import sys
 import textwrap
@@ -18,7 +17,7 @@ from toy_envs import DRIFT
 
 from mbpo import Budget, Method, Run, train
 from mbpo.config import InputError
-from mbpo.envs import EnvBatch, agreement, known_tasks, make_env, promises, simulators, task_info
+from mbpo.envs import agreement, known_tasks, make_env, promises, task_info
 from mbpo.envs.load import arguments_of, is_named, with_episode_steps
 from mbpo.envs.terminations import termination_for
 
@@ -264,39 +263,6 @@ def test_a_limit_may_be_given_with_the_task():
         with_episode_steps("dmc:hopper-hop", 5)
     with pytest.raises(InputError, match="both say where episodes end"):
         with_episode_steps(task, 5)
-
-
-def test_a_hanging_process_is_named_after_the_patience_and_ended(monkeypatch):
-    monkeypatch.setenv(simulators.PATIENCE, "2")
-    batch = EnvBatch(broken("Hangs-v0"), 2, workers=2)
-    batch._simulators._patience = 60.0  # how long a process takes to start is not the matter
-    batch.reset([0, 1])
-    batch._simulators._patience = 0.3
-    with pytest.raises(RuntimeError, match=r"environment 1: the process of environment 1 did not answer for 0\.3 s"):
-        batch.step(np.array([[0.0], [-1.0]]))
-    batch.close()
-
-
-def test_a_hanging_environment_in_this_process_is_named(caplog, monkeypatch):
-    turn = simulators.InTurn(broken("Hangs-v0"), 1, (), True)
-    turn.busy = (0, -1e9)
-
-    def stop(seconds):
-        if caplog.records:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(simulators.time, "sleep", stop)
-    with pytest.raises(KeyboardInterrupt), caplog.at_level(logging.ERROR):
-        simulators._watch(5.0)
-    assert "Hangs-v0': environment 0 has not answered for 5 s" in caplog.text
-    turn.busy = None
-
-
-@pytest.mark.parametrize("given", ["soon", "0", "-1", "inf"])
-def test_an_absurd_patience_is_refused(given, monkeypatch):
-    monkeypatch.setenv(simulators.PATIENCE, given)
-    with pytest.raises(InputError, match="a number of seconds is needed"):
-        simulators.patience()
 
 
 # Making it, here and in processes

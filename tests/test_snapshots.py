@@ -31,7 +31,7 @@ from benchmark.running.clean import DRAFT_SECONDS, leftovers
 from benchmark.running.ensure import JobsFailed, ensure
 from benchmark.running.job import Place
 from benchmark.running.leases import Leases
-from benchmark.running.progress import Progress, running
+from benchmark.running.progress import Progress, running, sentence
 from benchmark.running.stopping import Stopped, Stopping
 from benchmark.running.stretches import mixed
 from mbpo import Budget, checkpoint
@@ -146,6 +146,22 @@ def test_a_longer_budget_goes_on_from_a_kept_state(store: Store, tmp_path: Path)
     assert snapshots.steps(store.cache, short[0]) == [40] and snapshots.steps(store.cache, long[0]) == []
 
 
+def test_run_goes_on_from_a_shorter_budget(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def run(place: str, steps: int, *more: str) -> tuple[int, dict[str, Any]]:
+        folders = ["--results", str(tmp_path / place), "--cache", str(tmp_path / f"{place}-cache")]
+        asked = ["--task", DRIFT, "--method", "sac", "--seeds", "1", "--protocol", "smoke", "--steps", str(steps)]
+        code = cli.main(["run", *asked, "--device", "cpu", "--json", *folders, *more])
+        return code, json.loads(capsys.readouterr().out)
+
+    assert run("grown", 60, "--keep-last")[0] == run("grown", 100)[0] == run("apart", 100)[0] == 0
+    stores = [Store(tmp_path / place, tmp_path / f"{place}-cache") for place in ("grown", "apart")]
+    short, grown, apart = [r for store in stores for r in sorted(store.records(), key=lambda r: r.spec.length)]
+    assert (short.spec.length, grown.spec.key) == (60, apart.spec.key)
+    pd.testing.assert_frame_equal(grown.curve, apart.curve, check_exact=True)
+    pd.testing.assert_frame_equal(grown.diagnostics, apart.diagnostics, check_exact=True)
+    assert [row["steps"] for row in grown.provenance["stretches"]] == [[60, 100]]
+
+
 # Marks and refusals
 
 
@@ -229,6 +245,14 @@ def test_a_damaged_file_stops_its_own_run_alone(store: Store, file: str) -> None
     with pytest.raises(JobsFailed, match=r"1 job failed: .*delete .* to train from the start"):
         go(store, [a, b], Fake())
     assert [store.has(spec) for spec in (a, b)] == [False, True]
+
+
+def test_a_job_without_a_step_for_long_is_said_to_hang(store: Store) -> None:
+    with Progress(store.cache, "job", specs(1)[:1], 80) as told:
+        job = json.loads(told.path.read_text())
+    assert "hangs" not in sentence(job)
+    job["updated"] -= 1_500
+    assert sentence(job).endswith(f"step 0 of 80, no step for 25 min: process {os.getpid()} hangs, or is slow")
 
 
 def test_damaged_progress_stops_nobody(store: Store) -> None:
@@ -333,6 +357,26 @@ def test_a_signal_is_noted_during_training_and_ends_at_once_otherwise(number: si
             signal.raise_signal(number)  # once more
     assert signal.getsignal(number) is before
     signal.signal(number, found)
+
+
+def test_an_error_that_follows_a_signal_is_no_failure(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where a signal interrupts the import of a compiled module, which raises an error of its own."""
+
+    def interrupted(spec: RunSpec, device: str) -> dict[str, Any]:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(60)
+        except Stopped:
+            raise ImportError("initialization failed") from None
+        return {}
+
+    run = specs(1)[:1]
+    with pytest.raises(KeyboardInterrupt):
+        go(store, run, leave({run[0].key: 20}))
+    with monkeypatch.context() as patch, pytest.raises(Stopped, match="SIGTERM: stopped"):
+        patch.setattr(work, "conditions", interrupted)
+        go(store, run, Fake())
+    assert go(store, run, Fake()) == []
 
 
 def test_what_is_ignored_remains_so() -> None:

@@ -40,7 +40,7 @@ class Bench:
     model: Model  # (R,) stacked
     real: Tensor  # (R, N, W) replay rows
     terminated: Termination
-    place: Engine
+    engine: Engine
 
     @property
     def layout(self) -> Layout:
@@ -54,7 +54,11 @@ class Bench:
 
     def streams(self, part: str) -> Streams:
         """All randomness of one part of the probes: by seed alone."""
-        return Streams([f"probe/{seed}/{part}" for seed in self.seeds], self.place.device, self.place.dtype)
+        return Streams([f"probe/{seed}/{part}" for seed in self.seeds], self.engine.device, self.engine.dtype)
+
+    def blank(self, rows: int) -> Tensor:
+        """Room for the synthetic rows of one branching ``(rows, S, W)``."""
+        return self.real.new_zeros(rows, self.budget.synthetic, self.real.shape[-1])
 
     def spread(self, values: Tensor) -> Tensor:
         """``(R, ...)`` for every share alike: ``(R Q, ...)``."""
@@ -63,7 +67,7 @@ class Bench:
 
 def learners(bench: Bench, source: Sac, index: Sequence[int]) -> Sac:
     """A learner of its own whose row i is row ``index[i]`` of `source`, optimizers included."""
-    made = Sac(source.config, source.layout, Streams(["" for _ in index], bench.place.device, bench.place.dtype))
+    made = Sac(source.config, source.layout, Streams(["" for _ in index], bench.engine.device, bench.engine.dtype))
     copy_into(made.state(), _picked(source.state(), list(index)))
     return made
 
@@ -89,7 +93,7 @@ def _picked(tree: Any, index: list[int]) -> Any:
 def batch(bench: Bench, streams: Streams, synthetic: Tensor, size: int) -> Tensor:
     """B = `size` rows for each share ``(R Q, B, W)``: real rows first, as many as the share leaves, rounded up.
 
-    All shares draw the same B places of the replay and of ``synthetic (R or R Q, S, W)`` and differ in which they use.
+    All shares draw the same B rows of the replay and of ``synthetic (R or R Q, S, W)`` and differ in which they use.
     """
     real = bench.spread(gather_rows(bench.real, streams.below("batch-real", bench.real.shape[1], size)))
     drawn = streams.below("batch-synthetic", synthetic.shape[1], size)
@@ -176,8 +180,8 @@ def _episodes(bench: Bench, sac: Sac, seeds: Sequence[int], n: int, purpose: str
             return act(sac, obs, None), None
         return sample_action(sac, sac.scaled(obs), streams.normal("action", n, bench.layout.action_dim))
 
-    envs, place = EnvBatch(bench.task, len(seeds) * n, bench.drop), bench.place
-    played = play(envs, actor, streams.seeds("starts", n), place.device, place.dtype, record=purpose == "bias")
+    envs, used = EnvBatch(bench.task, len(seeds) * n, bench.drop), bench.engine
+    played = play(envs, actor, streams.seeds("starts", n), used.device, used.dtype, record=purpose == "bias")
     envs.close()
     return played
 

@@ -126,22 +126,32 @@ def _without_replay(sources: Iterable[RunSpec], cache: Path) -> list[RunSpec]:
 
 
 def _refuse_edited(wanted: Sequence[RunSpec], missing: Sequence[RunSpec], store: Store) -> None:
-    """Raise `InputError` for a user's own task whose stored records are of an environment that moves otherwise.
+    """Raise `InputError` for a user's own task of which records or kept replays are of another environment than now.
 
-    The id is all that a record's key knows of such an environment, so an edited one must never meet the old records.
+    The id is all that a run's key knows of such an environment, so an edited one must never meet the old numbers.
     """
+    named, kept = import_module("mbpo.envs.load").is_named, import_module("benchmark.running.replays").engine_of
     absent = {spec.key for spec in missing}
-    named = import_module("mbpo.envs.load").is_named
-    for task, drop in dict.fromkeys((spec.task, spec.drop) for spec in wanted if spec.key not in absent):
-        if named(task):
+    stored = {(s.task, s.drop): s for s in reversed(wanted) if s.key not in absent and not named(s.task)}
+    for (task, drop), spec in stored.items():
+        old = store.read(spec).provenance.get("engine")
+        _refuse_other(task, drop, old, f"its record {spec.key}", "give other --results")
+    for run in unique(run for spec in missing if (run := spec.source_run) is not None and not named(spec.task)):
+        if _without_replay([run], store.cache):
             continue
-        stored = next(s for s in wanted if (s.task, s.drop) == (task, drop) and s.key not in absent)
-        old, new = store.read(stored).provenance.get("engine"), provenance.engine(task, drop)
-        if old not in (None, new):
-            raise InputError(
-                f"task {task!r} moves otherwise than the environment that its record {stored.key} was made with: it "
-                "was edited, or its simulator changed; give it another id, such as a next version, or other --results"
-            )
+        folder = str(import_module("benchmark.running.replays").folder(store.cache, run))
+        if kept(store.cache, run) is None:
+            raise InputError(f"the replay in {folder!r} does not say which environment made it; delete that folder")
+        _refuse_other(run.task, run.drop, kept(store.cache, run), f"the replay in {folder!r}", "delete that folder")
+
+
+def _refuse_other(task: str, drop: tuple[str, ...], old: str | None, what: str, or_else: str) -> None:
+    new = provenance.engine(task, drop)
+    if old not in (None, new):
+        raise InputError(
+            f"task {task!r} is not the environment that {what} was made with: {provenance.edit(old, new)}; undo the "
+            f"edit, give the new one another id, such as a next version, or {or_else}"
+        )
 
 
 def _check(specs: Sequence[RunSpec], device: str) -> None:
@@ -158,14 +168,16 @@ def _check(specs: Sequence[RunSpec], device: str) -> None:
 
 def fit_job(specs: Sequence[RunSpec], place: Place) -> list[Result]:
     """Fit models on a fixed data set: `benchmark.running.fit` does it."""
-    fit = import_module("benchmark.running.fit").fit_job
-    return list(fit(specs, cache=place.cache, device=place.device, progress=place.progress))
+    fit, course = import_module("benchmark.running.fit").fit_job, import_module("benchmark.running.course").Course
+    course = course(specs, place)
+    return list(fit(specs, cache=place.cache, device=place.device, progress=place.progress, course=course))
 
 
 def probe_job(specs: Sequence[RunSpec], place: Place) -> list[Result]:
     """Probe critics and policies from a fixed policy: `benchmark.running.probe` does it."""
-    probe = import_module("benchmark.running.probe").probe_job
-    return list(probe(specs, cache=place.cache, device=place.device, progress=place.progress))
+    probe, course = import_module("benchmark.running.probe").probe_job, import_module("benchmark.running.course").Course
+    course = course(specs, place)
+    return list(probe(specs, cache=place.cache, device=place.device, progress=place.progress, course=course))
 
 
 TRAINERS: dict[str, Trainer] = {"train": train_job, "fit": fit_job, "probe": probe_job}

@@ -14,6 +14,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,6 +23,7 @@ from torch import Tensor
 
 from benchmark.records.spec import Replay, RunSpec
 from benchmark.running import provenance, replays
+from benchmark.running.course import Course
 from benchmark.running.job import Result
 from mbpo import diagnostics, fitting
 from mbpo.buffer import Layout
@@ -63,7 +65,7 @@ def random_transitions(
 def _read(file: Path) -> np.ndarray | None:
     """The rows in `file`, None where there are none or they are not those that were written."""
     try:
-        with np.load(file) as stored:
+        with open(file, "rb") as opened, np.load(opened) as stored:
             rows, seal = np.asarray(stored["rows"]), str(stored["seal"])
     except FileNotFoundError:
         return None
@@ -109,6 +111,7 @@ def fit_job(
     cache: Path | None = None,
     device: str = "auto",
     progress: Callable[[int, int], None] | None = None,
+    course: Course | None = None,
 ) -> list[Result]:
     """Fit and measure the runs of one lockstep job, in the order of `specs`.
 
@@ -117,6 +120,7 @@ def fit_job(
         cache: where data sets are kept between jobs.
         device: as for `mbpo.train`.
         progress: called with (updates done, updates in all) as the fit goes on.
+        course: the snapshots that it goes on from and makes; none by default.
     """
     first = specs[0]
     assert first.fit is not None and first.constants.model is not None
@@ -125,7 +129,7 @@ def fit_job(
     data = {seed: data_set(spec, layout, cache) for seed, spec in {spec.seed: spec for spec in specs}.items()}
     train_rows, held_rows = (_stack([data[spec.seed][part] for spec in specs], place) for part in (0, 1))
     runs = [Run(spec.constants, spec.seed) for spec in specs]
-    return fit_rows(runs, layout, train_rows, held_rows, place, progress, first.fit.refits)
+    return fit_rows(runs, layout, train_rows, held_rows, place, progress, first.fit.refits, course)
 
 
 def data_set(spec: RunSpec, layout: Layout, cache: Path | None) -> tuple[np.ndarray, np.ndarray]:
@@ -152,21 +156,25 @@ def fit_rows(
     place: Engine,
     progress: Callable[[int, int], None] | None = None,
     refits: int = 1,
+    course: Course | None = None,
 ) -> list[Result]:
     """Fit runs that share all constants but the target on packed ``train_rows (R, N, W)``.
 
-    They are measured on ``held_rows (R, M, W)``; `progress` as for `fit_job`. With `refits` the model goes on from fit
-    to fit, the k-th on the first k / refits of the training rows and measured on as much of the held-out ones, so that
-    what it is measured on was never lived later than what it was fitted on.
+    They are measured on ``held_rows (R, M, W)``; `progress` and `course` as for `fit_job`. With `refits` the model goes
+    on from fit to fit, the k-th on the first k / refits of the training rows and measured on as much of the held-out
+    ones, so that what it is measured on was never lived later than what it was fitted on.
     """
     model = runs[0].method.model
     assert model is not None
     streams = Streams([run.entropy for run in runs], place.device, place.dtype)
     ensemble = GaussianEnsemble(model, [run.method.target for run in runs], layout, streams)
     notes, split = _Notes(len(runs)), None
-    total = model.updates * refits
+    total, course = model.updates * refits, course or Course()
     for part in range(1, refits + 1):
         seen, held = _first(train_rows, part, refits), _first(held_rows, part, refits)
+        if part < course.fit:  # made before its last snapshot, which holds what came of it
+            split = fitting.make_split(model, seen.shape[1], streams.fork("fit"), split)
+            continue
         spread = _reward_spread(layout, seen, held)
 
         def note(updates: Sequence[int], held: Tensor = held, spread: Tensor = spread) -> None:
@@ -182,7 +190,8 @@ def fit_rows(
         with place.products():
             # Refits are looked at when they end, a fit by itself on the way too.
             every = max(1, total // WATCHES) if refits == 1 else 0
-            split = fitting.fit(ensemble, seen, streams, watch, every, previous=split)
+            stage = course.stage(f"fit {part}", notes, (part - 1) * model.updates)
+            split = fitting.fit(ensemble, seen, streams, watch, every, previous=split, keeper=stage)
             # With early stopping each run ended at an update of its own, else all at one.
             done = ensemble.adam.steps.amax(1).long().expand(len(runs)).tolist()
             notes.forget(done)  # measured before the elites were chosen and the best weights restored
@@ -245,6 +254,14 @@ class _Notes:
             for rows, step, value in zip(self._rows, steps, values.tolist(), strict=True):
                 columns = enumerate(value) if isinstance(value, list) else [(-1, value)]
                 rows += [(step, name, dim, x) for dim, x in columns]
+
+    def of(self, run: int) -> dict[str, Any]:
+        """What was noted of one run, for a snapshot."""
+        return {"curve": list(self._curves[run]), "rows": list(self._rows[run])}
+
+    def take_back(self, run: int, noted: dict[str, Any]) -> None:
+        """What `of` said of one run."""
+        self._curves[run], self._rows[run] = (list(map(tuple, noted[name])) for name in ("curve", "rows"))
 
     def forget(self, steps: Sequence[int]) -> None:
         """Take back what was noted of each run at its step and later."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -34,6 +35,7 @@ from benchmark.running.bench import (
     settle,
     traces,
 )
+from benchmark.running.course import Course, Stage, fit_length
 from benchmark.running.fit import data_set, task_layout
 from benchmark.running.job import Result
 from benchmark.running.replays import load_policy
@@ -51,7 +53,12 @@ Progress = Callable[[int, int], None]
 
 
 def probe_job(
-    specs: Sequence[RunSpec], *, cache: Path, device: str = "auto", progress: Progress | None = None
+    specs: Sequence[RunSpec],
+    *,
+    cache: Path,
+    device: str = "auto",
+    progress: Progress | None = None,
+    course: Course | None = None,
 ) -> list[Result]:
     """Fit, then probe the runs of one lockstep job, in the order of `specs`.
 
@@ -60,23 +67,27 @@ def probe_job(
         cache: where the replays are that they start from.
         device: as for `mbpo.train`.
         progress: called with (updates done, updates in all).
+        course: the snapshots that it goes on from and makes; none by default.
 
     Raises:
         InputError: the policy at that step, or so many rows of the replay, were not kept.
     """
     first = specs[0]
     assert first.fit is not None and first.probe is not None and first.constants.model is not None
-    place, layout = engine(device, first.precision), task_layout(first)
+    used, layout = engine(device, first.precision), task_layout(first)
     data = {seed: data_set(spec, layout, cache) for seed, spec in {spec.seed: spec for spec in specs}.items()}
     real, held = (
-        torch.as_tensor(np.stack([data[spec.seed][part] for spec in specs])).to(place.device, place.dtype)
+        torch.as_tensor(np.stack([data[spec.seed][part] for spec in specs])).to(used.device, used.dtype)
         for part in (0, 1)
     )
-    streams = Streams([Run(spec.constants, spec.seed).entropy for spec in specs], place.device, place.dtype)
+    streams = Streams([Run(spec.constants, spec.seed).entropy for spec in specs], used.device, used.dtype)
     sac = Sac(first.constants.sac, layout, streams)
     load_policy(cache, specs, sac)
     ensemble = GaussianEnsemble(first.constants.model, [spec.constants.target for spec in specs], layout, streams)
-    fitting.fit(ensemble, real, streams)
+    course = course or Course()
+    course.common = {"model": ensemble.state()}
+    if course.fit:
+        fitting.fit(ensemble, real, streams, keeper=course.stage("fit 1"))
     bench = Bench(
         task=first.task,
         drop=first.drop,
@@ -86,18 +97,30 @@ def probe_job(
         model=ensemble.sample,
         real=real,
         terminated=termination_for(task_info(first.task, first.drop)),
-        place=place,
+        engine=used,
     )
-    return probe(bench, diagnostics.model_report(ensemble, held), progress)
+    measured = diagnostics.model_report(ensemble, held) if course.fit else None
+    return probe(bench, measured, progress, course, fit_length(first))
 
 
-def probe(bench: Bench, measured: dict[str, Tensor] | None = None, progress: Progress | None = None) -> list[Result]:
-    """Both parts for every run of `bench`; `measured` are scalars ``(R,)`` of its models, stored at step 0."""
-    notes = _Notes(bench)
+def probe(
+    bench: Bench,
+    measured: dict[str, Tensor] | None = None,
+    progress: Progress | None = None,
+    course: Course | None = None,
+    before: int = 0,
+) -> list[Result]:
+    """Both parts for every run of `bench`; `measured` are scalars ``(R,)`` of its models, stored at step 0.
+
+    `before` are the updates that its snapshots count for what came earlier.
+    """
+    notes, course = _Notes(bench), course or Course()
     for name, values in (measured or {}).items():
         notes.add(0, name, values.tolist())
-    train_critics(bench, notes, progress or _untold)
-    train_policies(bench, notes, progress or _untold)
+    if course.at != "policies":
+        train_critics(bench, notes, progress or _untold, course.stage("critics", notes, before))
+    kept = course.stage("policies", notes, before + bench.budget.critic_updates)
+    train_policies(bench, notes, progress or _untold, kept)
     return notes.results()
 
 
@@ -105,45 +128,54 @@ def _untold(done: int, total: int) -> None:
     """Progress that nobody asked for."""
 
 
-def train_critics(bench: Bench, notes: _Notes, progress: Progress) -> None:
+def train_critics(bench: Bench, notes: _Notes, progress: Progress, kept: Stage) -> None:
     """Critics for the fixed policies at every share; their bias before any update and every `look_every` of them."""
     budget, streams, episodes = bench.budget, bench.streams("critic"), traces(bench)
-    sac = evaluators(bench)
-    _note_bias(bench, sac, episodes, 0, notes)
-    for done in range(1, budget.critic_updates + 1):
+    sac, synthetic = evaluators(bench), bench.blank(len(bench.seeds))
+    live = {"sac": sac.state(), "synthetic": synthetic}
+    begun = kept.restore(live, streams)
+    if not begun:
+        _note_bias(bench, sac, episodes, 0, notes)
+    for done in range(begun + 1, budget.critic_updates + 1):
         if (done - 1) % budget.branch_every == 0:
-            synthetic = imagine(bench, bench.sac, streams)
+            synthetic.copy_(imagine(bench, bench.sac, streams))
             settle(bench, sac, streams, synthetic)
         rows = batch(bench, streams, synthetic, bench.sac.config.batch_size)
         noise = bench.spread(streams.normal("sac", rows.shape[1], bench.layout.action_dim))
         draw = [bench.spread(numbers) for numbers in draw_critics(sac.config, streams)]
-        with bench.place.products():
+        with bench.engine.products():
             info = update_critic(sac, rows, noise, *draw)
         if done % budget.look_every == 0 or done == budget.critic_updates:
             notes.add_shares(done, "critic_loss", info["critic_loss"])
             _note_bias(bench, sac, episodes, done, notes)
             progress(done, budget.updates)
+        kept.offer(done, lambda: live, streams)
 
 
-def train_policies(bench: Bench, notes: _Notes, progress: Progress) -> None:
+def train_policies(bench: Bench, notes: _Notes, progress: Progress, kept: Stage) -> None:
     """Actor and critics together from where they stand, at every share; returns before and after."""
     budget, streams, shares = bench.budget, bench.streams("policy"), range(len(bench.budget.shares))
-    before = deterministic(bench, bench.sac)
-    for q in shares:
-        notes.add_episodes(q, 0, before)
     sac = learners(bench, bench.sac, bench.row_runs)
-    for done in range(1, budget.policy_updates + 1):
+    synthetic = bench.blank(len(bench.row_runs))
+    live = {"sac": sac.state(), "synthetic": synthetic}
+    begun = kept.restore(live, streams)
+    if not begun:
+        before = deterministic(bench, bench.sac)
+        for q in shares:
+            notes.add_episodes(q, 0, before)
+    for done in range(begun + 1, budget.policy_updates + 1):
         if (done - 1) % budget.branch_every == 0:
-            synthetic = imagine(bench, sac, streams)
+            synthetic.copy_(imagine(bench, sac, streams))
         rows = batch(bench, streams, synthetic, bench.sac.config.batch_size)
         noise = bench.spread(streams.normal("sac", 2, rows.shape[1], bench.layout.action_dim))
         draw = [bench.spread(numbers) for numbers in draw_critics(sac.config, streams)]
-        with bench.place.products():
+        with bench.engine.products():
             info = update(sac, rows, noise, *draw)
         if done % budget.look_every == 0 or done == budget.policy_updates:
             for name, values in (info | {"temperature": sac.alpha}).items():
                 notes.add_shares(budget.critic_updates + done, f"policy_{name}", values)
             progress(budget.critic_updates + done, budget.updates)
+        kept.offer(done, lambda: live, streams)
     lost = ~torch.stack([p.detach().isfinite().flatten(1).all(1) for p in sac.actor.parameters]).all(0)
     notes.add(budget.updates, "diverged", lost.view(-1, len(shares)).any(1).double().tolist())
     for q in shares if budget.policy_updates else ():
@@ -156,11 +188,11 @@ def _note_bias(bench: Bench, sac: Sac, episodes: Sequence[Sequence[Trace]], step
     for r, mine in enumerate(episodes):
         alpha = float(sac.alpha[r * len(bench.budget.shares)])
         for q, values in enumerate(critics_along(bench, sac.critic, r, mine)):
-            found = diagnostics.critic_bias(mine, [v.tolist() for v in values], bench.sac.config.discount, alpha)
-            notes.add_share(r, step, "critic_bias", q, found.bias)
-            notes.add_share(r, step, "critic_q", q, found.q)
-        notes.add_one(r, step, "mc_reward_part", found.reward_part)
-        notes.add_one(r, step, "mc_entropy_part", found.entropy_part)
+            against = diagnostics.critic_bias(mine, [v.tolist() for v in values], bench.sac.config.discount, alpha)
+            notes.add_share(r, step, "critic_bias", q, against.bias)
+            notes.add_share(r, step, "critic_q", q, against.q)
+        notes.add_one(r, step, "mc_reward_part", against.reward_part)
+        notes.add_one(r, step, "mc_entropy_part", against.entropy_part)
 
 
 class _Notes:
@@ -195,6 +227,14 @@ class _Notes:
             pairs = zip(returns.tolist(), lengths.tolist(), strict=True)
             curve += [(self._shares[q], updates, episode, *pair) for episode, pair in enumerate(pairs)]
 
+    def of(self, run: int) -> dict[str, Any]:
+        """What was noted of one run, for a snapshot."""
+        return {"curve": list(self._curves[run]), "rows": list(self._rows[run])}
+
+    def take_back(self, run: int, noted: dict[str, Any]) -> None:
+        """What `of` said of one run."""
+        self._curves[run], self._rows[run] = (list(map(tuple, noted[name])) for name in ("curve", "rows"))
+
     def results(self) -> list[Result]:
         """One pair of frames a run, with two scalars that compare the largest share with the start.
 
@@ -202,7 +242,7 @@ class _Notes:
         ``policy_gain`` the mean return reached at the largest share less that of the policy before.
         """
         low, high = min(self._shares), max(self._shares)
-        found = []
+        results = []
         for curve, rows in zip(self._curves, self._rows, strict=True):
             episodes, measures = pd.DataFrame(curve, columns=COLUMNS["probe"]), pd.DataFrame(rows, columns=DIAGNOSTICS)
             bias = measures[measures["measure"] == "critic_bias"].groupby("dim")["value"].last()
@@ -210,5 +250,5 @@ class _Notes:
             scalars = {"bias_shift": bias[high] - bias[low], "policy_gain": mine.iloc[-1] - mine.iloc[0]}
             last = int(measures["step"].max())
             added = pd.DataFrame([(last, name, -1, value) for name, value in scalars.items()], columns=DIAGNOSTICS)
-            found.append(Result(episodes, pd.concat([measures, added], ignore_index=True)))
-        return found
+            results.append(Result(episodes, pd.concat([measures, added], ignore_index=True)))
+        return results

@@ -24,6 +24,8 @@ from benchmark.words import count, duration
 WINDOW_SECONDS = 60.0
 """Span that speed is taken over: random first steps are cheap, a mean since the start would promise too much."""
 EVERY_SECONDS = 1.0
+SILENT_SECONDS = 600.0
+"""Time without a step after which a job is said to hang: as long as an environment may take to answer."""
 _WRITING_SHARE = 0.005
 _FIELDS = {"job", "kind", "task", "methods", "runs", "step", "of", "steps_per_s", "eta_s", "keys"}
 log = logging.getLogger(__name__)
@@ -119,6 +121,9 @@ def sentence(job: dict[str, Any]) -> str:
     """One line for people: what trains, how far it is, how fast, how long it will take."""
     speed = "" if not job["steps_per_s"] else f", {job['steps_per_s']:.3g} steps/s"
     left = "" if job["eta_s"] is None else f", {duration(job['eta_s'])} left"
+    silent = time.time() - job.get("updated", time.time())
+    if silent > SILENT_SECONDS:
+        left = f", no step for {duration(silent)}: process {job.get('pid')} hangs, or is slow"
     what = f"{job['kind']} {'+'.join(job['methods'])} on {job['task']} ({count(job['runs'], 'run')})"
     return f"{what}: step {job['step']} of {job['of']}{speed}{left}"
 

@@ -92,7 +92,19 @@ def versions() -> dict[str, str]:
 
 @cache
 def engine(task: str, drop: tuple[str, ...] = ()) -> str:
-    """Fingerprint of the simulator: a hash of a short canonical rollout, rounded. Unequal ones are not comparable."""
+    """Fingerprint of the simulator. Unequal ones are not comparable.
+
+    It is a hash of a short canonical rollout, rounded. Of a user's own environment the digest of its source follows
+    (`mbpo.envs.sources`): ``rollout+source``. Both are part of the engine and not of the run's key. The key says what
+    was asked for, and is known where the environment is not; the engine says what answered. So an edit is refused in a
+    sentence, in place of a key that silently finds no record, and judging pools no two versions.
+    """
+    source = import_module("mbpo.envs.sources").digest(task)
+    return rollout(task, drop) if source is None else f"{rollout(task, drop)}+{source}"
+
+
+def rollout(task: str, drop: tuple[str, ...] = ()) -> str:
+    """A hash of a short canonical rollout, rounded."""
     env = import_module("mbpo.envs").make_env(task, drop)
     actions = np.random.default_rng(0).uniform(-1, 1, (ROLLOUT_STEPS, *env.action_space.shape)).astype(np.float32)
     obs, _ = env.reset(seed=0)
@@ -105,6 +117,24 @@ def engine(task: str, drop: tuple[str, ...] = ()) -> str:
     env.close()
     rounded = np.round(np.concatenate(seen).astype(np.float64), ROLLOUT_DECIMALS) + 0.0  # no negative zeros
     return hashlib.sha256(rounded.tobytes()).hexdigest()[:16]
+
+
+def described(engine: str) -> str:
+    """An engine in words: 'rollout 1f0c9a3e and source 6b2d...'."""
+    moves, plus, source = engine.partition("+")
+    return f"rollout {moves} and source {source}" if plus else f"rollout {moves} and no digest of its source"
+
+
+def edit(old: str, new: str) -> str:
+    """What two engines of one task say of the change between them, with both digests."""
+    (moved, _, before), (moves, _, after) = old.partition("+"), new.partition("+")
+    if moved != moves:
+        what = "it moves otherwise: it was edited, or its simulator changed"
+    elif before and after:
+        what = "its source was edited, although a short rollout does not show it"
+    else:
+        what = "its source is stated on one side alone"
+    return f"{what} (then {described(old)}, now {described(new)})"
 
 
 def device_name(device: str) -> str:

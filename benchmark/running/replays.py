@@ -2,25 +2,34 @@
 
 A kept run is a folder ``cache/replays/<key>``: ``rows.npy``, all packed rows ``(N, W)`` in the order they were lived,
 written last, and ``policy-<env_steps>.pt``, the whole learner at each evaluation. Both can be made again from the run's
-key, so they stay out of the results.
+key, so they stay out of the results. ``seal.json`` holds the engine that made them and the digests of these files, so
+that neither another environment's rows nor damaged ones are ever fitted.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from benchmark.records.spec import Replay, RunSpec
+from benchmark.records.store import replace_file
+from benchmark.running import provenance
 from mbpo.buffer import Layout
 from mbpo.checkpoint import copy_into, of_run, own
 from mbpo.config import InputError
 from mbpo.sac import Sac
 from mbpo.state import TrainState
+
+_SEAL = "seal.json"
 
 
 def folder(cache: Path, run: RunSpec) -> Path:
@@ -33,6 +42,11 @@ def has(cache: Path, run: RunSpec) -> bool:
     return (folder(cache, run) / "rows.npy").is_file()
 
 
+def engine_of(cache: Path, run: RunSpec) -> str | None:
+    """The engine that collected the replay of `run`, as its provenance names it; None where that is not stated."""
+    return _seal(folder(cache, run)).get("engine")
+
+
 def keeper(specs: Sequence[RunSpec], cache: Path) -> Callable[[TrainState], None]:
     """What `mbpo.train` calls at each evaluation to keep learners and, at the end, all rows of the runs `specs`."""
 
@@ -41,10 +55,11 @@ def keeper(specs: Sequence[RunSpec], cache: Path) -> Callable[[TrainState], None
             place = folder(cache, spec)
             place.mkdir(parents=True, exist_ok=True)
             policy = {"sac": own(of_run(state.sac.state(), r, len(specs))), "env_steps": state.env_steps}
-            _write(place / f"policy-{state.env_steps}.pt", partial(torch.save, policy))
+            engine = provenance.engine(spec.task, spec.drop)
+            _keep(place / f"policy-{state.env_steps}.pt", partial(torch.save, policy), engine)
             if state.env_steps == state.budget.env_steps:
                 rows = state.real.rows[r, : int(state.real.size[r])].float().cpu().numpy()
-                _write(place / "rows.npy", partial(_save_rows, rows))
+                _keep(place / "rows.npy", partial(_save_rows, rows), engine)
 
     return keep
 
@@ -64,7 +79,14 @@ def split(
     Whole episodes, evenly spread over the replay's life, are held out; training takes rows evenly from all others, so
     both span everything that the policy did. Raises `InputError` where the episodes do not give that many rows.
     """
-    rows = np.load(folder(cache, run) / "rows.npy", mmap_mode="r")[:step]
+    path = folder(cache, run) / "rows.npy"
+    _check(path)
+    try:
+        rows = np.load(path, mmap_mode="r")[:step]
+    except (OSError, ValueError, EOFError):
+        raise _damaged(path) from None
+    if rows.ndim != 2 or rows.shape[1] != layout.width:
+        raise _damaged(path)
     held = held_out(rows, layout, heldout)
     left, kept = np.flatnonzero(~held), np.flatnonzero(held)
     if len(left) < train:
@@ -103,8 +125,12 @@ def load_policy(cache: Path, specs: Sequence[RunSpec], sac: Sac) -> None:
         if not path.is_file():
             kept = sorted(int(p.stem.removeprefix("policy-")) for p in path.parent.glob("policy-*.pt"))
             raise InputError(f"fit.source.step = {spec.fit.source.step}: no policy was kept then; there are {kept}")
-        saved = torch.load(path, weights_only=True)
-        copy_into(of_run(sac.state(), r, len(specs)), saved["sac"])
+        _check(path)
+        try:
+            saved = torch.load(path, weights_only=True)["sac"]
+        except Exception:  # whatever the reading of damaged bytes raises
+            raise _damaged(path) from None
+        copy_into(of_run(sac.state(), r, len(specs)), saved)
 
 
 def _evenly(rows: np.ndarray, index: np.ndarray, n: int) -> np.ndarray:
@@ -117,9 +143,38 @@ def _save_rows(rows: np.ndarray, draft: Path) -> None:
         np.save(file, rows)
 
 
-def _write(path: Path, save: Callable[[Path], object]) -> None:
+def _keep(path: Path, save: Callable[[Path], object], engine: str) -> None:
+    """Write a file whole, after its digest: a seal that is ahead of its file is written again with it."""
     draft = path.with_suffix(f".{os.getpid()}.tmp")
     save(draft)
     with open(draft, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
         os.fsync(file.fileno())
+    files = {name: told for name, told in _seal(path.parent).get("files", {}).items() if (path.parent / name).exists()}
+    replace_file(path.parent / _SEAL, json.dumps({"engine": engine, "files": {**files, path.name: digest}}) + "\n")
     draft.replace(path)
+
+
+def _seal(place: Path) -> Mapping[str, Any]:
+    """What `_keep` wrote of the files in `place`; nothing of replays that older versions kept."""
+    with suppress(OSError, ValueError):
+        told = json.loads((place / _SEAL).read_text(encoding="utf-8"))
+        if isinstance(told, dict) and isinstance(told.get("files"), dict):
+            return told
+    return {}
+
+
+def _check(path: Path) -> None:
+    """Raise `InputError` for a file that is not what was written, as far as its seal says."""
+    told = _seal(path.parent).get("files", {}).get(path.name)
+    try:
+        with open(path, "rb") as file:
+            sound = told is None or hashlib.file_digest(file, "sha256").hexdigest() == told
+    except OSError:
+        sound = False
+    if not sound:
+        raise _damaged(path)
+
+
+def _damaged(path: Path) -> InputError:
+    return InputError(f"{str(path)!r} is damaged; delete its folder, and the replay is collected again")

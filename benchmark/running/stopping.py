@@ -57,6 +57,16 @@ class Stopping:
         finally:
             self._deferring = False
 
+    @contextmanager
+    def blamed(self) -> Iterator[None]:
+        """Inside, an error that follows a signal is the signal's: a module that it interrupts raises what it likes."""
+        try:
+            yield
+        except Exception as error:
+            if self.signal is not None:
+                raise Stopped(self.signal) from error
+            raise
+
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
             for number in SIGNALS:

@@ -14,6 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from benchmark.records.spec import digest
 from benchmark.records.store import replace_file
 from mbpo.config import InputError
 
@@ -49,7 +50,7 @@ class Stretches:
                 last["wall_seconds"] = round(snapshot.stat().st_mtime - last["began"], 3)
         row = {**conditions, "steps": [step, None], "wall_seconds": None}
         self._rows.append({**row, "began": time.time(), "company": list(companions)})
-        replace_file(self._page, json.dumps(self._rows))
+        replace_file(self._page, json.dumps({"rows": self._rows, "seal": digest(self._rows)}))
 
     def ended(self, step: int, seconds: float) -> list[dict[str, Any]]:
         """All stretches as a record holds them, this process's at its end: at `step`, after `seconds`."""
@@ -75,16 +76,18 @@ def mixed(stretches: Sequence[Mapping[str, Any]]) -> list[str]:
 def company(folder: Path) -> list[str]:
     """The keys of the runs that the run of `folder` last trained with, in their order; none where that is unknown."""
     try:
-        return [str(key) for key in json.loads((folder / PAGE).read_text(encoding="utf-8"))[-1]["company"]]
-    except (OSError, ValueError, LookupError, TypeError):
+        return [str(key) for key in _read(folder / PAGE)[-1]["company"]]
+    except (InputError, LookupError, TypeError):
         return []
 
 
 def _read(page: Path) -> list[dict[str, Any]]:
     try:
-        rows = json.loads(page.read_text(encoding="utf-8"))
-        ok = all(len(row["steps"]) == 2 and row["began"] > 0 for row in rows)
-    except (OSError, ValueError, KeyError, TypeError):
+        rows, sound = json.loads(page.read_text(encoding="utf-8")), True
+        if isinstance(rows, dict):  # earlier versions wrote the rows alone
+            rows, sound = rows["rows"], digest(rows["rows"]) == rows["seal"]
+        ok = sound and all(len(row["steps"]) == 2 and row["began"] > 0 for row in rows)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         ok = False
     if not ok:
         raise InputError(f"{str(page)!r} does not hold a run's stretches; delete its folder to train from the start")

@@ -6,7 +6,6 @@ import logging
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -85,7 +84,7 @@ class Work:
         for spec in group:
             if self.store.has(spec) and not keep_replay:  # written before the job broke
                 continue
-            with self.failed.of(Job((spec,))):
+            with self.failed.of(Job((spec,))), self.stopping.blamed():
                 check_resumable(self.store.cache, spec, self.options)
                 sound.append(spec)
         if not sound:
@@ -105,8 +104,7 @@ class Work:
 
     def _train(self, job: Job, leases: Leases, keep_replay: bool) -> None:
         self.stopping.check()
-        training = job.specs[0].kind == "train"
-        with self.stopping.deferring() if training else nullcontext():
+        with self.stopping.blamed(), self.stopping.deferring():
             try:
                 unscored = run_job(
                     job, self.store, self.options, self.trainers, leases, lambda: self.stopping.requested, keep_replay
@@ -194,8 +192,11 @@ def run_job(
 
 
 def _end(spec: RunSpec, result: Result) -> int:
-    """The last step of a finished run: an env step of training, an update of a fit or probe."""
-    return int(result.curve["update"].iloc[-1]) if spec.kind == "fit" else spec.length  # a fit may stop by itself
+    """The last step of a finished run: an env step of training, an update of a fit or of a probe and its fit."""
+    if spec.kind == "fit":
+        return int(result.curve["update"].iloc[-1])  # a fit may stop by itself
+    fitted = import_module("benchmark.running.course").fit_length(spec) if spec.kind == "probe" else 0
+    return int(spec.length + fitted)
 
 
 def _compare(stored: pd.DataFrame, curve: pd.DataFrame, spec: RunSpec) -> None:

@@ -7,6 +7,7 @@ replays them. Nothing here imports torch.
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,8 +15,11 @@ import numpy as np
 
 from mbpo.config import InputError
 from mbpo.envs.load import Array
+from mbpo.envs.patience import processes
 from mbpo.envs.physics import Physics, physics_of
-from mbpo.envs.simulators import InProcesses, InTurn, movable
+from mbpo.envs.processes import InProcesses
+from mbpo.envs.served import movable
+from mbpo.envs.simulators import InTurn
 
 
 class EnvBatch:
@@ -25,8 +29,9 @@ class EnvBatch:
     environment that no process could make, registered by a local class or a lambda, is stepped here. `which` picks
     environments by index (all by default); rows of arguments and results follow it.
 
-    With `isolate` an environment that raises does not stop the others: `failed` says why, its rows are zeros from then
-    on, and it never ends an episode nor is stepped again.
+    With `isolate` an environment that raises, or that does not answer in time, does not stop the others: `failed` says
+    why, its rows are zeros from then on, and it never ends an episode nor is stepped again. What hangs in compiled code
+    can be ended in a process alone; `patience.PROCESSES` asks for some where they would not pay.
     """
 
     def __init__(
@@ -42,11 +47,13 @@ class EnvBatch:
             raise InputError(f"a batch of {n} environments of {task!r}: at least 1 is needed")
         if not 1 <= workers <= n:
             raise InputError(f"workers = {workers}: {n} environments are stepped by 1 to {n} processes")
-        self._simulators = (
-            InProcesses(task, n, drop, finite, workers, isolate)
-            if workers > 1 and movable(task)
-            else InTurn(task, n, drop, finite, isolate)
-        )
+        asked = 0 if multiprocessing.current_process().daemon else min(processes(), n)
+        self._simulators: InProcesses | InTurn
+        if (workers > 1 or (isolate and asked)) and movable(task):
+            self._simulators = InProcesses(task, n, drop, finite, max(workers, asked), isolate)
+            self._simulators.life = lambda i: (self._seeds[i], self._actions[i])
+        else:
+            self._simulators = InTurn(task, n, drop, finite, isolate)
         self.info = self._simulators.info
         self._seeds = [-1] * n
         self._actions: list[list[Array]] = [[] for _ in range(n)]  # since each episode's start
@@ -158,7 +165,7 @@ class EnvBatch:
                 assert self._simulators.failures is not None, "only under `isolate` does an environment fail alone"
                 self._simulators.failures[i] = env["failed"]
                 self._obs[i], self._seeds[i], self._actions[i] = 0.0, env["seed"], list(env["actions"])
-            elif not np.array_equal(self._obs[i], env["obs"]):
+            elif i not in self.failed and not np.array_equal(self._obs[i], env["obs"]):
                 raise InputError(
                     f"task {self.info.id!r}: replaying {len(env['actions'])} actions from seed {env['seed']} "
                     "led elsewhere; its episodes do not follow from seed and actions alone, or its simulator changed"

@@ -18,6 +18,7 @@ from gymnasium.wrappers import TimeLimit
 
 from mbpo.config import InputError
 from mbpo.envs.load import Array, DmcEnv, load
+from mbpo.envs.patience import Clock, NoAnswer
 from mbpo.envs.tasks import (
     Groups,
     TaskInfo,
@@ -91,10 +92,11 @@ class FlatEnv(gymnasium.Wrapper[Array, Array, Any, Any]):
         self._shape, self._steps, self._finite = action.shape, 0, finite
         parts = space.items() if isinstance(space, spaces.Dict) else ()
         self._part_shapes = [(name, part.shape) for name, part in parts]
+        self._clock = Clock(task)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
         """Start an episode, the same for the same `seed`. Returns (O,) and the environment's info."""
-        returned = self.env.reset(seed=seed, options=options)
+        returned = self._timed(lambda: self.env.reset(seed=seed, options=options))
         if not isinstance(returned, tuple) or len(returned) != 2:
             raise InputError(f"task {self.info.id!r}: reset returned no pair; (obs, info) is needed")
         obs, info = returned
@@ -110,7 +112,7 @@ class FlatEnv(gymnasium.Wrapper[Array, Array, Any, Any]):
         np.maximum(native, self._low, out=native)
         if len(self._shape) != 1:
             native = native.reshape(self._shape)
-        returned: Any = self.env.step(native)
+        returned: Any = self._timed(lambda: self.env.step(native))
         self._steps += 1
         if not isinstance(returned, tuple) or len(returned) != 5:
             raise InputError(
@@ -128,6 +130,17 @@ class FlatEnv(gymnasium.Wrapper[Array, Array, Any, Any]):
         if self._steps == self._cut and not terminated:
             truncated = True
         return self._checked(self._flatten(obs), reward), reward, terminated, truncated, info
+
+    def _timed(self, call: Callable[[], Any]) -> Any:
+        """What `call` of the environment returns. Raises `InputError` where it was interrupted for taking too long."""
+        try:
+            try:
+                self._clock.begin()
+                return call()
+            finally:
+                self._clock.end()
+        except NoAnswer as late:
+            raise InputError(f"{late} at {self._when}") from None
 
     def _has_shape(self, obs: Any) -> bool:
         """Whether every part of `obs` is an array of the shape that its space says: the quick yes of `_check_shape`."""

@@ -18,8 +18,10 @@ import numpy as np
 
 from mbpo.envs.flat import make_env
 from mbpo.envs.load import Array
+from mbpo.envs.patience import patience
 from mbpo.envs.physics import physics_of, state_size
-from mbpo.envs.simulators import _register, _registration, movable, patience, sentence
+from mbpo.envs.served import movable, register, registration_of
+from mbpo.envs.simulators import sentence
 
 _CLOSING_SECONDS = 5.0
 _FEWEST_ROWS = 16
@@ -57,7 +59,9 @@ class Pool:
         context.set_forkserver_preload([__name__])
         for _ in range(workers):
             mine, theirs = context.Pipe()
-            process = context.Process(target=_serve, args=(theirs, _registration(task), task, tuple(drop)), daemon=True)
+            process = context.Process(
+                target=_serve, args=(theirs, registration_of(task), task, tuple(drop)), daemon=True
+            )
             process.start()
             theirs.close()
             self._pipes.append(mine)
@@ -141,7 +145,7 @@ def _serve(pipe: Connection, registration: bytes | None, task: str, drop: tuple[
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     with suppress(EOFError):
-        _register(task, registration)
+        register(task, registration)
         copy = _Copy(task, drop)
         while (order := pipe.recv()) is not None:
             pipe.send(copy.step(*order))
