@@ -99,9 +99,9 @@ def test_ranks_alone_are_those_of_stats():
 
 
 def test_an_interval_that_never_holds_the_truth_is_told():
-    row = study._checked("coverage", "f", "normal", (5, 5), 1, 0.9, np.zeros(100, dtype=bool))
+    row = study._at_least("coverage", "f", "normal", (5, 5), 1, 0.9, np.zeros(100, dtype=bool))
     assert dict(zip(study.COLUMNS, row, strict=True))["holds"] == "no"
-    row = study._checked("level", "f", "normal", (5, 5), 1, 0.05, np.ones(100, dtype=bool))
+    row = study._at_most("level", "f", "normal", (5, 5), 1, 0.05, np.ones(100, dtype=bool))
     assert dict(zip(study.COLUMNS, row, strict=True))["holds"] == "no"
 
 
