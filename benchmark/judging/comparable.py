@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -211,15 +212,18 @@ def uneven(evidence: Evidence) -> str:
     """Seeds that one arm has and the other has not, as a clause; all of them are judged."""
     if any(score.stratum for score in evidence.x):
         return _uneven_tasks(evidence)
-    x, y = ({score.seed for score in scores} for _, scores in evidence.sides)
-    if x == y:
-        return ""
-    parts = [
-        f"{name} alone has {spans(mine - other)}"
-        for name, mine, other in ((evidence.arm, x, y), (evidence.against, y, x))
-        if mine - other
-    ]
-    return "the arms have different seeds: " + ", ".join(parts)
+    return lost_seeds({name: {score.seed for score in scores} for name, scores in evidence.sides})
+
+
+def lost_seeds(arms: Mapping[str, Collection[int]]) -> str:
+    """Seeds that an arm has not and another has, as a clause: a lost run may have been lost for its score."""
+    every = set().union(*arms.values())
+    parts = []
+    for name, seeds in arms.items():
+        if seeds and (lost := every - set(seeds)):
+            other = next(other for other, have in arms.items() if lost & set(have))
+            parts.append(f"{name} has no {spans(lost)}, which {other} has")
+    return f"the arms have different seeds: {', '.join(parts)}" if parts else ""
 
 
 def _uneven_tasks(evidence: Evidence) -> str:

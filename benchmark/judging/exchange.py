@@ -16,6 +16,7 @@ import pandas as pd
 
 from benchmark.judging import criteria, gate, verdicts
 from benchmark.judging.columns import COLUMNS, suggestion
+from benchmark.judging.comparable import lost_seeds
 from benchmark.judging.curves import Runs, read_runs
 from benchmark.judging.evidence import Evidence, Outcome, Score
 from benchmark.judging.scores import curve_score
@@ -181,7 +182,7 @@ def _verdict(claim: Claim, task: str, out: Outcome, looked: Mapping[str, Any]) -
 
 
 def _evidence(claim: Claim, task: str, runs: Runs, tolerance: float) -> Evidence:
-    """Both arms on one task, and whatever is wrong with their being compared."""
+    """Both arms on one task, and what the gate says of the baseline."""
     names = [arm(*side) for side in claim.arms]
     arms = {
         name: {seed: run for (t, method, seed), run in runs.items() if (t, method) == (task, name)}
@@ -191,22 +192,21 @@ def _evidence(claim: Claim, task: str, runs: Runs, tolerance: float) -> Evidence
     total = _total(
         claim, task, max((_end(run) for seeds in arms.values() for run in seeds.values()), default=0), tolerance
     )
-    fault = _unequal(
-        {(name, seed): run for name, seeds in arms.items() for seed, run in seeds.items()}, total, tolerance
-    )
-    if not fault:
-        arms = {name: {seed: _to_the_end(run, total) for seed, run in seeds.items()} for name, seeds in arms.items()}
-    placed = gate.Placing("", "")
-    if claim.gate and arms[claim.gate] and not fault:
-        base = _scores(arms[claim.gate], claim.estimand, total)
-        placed = gate.place(claim.gate, task, total, base)
+    arms = {
+        name: {seed: _to_the_end(run, total, tolerance) for seed, run in seeds.items()} for name, seeds in arms.items()
+    }
+    placed = gate.Placing()
+    if claim.gate and arms[claim.gate]:
+        placed = gate.place(claim.gate, task, total, _scores(arms[claim.gate], claim.estimand, total))
+    lost = lost_seeds(arms)
     return Evidence(
         arm=claim.arm_label,
         against=claim.against_label,
         x=_scores(arms[names[0]], claim.estimand, total),
         y=_scores(arms[names[1]], claim.reference, total),
-        lacking="; ".join([*absent, *_one_sided(arms)]) or placed.unplaced,
-        fault=fault or placed.outside,
+        lacking="; ".join([*absent, *([lost] if lost else [])]) or placed.unplaced,
+        fault=placed.refused,
+        mark=placed.mark,
     )
 
 
@@ -220,8 +220,10 @@ def _total(claim: Claim, task: str, last: int, tolerance: float) -> int:
     return next((_length(page, task) for page in pages if _ends_at(page, task, last, tolerance)), last)
 
 
-def _to_the_end(run: pd.DataFrame, total: int) -> pd.DataFrame:
-    """The run with its last evaluation, which lies within the tolerance of the end of training, at that end."""
+def _to_the_end(run: pd.DataFrame, total: int, tolerance: float) -> pd.DataFrame:
+    """The run with its last evaluation, if that lies within the tolerance of the end of training, at that end."""
+    if _end(run) < total * (1 - tolerance):
+        return run
     moved = run.copy()
     moved.iloc[-1, moved.columns.get_loc("env_steps")] = total
     return moved
@@ -232,26 +234,3 @@ def _scores(seeds: Mapping[int, pd.DataFrame], estimand: Estimand, total: int) -
         curve_score(seed, run["env_steps"].tolist(), run["return"].tolist(), estimand, total)
         for seed, run in sorted(seeds.items())
     )
-
-
-def _one_sided(arms: Mapping[str, Mapping[int, pd.DataFrame]]) -> list[str]:
-    """Seeds that one arm has and another lacks: a lost run may be lost for its score."""
-    every = set().union(*arms.values())
-    told = []
-    for name, seeds in arms.items():
-        lost = sorted(every - set(seeds))
-        if seeds and lost:
-            other = next(other for other, have in arms.items() if lost[0] in have)
-            some = ", ".join(map(str, lost[:6])) + (f" and {len(lost) - 6:,} more" if len(lost) > 6 else "")
-            told.append(f"{name} has no seed {some}, which {other} has")
-    return told
-
-
-def _unequal(runs: Mapping[tuple[str, int], pd.DataFrame], total: int, tolerance: float) -> str:
-    """Two runs that do not end together, in one sentence."""
-    ends = {run: _end(rows) for run, rows in runs.items()}
-    if not ends or min(ends.values()) >= total * (1 - tolerance):
-        return ""
-    short, full = min(ends, key=lambda p: (ends[p], p)), max(ends, key=lambda p: (ends[p], p))
-    told = f"{short[0]} seed {short[1]} ends at {ends[short]:,} env steps, {full[0]} seed {full[1]} at {ends[full]:,}"
-    return f"runs of unequal length: {told}"

@@ -13,7 +13,9 @@ Mann-Whitney test, and one that knows of unequal spreads, which is either
 * the Mann-Whitney count at its least favourable: with one arm wide and the other a point, it is a sign test.
 
 For means, Welch's test itself, over strata where tasks are pooled; for shares of seeds, Fisher's exact test, which is
-Mann-Whitney's on zeros and ones. `studies/calibration` simulates how well all of them hold.
+Mann-Whitney's on zeros and ones. `studies/calibration` simulates how well all of them hold: at a level of 5 %, a false
+confirmation in at most 7.4 % of families for scores with one peak, and 9.1 % for means over tasks of which one arm is
+lopsided and ten times as wide as the other, where any test by means and variances errs.
 
 No test can see that half of an arm's seeds fail where, by chance, none of the seeds at hand did. `blind_spot` is how
 often that confirms something false.
@@ -106,7 +108,7 @@ def _wins(x: Array, y: Array) -> tuple[Array, Array]:
 
 
 def _share_p(won: Array, lost: Array) -> Array:
-    """Brunner and Munzel's one-sided p that pairs are won with a chance above 1/2, of shares of pairs each seed wins."""
+    """Brunner and Munzel's one-sided p of a chance above 1/2 to win a pair, from the shares that each seed wins."""
     gap, error, freedom = _welch([(won, 1 - lost)], lost=1)
     return _tail(gap / 2, error, freedom)  # the shares' means lie twice as far apart as either from 1/2
 

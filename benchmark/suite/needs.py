@@ -100,8 +100,13 @@ def terms(claim: Claim) -> dict[str, Any]:
     }
 
 
-RULES = {"gate": 2, "statistics": 2, "pooling": 2}
-"""Versions of the rules by which verdicts are made; raise one where equal scores may give another verdict."""
+RULES = {"gate": 3, "statistics": 3, "pooling": 3}
+"""Versions of the rules by which verdicts are made; raise one where equal scores may give another verdict.
+
+* gate 3: what each source that learned predicts by itself, instead of the range of all; a better baseline is marked.
+* statistics 3: Brunner and Munzel's test has to agree, and Welch's pays one more degree of freedom.
+* pooling 3: the threads of a CPU are part of the engine.
+"""
 CARRIED = "claims"
 """The field of a run's provenance that holds the forms it was trained under."""
 CARRIED_TERMS = "terms"
