@@ -5,10 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmark.judging.comparable import fault, payable
+from benchmark.judging.comparable import fault
 from benchmark.judging.criteria import judge
 from benchmark.judging.evidence import Evidence, Score, spans
 from benchmark.judging.pooled import together
+from benchmark.judging.scale import payable
 from benchmark.judging.scores import curve_score
 from benchmark.suite.criterion import ALL, Criterion, Estimand
 

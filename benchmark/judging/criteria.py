@@ -21,6 +21,7 @@ from benchmark.judging import counting, sentences, stats
 from benchmark.judging.comparable import aligned, fault, uneven
 from benchmark.judging.evidence import Evidence, Outcome, Score, spans
 from benchmark.judging.samples import Sample, detectable, sample
+from benchmark.judging.scale import apart_untrained
 from benchmark.suite.criterion import ALL, Criterion, Verdict
 from benchmark.words import in_hours
 
@@ -129,7 +130,8 @@ def _tasks(criterion: Criterion, family: Mapping[str, Evidence], planned: int | 
 
 def _notes(evidence: Evidence) -> list[str]:
     """What a reader must know of how the arms were brought together."""
-    return [note for note in (aligned(evidence).note, uneven(evidence), evidence.mark) if note]
+    notes = (aligned(evidence).note, uneven(evidence), apart_untrained(evidence), evidence.mark)
+    return [note for note in notes if note]
 
 
 def _fewer(task: str, counts: Mapping[str, int]) -> list[str]:

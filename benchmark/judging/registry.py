@@ -8,6 +8,7 @@
 6. A claim that its runs or the registry do not know was written after the runs; its verdict says so.
 7. A claim whose form or terms differ from those noted or carried is marked as edited, with what changed. If it is only
    a rule of judging that has another version now, the verdict says that the rule was revised.
+   Runs of code with uncommitted changes are counted in the verdict.
 8. A record that differs from its first digest was changed, or deleted and run again; the verdict says so.
 9. Records of form 1 (without a seal) and of the first weeks (without forms) have no such guarantee but that of 4 and 5;
    a verdict counts the unsealed ones.
@@ -47,7 +48,7 @@ class Registration(NamedTuple):
     unsealed: int = 0
     """How many of these are of form 1: nothing vouches for their provenance but the digest at their first judging."""
     revised: str = ""
-    """Which rules of judging were revised after the claim was first judged or trained for, as a clause."""
+    """Which rules of judging are younger than the claim's runs, and how many runs no commit vouches for; a clause."""
 
 
 def register(
@@ -66,7 +67,7 @@ def register(
         else "",
     ]
     unsealed = sum(SEAL not in record.provenance["sha256"] for record in records)
-    revised = _revised_rules(claim, records, entries)
+    revised = "; ".join(filter(None, [_revised_rules(claim, records, entries), _uncommitted(records)]))
     return Registration(claim.form, commit, "; ".join(filter(None, marks)), digests, unsealed, revised)
 
 
@@ -121,6 +122,12 @@ def _revised_rules(claim: Claim, records: Iterable[Record], entries: Iterable[Ma
         if name.startswith(RULE) and before[name] != now.get(name) and (claim.gate or name != f"{RULE}gate")
     }
     return f"rules of judging revised since: {', '.join(changed.values())}" if changed else ""
+
+
+def _uncommitted(records: Sequence[Record]) -> str:
+    """How many records were made by code that no commit holds, as a clause; empty if none is known to be."""
+    dirty = sum(bool(record.provenance.get("dirty")) for record in records)
+    return f"{dirty} of {len(records)} runs were made by code with uncommitted changes" if dirty else ""
 
 
 def _earlier_terms(
