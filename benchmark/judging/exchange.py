@@ -105,10 +105,10 @@ def _unregistered(claim: Claim, runs: Runs, tolerance: float) -> list[str]:
     if seeds != set(range(len(seeds))):
         marks.append(f"{spans(seeds)} are in the file; whether others were run and left out cannot be seen")
     ends = {task: max(_end(rows) for (t, _, _), rows in own.items() if t == task) for task, _, _ in own}
-    pages = [load_suite().protocol(name) for name in claim.protocols]
+    protocols = [load_suite().protocol(name) for name in claim.protocols]
     for task, end in ends.items():
-        if not any(_ends_at(page, task, end, tolerance) for page in pages):
-            lengths = ", ".join(f"{_length(page, task):,}" for page in pages)
+        if not any(_ends_at(protocol, task, end, tolerance) for protocol in protocols):
+            lengths = ", ".join(f"{_length(protocol, task):,}" for protocol in protocols)
             marks.append(f"runs of {end:,} env steps on {task} are as long as no protocol of the claim ({lengths})")
             break
     return marks
@@ -122,29 +122,33 @@ def _marked(out: Outcome, marks: Sequence[str]) -> Outcome:
 
 def _protocol(claim: Claim, runs: Runs, tolerance: float) -> Protocol:
     """The claim's protocol whose runs are as long as these, or its first."""
-    pages = [load_suite().protocol(name) for name in claim.protocols]
+    protocols = [load_suite().protocol(name) for name in claim.protocols]
     ends = {task: int(run["env_steps"].max()) for (task, _, _), run in runs.items() if task in claim.tasks}
-    same = [page for page in pages if any(_ends_at(page, task, end, tolerance) for task, end in ends.items())]
-    return (same or pages)[0]
+    same = [
+        protocol
+        for protocol in protocols
+        if any(_ends_at(protocol, task, end, tolerance) for task, end in ends.items())
+    ]
+    return (same or protocols)[0]
 
 
-def _ends_at(page: Protocol, task: str, end: int, tolerance: float) -> bool:
-    return _length(page, task) * (1 - tolerance) <= end <= _length(page, task)
+def _ends_at(protocol: Protocol, task: str, end: int, tolerance: float) -> bool:
+    return _length(protocol, task) * (1 - tolerance) <= end <= _length(protocol, task)
 
 
-def _length(page: Protocol, task: str) -> int:
-    return page.train.budget(task).env_steps
+def _length(protocol: Protocol, task: str) -> int:
+    return protocol.train.budget(task).env_steps
 
 
-def _as_planned(claim: Claim, found: Evidence, planned: int) -> Evidence:
+def _as_planned(claim: Claim, evidence: Evidence, planned: int) -> Evidence:
     """Evidence with no more seeds than may be looked at, and told as lacking where it has fewer than planned."""
     last = planned * max((look.seeds for look in claim.criterion.looks), default=1)
-    x, y = (tuple(sorted(scores, key=lambda score: score.seed)[:last]) for scores in (found.x, found.y))
+    x, y = (tuple(sorted(scores, key=lambda score: score.seed)[:last]) for scores in (evidence.x, evidence.y))
     fewest = min(len(x), len(y))
-    if not found.lacking and criteria.MIN_SEEDS <= fewest < planned:
+    if not evidence.lacking and criteria.MIN_SEEDS <= fewest < planned:
         told = f"{fewest} of {planned} planned seeds per arm; if fewer were planned, say --planned-seeds {fewest}"
-        return replace(found, x=x, y=y, lacking=told)
-    return replace(found, x=x, y=y)
+        return replace(evidence, x=x, y=y, lacking=told)
+    return replace(evidence, x=x, y=y)
 
 
 def _looked(claim: Claim, out: Outcome, whole: Mapping[str, Evidence], planned: int, origin: str) -> dict[str, Any]:
@@ -203,8 +207,8 @@ def _end(run: pd.DataFrame) -> int:
 
 def _total(claim: Claim, task: str, last: int, tolerance: float) -> int:
     """The length of training: of the claim's protocol that ends within the tolerance of the `last` row, or that row."""
-    pages = [load_suite().protocol(name) for name in claim.protocols]
-    return next((_length(page, task) for page in pages if _ends_at(page, task, last, tolerance)), last)
+    protocols = [load_suite().protocol(name) for name in claim.protocols]
+    return next((_length(protocol, task) for protocol in protocols if _ends_at(protocol, task, last, tolerance)), last)
 
 
 def _to_the_end(run: pd.DataFrame, total: int, tolerance: float) -> pd.DataFrame:

@@ -189,10 +189,10 @@ def read_registry(results: Path) -> list[dict[str, Any]]:
 
 def first_forms(results: Path) -> dict[str, str]:
     """The form in which each claim was first judged on any run; none for a claim that came after its runs then."""
-    found: dict[str, str | None] = {}
+    first: dict[str, str | None] = {}
     for entry in read_registry(results):
-        found.setdefault(entry["claim"], None if entry.get("post_hoc") else entry["form"])
-    return {claim: form for claim, form in found.items() if form is not None}
+        first.setdefault(entry["claim"], None if entry.get("post_hoc") else entry["form"])
+    return {claim: form for claim, form in first.items() if form is not None}
 
 
 def note(results: Path, judged: Iterable[Claim], late: Iterable[str] = ()) -> Path:

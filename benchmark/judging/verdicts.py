@@ -83,7 +83,7 @@ def judge_claim(claim: Claim, store: Store, protocol: Protocol) -> list[Judgemen
     evidence = {task: _evidence(claim, task, store, protocol) for task in claim.tasks}
     judged = [read(store, spec) for spec in with_later_looks(claim, protocol) if store.has(spec)]
     if claim.rows == (ALL,) and (mixed := engines.mixed(record.provenance for record in judged)):
-        evidence = {task: replace(found, fault=found.fault or mixed) for task, found in evidence.items()}
+        evidence = {task: replace(one, fault=one.fault or mixed) for task, one in evidence.items()}
     registered = registry.register(claim, judged, store.results, load_ledger(), _commits(store).get(claim.id))
     planned = protocol if protocol.name in claim.protocols else load_suite().protocol(claim.protocols[0])
     chance = chances.chance(claim, planned.seeds)
@@ -184,8 +184,8 @@ def _evidence(claim: Claim, task: str, store: Store, protocol: Protocol) -> Evid
     absent = store.missing(wanted)
     lacking = {spec.key for spec in absent}
     more = [spec for spec in of_arms(claim, [task], protocol, later_seeds(claim, protocol)) if store.has(spec)]
-    here = [spec for spec in [*wanted, *more] if spec.key not in lacking]
-    x, y = ([spec for spec in here if (spec.method, spec.drop) == arm] for arm in claim.arms)
+    stored = [spec for spec in [*wanted, *more] if spec.key not in lacking]
+    x, y = ([spec for spec in stored if (spec.method, spec.drop) == arm] for arm in claim.arms)
     placed = gate.Placing()
     if claim.gate and not absent:
         base = [_score(store, spec, claim.estimand) for spec in of_gate(claim, [task], protocol)]
