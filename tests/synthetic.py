@@ -90,7 +90,7 @@ def _fit(spec, rng):
         spec.method in ("ftfl", "direct-only"),
         spec.task.startswith("gym"),
     )
-    lost = 0.02 if gym else 10 ** rng.normal(1.2 if "humanoid" in spec.task else 0.0, 0.25)
+    lost = 0.02 if gym else 10 ** rng.normal(1.2 if "humanoid" in spec.task else 0.0, 0.1)
     r2 = 0.7 + 0.02 * rng.normal() - (lost if raw else 0.0)
     scale = 1.0 if gym else 0.03
     true = scale * np.sort(rng.gamma(2.0, 1.0, 10))

@@ -245,6 +245,17 @@ def test_means_that_no_record_states_follow_from_a_commit_before_kernels_or_stay
     assert engines.means({**old, "means": "graphs"}) == "graphs"
 
 
+def test_threads_of_a_cpu_are_part_of_the_engine_and_those_beside_a_gpu_are_not():
+    def ran(device, means, *threads):
+        rows = [{"threads": n, "steps": [10 * i, 10 * i + 10]} for i, n in enumerate(threads)]
+        return engines.name({"device": device, "means": means, "stretches": [*rows, {"threads": 9, "steps": [5, 5]}]})
+
+    assert ran("cpu", "kernels", 1).endswith(" with kernels on 1 thread")
+    assert ran("cpu", "kernels", 1) == ran("cpu", "kernels", 1, 1) != ran("cpu", "kernels", 2)
+    assert ran("cpu", "torch", 1, 2).endswith(" with torch on 1 and 2 threads")
+    assert ran("NVIDIA H200", "graphs", 1) == ran("NVIDIA H200", "graphs", 8)
+
+
 # Verdicts from records
 
 

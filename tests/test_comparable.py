@@ -5,10 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmark.judging.comparable import fault, payable
+from benchmark.judging.comparable import fault
 from benchmark.judging.criteria import judge
 from benchmark.judging.evidence import Evidence, Score, spans
 from benchmark.judging.pooled import together
+from benchmark.judging.scale import payable
 from benchmark.judging.scores import curve_score
 from benchmark.suite.criterion import ALL, Criterion, Estimand
 
@@ -146,8 +147,8 @@ def test_seeds_are_names():
     assert (out.verdict, out.p, out.effect) == ("reproduced", plain.p, plain.effect)
     apart = verdict(x, arm(GRID, seeds=range(7), scale=0.5))
     assert apart.verdict == "reproduced" and len(apart.reason) < 600
-    assert "the arms have different seeds: mbpo alone has seeds 7, 42, 123456, 2147483647" in apart.reason
-    assert "sac alone has seeds 2-6" in apart.reason
+    assert "the arms have different seeds: mbpo has no seeds 2-6, which sac has" in apart.reason
+    assert "sac has no seeds 7, 42, 123456, 2147483647" in apart.reason
 
 
 def test_many_scattered_seeds_make_a_short_text():

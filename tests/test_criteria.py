@@ -77,7 +77,7 @@ def test_relative_margin_is_a_share_of_the_reference():
 def test_numbers_of_a_verdict():
     out = one(LOWER, LOW, HIGH)
     assert (out.effect, out.n, out.level) == (-1.0, 5, 0.05)
-    assert out.interval == pytest.approx((-1.2, -0.8))
+    assert out.interval == pytest.approx((-1.2, -0.8), abs=0.002)
     assert out.p == pytest.approx(1 / 252)
     assert (out.mean, out.iqm) == (pytest.approx(-1), pytest.approx(-1))
     assert out.reason.startswith("a typical seed of raw is lower than one of normalized: p = 0.004; ")
@@ -92,13 +92,13 @@ def test_a_contradiction_gives_the_p_of_the_opposite():
 
 
 def test_leaving_equivalence_pays_for_its_two_sides():
-    x, y = (0.4, 0.5, 0.6, 0.65, 0.8), (0.0, 0.1, 0.2, 0.3, 0.7)  # one-sided exact p = 0.0278
+    x, y = (0.5, 0.6, 0.65, 0.75, 0.8), (0.0, 0.1, 0.2, 0.3, 0.7)  # one-sided exact p = 0.0278
     assert one(HIGHER, x, y).verdict == "reproduced"
     assert one(Criterion(kind="equivalence", margin=1e-9), x, y).verdict == "inconclusive"
 
 
 def test_holm_spans_the_family_and_counts_absent_tasks():
-    weak = evidence((0.0, 0.1, 0.2, 0.3, 0.7), (0.4, 0.5, 0.6, 0.65, 0.8))  # one-sided exact p = 0.0278
+    weak = evidence((0.0, 0.1, 0.2, 0.3, 0.7), (0.5, 0.6, 0.65, 0.75, 0.8))  # one-sided exact p = 0.0278
     absent = evidence((), (), lacking="missing raw seeds 0-4")
     assert judge(LOWER, {"a": weak})["a"].verdict == "reproduced"
     alone = judge(LOWER, {"a": weak})["a"].p

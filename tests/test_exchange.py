@@ -119,7 +119,7 @@ def spoilt(frame):
         (
             lambda f: f[(f["method"] != "ftfl") | (f["seed"] != 1) | (f["env_steps"] < 400_000)],
             "invalid",
-            "runs of unequal length: ftfl seed 1 ends at 350,000 env steps, mbpo seed 5 at 500,000",
+            "runs of unequal length: ftfl seed 1 ends at 350,000 env steps, ftfl seed 0 at 500,000",
         ),
         (
             lambda f: cut(f, method="ftfl", seed=1, env_steps=450_000),
@@ -150,10 +150,13 @@ def test_claims_that_cannot_be_judged_are_told(path, chosen, sentence):
 def test_the_gate_holds_for_others_too(path):
     seven = [*FIVE, "hopper-stand", "hopper-hop"]
     row = judged(table(seven, {"ftfl": 999.0, "sac": 995.0}), path, "ftfl-beats-sac")["all"]
-    assert row["verdict"] == "invalid" and "published sources predict" in row["reason"]
-    row = judged(table(seven, {"ftfl": 40.0, "sac": 20.0}), path, "ftfl-beats-sac")["all"]
-    assert row["verdict"] == "invalid" and "sac has not learned on dmc:quadruped" in row["reason"]
-    learned = {"hopper-hop": 160.0, "quadruped-walk": 300.0, "quadruped-run": 300.0}
+    assert row["verdict"] == "reproduced" and "better than all published sources predict" in row["reason"]
+    assert "sac on dmc:quadruped-walk is held against random actions alone" in row["reason"]
+    row = judged(table(seven, {"ftfl": 999.0, "sac": 30.0}), path, "ftfl-beats-sac")["all"]
+    assert row["verdict"] == "invalid" and "published sources that learned predicts of 6 seeds" in row["reason"]
+    row = judged(table(["quadruped-walk"], {"ftfl": 40.0, "sac": 20.0}), path, "ftfl-beats-sac")["all"]
+    assert row["verdict"] == "invalid" and "sac has not learned on dmc:quadruped-walk" in row["reason"]
+    learned = {"hopper-hop": 160.0, "quadruped-walk": 300.0, "quadruped-run": 700.0}
     rows = pd.concat([table([name], {"ftfl": 950.0, "sac": learned.get(name, 100.0)}) for name in seven])
     row = judged(rows, path, "ftfl-beats-sac")["all"]
     assert (row["verdict"], row["effect"]) == ("reproduced", 7.0)

@@ -35,6 +35,38 @@ def test_one_wide_arm_does_not_pass_for_a_shift(ratio):
     assert (stats.untied_cdf(5, 50)[(x[:4_000, 0, :, None] < many[:, None]).sum((-1, -2))] <= 0.05).mean() > 0.12
 
 
+def test_the_share_of_won_pairs_is_tested_as_scipy_does():
+    rng = np.random.default_rng(9)
+    for n, m in ((5, 5), (6, 11), (12, 4)):
+        x, y = rng.normal(size=n).round(1), 3 * rng.normal(size=m).round(1)
+        won, lost = location._wins(x, y)
+        theirs = sps.brunnermunzel(x, y, alternative="greater").pvalue
+        assert float(location._share_p(won / m, lost / n)) == pytest.approx(theirs, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("n", "tasks", "ratio", "mirrored"), [(5, 7, 10, True), (20, 7, 0.1, True), (20, 2, 10, False)]
+)
+def test_lopsided_arms_do_not_pass_for_a_shift_at_few_seeds_nor_at_many(n, tasks, ratio, mirrored):
+    rng = np.random.default_rng(10)
+    x, y = (rng.exponential(size=(4_000, n)) * (-1 if mirrored else 1) for _ in range(2))
+    quantiles = np.log(2_000 / np.arange(0.5, 2_000)) * (-1 if mirrored else 1)
+    x = ratio * x - np.median(ratio * quantiles[:, None] - quantiles)  # now P(x above y) = 1/2
+    ranks = stats.untied_cdf(n, n)[np.ceil(n * n - location._wins(x, y)[0].sum(-1)).astype(int)]
+    tamed = np.maximum(ranks, location._tail(*location._welch([location._drawn_in(x, y)], lost=2)))
+    old, new = (1 - (1 - (p <= 0.05 / tasks).mean()) ** tasks for p in (tamed, location.typical_p(x, y)))
+    assert new <= 0.08 < old  # 0.067 of many more draws
+
+
+def test_no_seed_of_an_arm_that_fails_by_halves_may_show_it_and_that_is_bounded():
+    rng = np.random.default_rng(11)
+    x = np.where(rng.random((20_000, 5)) < 0.5, 900.0, 0.0) + rng.normal(size=(20_000, 5))
+    y = 450 + rng.normal(size=(20_000, 5))
+    assert (location.typical_p(x, y) <= 0.05 / 7).mean() == pytest.approx(location.blind_spot(5, 5), abs=0.004)
+    assert location.blind_spot(5, 50, tasks=7) == pytest.approx(0.199, abs=1e-3)
+    assert location.blind_spot(7, 7, tasks=7) < 0.054
+
+
 def test_a_wild_success_hides_no_shift():
     y = [0.20, 0.30, 0.16, 0.19, 0.30]
     x = [0.71, 0.68, 0.70, 0.74, 30.0]

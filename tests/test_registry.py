@@ -7,7 +7,7 @@ import subprocess
 import pytest
 from synthetic import PROVENANCE, edited_ledger, fill, needed, write_fit
 
-from benchmark.judging import registry, verdicts
+from benchmark.judging import blame, registry, verdicts
 from benchmark.records.store import Store
 from benchmark.running import provenance
 from benchmark.suite import needs
@@ -141,6 +141,16 @@ def test_terms_changed_after_the_runs_are_told_by_name(store, field, before, by)
     assert row.registration.mark in row.outcome.reason
 
 
+def test_a_revised_rule_of_judging_is_told_as_such_and_is_no_edit_of_the_claim(store):
+    claim = load_ledger().claim(NAME)
+    old = {**needs.terms(claim), "rules.statistics": 1, "rules.gate": 1}  # the claim has no gate
+    runs(store, terms={NAME: old})
+    row = verdicts.judge_claim(claim, store, QUICK)[0]
+    clause = f"rules of judging revised since: statistics from 1 to {needs.RULES['statistics']}"
+    assert (row.registration.mark, row.registration.revised, row.to_json()["revised"]) == ("", clause, clause)
+    assert row.outcome.reason.endswith(clause)
+
+
 def test_a_seed_that_is_deleted_and_run_again_is_told(store):
     runs(store)
     verdicts.write_verdicts(store, verdicts.judge_claim(load_ledger().claim(NAME), store, QUICK))
@@ -245,17 +255,17 @@ def test_the_commit_is_that_of_the_last_touch_and_none_before_it_is_committed(tm
         git(tmp_path, "add", "-A")
         git(tmp_path, "commit", "-qm", "c", "--date=2030-01-01")
         heads.append(git(tmp_path, "rev-parse", "HEAD"))
-    registry._blamed.cache_clear()
-    found = registry._blamed(path)
+    blame._blamed.cache_clear()
+    found = blame._blamed(path)
     assert found["one"] == heads[0]
     assert found["two"] in heads[:2] and set(found) == {"one", "two"}
     path.write_text(text.replace("title: 1", "title: 9"))
-    registry._blamed.cache_clear()
-    assert set(registry._blamed(path)) == {"two"}
+    blame._blamed.cache_clear()
+    assert set(blame._blamed(path)) == {"two"}
 
 
 def test_a_commit_that_git_cannot_tell_is_kept_from_the_last_verdicts(store, monkeypatch):
-    monkeypatch.setattr(registry, "_blamed", dict)
+    monkeypatch.setattr(blame, "_blamed", dict)
     fill(store, claims=[NAME])
     path = verdicts.write_verdicts(store, verdicts.judge_all(store, QUICK))
     rows = json.loads(path.read_text())
@@ -263,9 +273,9 @@ def test_a_commit_that_git_cannot_tell_is_kept_from_the_last_verdicts(store, mon
     for row in rows:
         row["commit"] = "c" * 40 if row["claim"] == NAME else None
     path.write_text(json.dumps(rows))
-    assert registry.commits(store.results)[NAME] == "c" * 40
+    assert blame.commits(store.results)[NAME] == "c" * 40
     rows[0]["form"] = "another"
-    assert registry.commits(store.results)["reward-cure"] is None
+    assert blame.commits(store.results)["reward-cure"] is None
 
 
 def test_synthetic_provenance_carries_no_forms():

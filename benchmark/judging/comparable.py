@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
+from benchmark.judging import scale
 from benchmark.judging.evidence import Curve, Evidence, Score, spans
-from benchmark.suite.load import load_suite
 
-PAYABLE = (("dmc:", 0.0, 1.0), ("gym:InvertedPendulum-", 0.0, 1.0), ("gym:benchmark.toys:", -math.inf, 0.0))
-"""Least and largest reward of one step, of the tasks where it is known, by how their names begin."""
-UNIT, WIDE, FAR = 1.0, 10.0, 100.0
-"""An arm inside [-UNIT, UNIT] is on another scale than one beyond WIDE, where starts lie a factor of FAR apart or a
-random policy earns more than three times UNIT."""
+ALIKE = 1e-5
+"""Two seeds whose curves differ by less everywhere, as a share of the range of either, are one run copied."""
 
 
 class Aligned(NamedTuple):
@@ -39,7 +37,7 @@ def fault(evidence: Evidence, task: str = "") -> str:
     engines = sorted({score.engine for score in (*evidence.x, *evidence.y)})
     if len(engines) > 1:
         return f"runs of {len(engines)} engines are mixed ({engines[0]}, {engines[1]}): run them again on one"
-    return aligned(evidence).fault or _unpayable(evidence, task) or _two_scales(evidence, task)
+    return aligned(evidence).fault or scale.fault(evidence, task)
 
 
 def _broken(name: str, scores: tuple[Score, ...]) -> str:
@@ -63,13 +61,17 @@ def _in_window(curve: Curve) -> np.ndarray:
 
 
 def _copied(name: str, scores: tuple[Score, ...]) -> str:
-    """Two seeds with one and the same curve; curves of two values or fewer may coincide."""
-    seen: dict[tuple[str, tuple[int, ...], tuple[float, ...]], int] = {}
+    """Two seeds with one and the same curve, or nearly so; curves of two values or fewer may coincide."""
+    groups: dict[tuple[str, tuple[int, ...]], list[tuple[int, np.ndarray]]] = {}
     for score in sorted(scores, key=lambda s: s.seed):
-        if score.curve is not None and len(set(score.curve.values)) > 2:
-            first = seen.setdefault((score.stratum, score.curve.steps, score.curve.values), score.seed)
-            if first != score.seed:
+        if score.curve is None or len(set(score.curve.values)) <= 2:
+            continue
+        values = np.array(score.curve.values)
+        others = groups.setdefault((score.stratum, score.curve.steps), [])
+        for first, other in others:
+            if np.nanmax(np.abs(values - other)) <= ALIKE * np.nanmax(np.abs(other - np.nanmin(other))):
                 return f"{name} has one and the same curve under seeds {first} and {score.seed}: a copy is not a seed"
+        others.append((score.seed, values))
     return ""
 
 
@@ -145,65 +147,6 @@ def _steps(steps: list[int], most: int = 4) -> str:
     return f"step{'s' if len(steps) > 1 else ''} {told}" + (f" and {left:,} more" if left > 0 else "")
 
 
-# One scale
-
-
-def payable(task: str) -> tuple[float, float] | None:
-    """The least and the largest return that an episode of the task can pay; None where that is not known."""
-    entry = load_suite().tasks.get(task)
-    if entry is None or entry.time_limit is None:
-        return None
-    steps = entry.time_limit
-    bounds = [(low, high) for start, low, high in PAYABLE if task.startswith(start)]
-    return (bounds[0][0] * steps, bounds[0][1] * steps) if bounds else None
-
-
-def _unpayable(evidence: Evidence, task: str) -> str:
-    span = payable(task)
-    if span is None:
-        return ""
-    slack = 1e-5 * (span[1] - span[0] if math.isfinite(span[1] - span[0]) else 1.0)
-    for name, scores in evidence.sides:
-        for score in scores:
-            if score.curve is None or not score.curve.returns:
-                continue
-            odd = [v for v in score.curve.values if v < span[0] - slack or v > span[1] + slack]
-            if odd:
-                limits = f"{span[0]:g} to {span[1]:g}" if math.isfinite(span[0]) else f"at most {span[1]:g}"
-                return f"{name} seed {score.seed} has a return of {odd[0]:g}, but an episode of {task} pays {limits}"
-    return ""
-
-
-def _two_scales(evidence: Evidence, task: str) -> str:
-    """Whether one arm's returns are shares, about 0 to 1, where the other's are returns of the task."""
-    entry = load_suite().tasks.get(task)
-    if entry is None or entry.random_score is None or evidence.arm == evidence.against:
-        return ""
-    (a, x), (b, y) = evidence.sides
-    for (name, small), (other, large) in (((a, x), (b, y)), ((b, y), (a, x))):
-        one, two = _returns(small), _returns(large)
-        if not one.size or not two.size or np.abs(one).max() > UNIT or np.abs(two).max() <= WIDE:
-            continue
-        fractions = float(np.mean(one != np.round(one)))  # a task that pays rarely has zeros, not shares
-        first, start = _first_returns(small), _first_returns(large)
-        apart = 0 < abs(first) < abs(start) / FAR
-        if fractions > 0.5 and (abs(entry.random_score) > 3 * UNIT or apart):
-            return (
-                f"{name} is on another scale than {other}: its returns stay within {np.abs(one).max():.3g} of 0, those "
-                f"of {other} reach {np.abs(two).max():.4g}, and a random policy earns {entry.random_score:g} on {task}"
-            )
-    return ""
-
-
-def _returns(scores: tuple[Score, ...]) -> np.ndarray:
-    return np.array([v for s in scores if s.curve is not None and s.curve.returns for v in s.curve.values])
-
-
-def _first_returns(scores: tuple[Score, ...]) -> float:
-    """The median of what runs earn at their first evaluation."""
-    return float(np.median([s.curve.values[0] for s in scores if s.curve is not None and s.curve.values]))
-
-
 # Seeds
 
 
@@ -211,15 +154,18 @@ def uneven(evidence: Evidence) -> str:
     """Seeds that one arm has and the other has not, as a clause; all of them are judged."""
     if any(score.stratum for score in evidence.x):
         return _uneven_tasks(evidence)
-    x, y = ({score.seed for score in scores} for _, scores in evidence.sides)
-    if x == y:
-        return ""
-    parts = [
-        f"{name} alone has {spans(mine - other)}"
-        for name, mine, other in ((evidence.arm, x, y), (evidence.against, y, x))
-        if mine - other
-    ]
-    return "the arms have different seeds: " + ", ".join(parts)
+    return lost_seeds({name: {score.seed for score in scores} for name, scores in evidence.sides})
+
+
+def lost_seeds(arms: Mapping[str, Collection[int]]) -> str:
+    """Seeds that an arm has not and another has, as a clause: a lost run may have been lost for its score."""
+    every = set().union(*arms.values())
+    parts = []
+    for name, seeds in arms.items():
+        if seeds and (lost := every - set(seeds)):
+            other = next(other for other, have in arms.items() if lost & set(have))
+            parts.append(f"{name} has no {spans(lost)}, which {other} has")
+    return f"the arms have different seeds: {', '.join(parts)}" if parts else ""
 
 
 def _uneven_tasks(evidence: Evidence) -> str:

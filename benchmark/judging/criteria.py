@@ -17,11 +17,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from benchmark.judging import sentences, stats
+from benchmark.judging import counting, sentences, stats
 from benchmark.judging.comparable import aligned, fault, uneven
 from benchmark.judging.evidence import Evidence, Outcome, Score, spans
 from benchmark.judging.samples import Sample, detectable, sample
-from benchmark.suite.criterion import ALL, VERDICTS, Criterion, Verdict
+from benchmark.judging.scale import apart_untrained
+from benchmark.suite.criterion import ALL, Criterion, Verdict
 from benchmark.words import in_hours
 
 __all__ = ["MIN_SEEDS", "adjusted", "fault", "judge"]
@@ -47,7 +48,7 @@ def judge(criterion: Criterion, family: Mapping[str, Evidence], planned: int | N
     outcomes = _at_looks(criterion, family, planned)
     if criterion.at_least is None:
         return outcomes
-    return {ALL: _count(criterion, family, outcomes, criterion.at_least)}
+    return {ALL: counting.count(criterion, family, outcomes, criterion.at_least)}
 
 
 # Looks
@@ -129,7 +130,8 @@ def _tasks(criterion: Criterion, family: Mapping[str, Evidence], planned: int | 
 
 def _notes(evidence: Evidence) -> list[str]:
     """What a reader must know of how the arms were brought together."""
-    return [told for told in (aligned(evidence).note, uneven(evidence)) if told]
+    notes = (aligned(evidence).note, uneven(evidence), apart_untrained(evidence), evidence.mark)
+    return [note for note in notes if note]
 
 
 def _fewer(task: str, counts: Mapping[str, int]) -> list[str]:
@@ -223,33 +225,3 @@ def _undecided(criterion: Criterion, out: Outcome, data: Sample, tasks: int) -> 
     if plan is None:
         return replace(out, reason=reason)
     return replace(out, power=plan[1], needed=plan[2], reason=reason)
-
-
-# Counts
-
-
-def _count(
-    criterion: Criterion, family: Mapping[str, Evidence], tasks: Mapping[str, Outcome], at_least: int
-) -> Outcome:
-    """One outcome for the family: effect is the number of confirmed tasks, interval the numbers still possible."""
-    by = {verdict: [task for task, out in tasks.items() if out.verdict == verdict] for verdict in VERDICTS}
-    wins, losses = len(by["reproduced"]), len(by["contradicted"])
-    told = "; ".join(f"{verdict} on {', '.join(names)}" for verdict, names in by.items() if names)
-    out = Outcome("inconclusive", None, None, criterion.level, min(o.n for o in tasks.values()), None, told)
-    if by["invalid"]:
-        first = by["invalid"][0]
-        return replace(out, verdict="invalid", reason=f"{first}: {tasks[first].reason}")
-    if wins < at_least <= len(tasks) - losses and by["incomplete"]:
-        hours = [family[task].hours for task in by["incomplete"]]
-        first = family[by["incomplete"][0]].lacking or tasks[by["incomplete"][0]].reason
-        cost = "" if None in hours else f"; about {in_hours(sum(h for h in hours if h is not None))} on two cores"
-        return replace(out, verdict="incomplete", reason=f"{told} ({first}, and so on){cost}")
-    reason = f"{wins} of {len(tasks)} confirmed, {at_least} claimed: {told}"
-    out = replace(out, effect=float(wins), interval=(float(wins), float(len(tasks) - losses)), reason=reason)
-    if wins >= at_least:
-        return replace(out, verdict="reproduced")
-    if len(tasks) - losses < at_least:
-        return replace(out, verdict="contradicted")
-    needs = sorted(tasks[task].needed or math.inf for task in by["inconclusive"])
-    need = needs[at_least - wins - 1]  # enough open tasks to reach the number claimed
-    return out if need == math.inf else replace(out, needed=int(need))

@@ -124,6 +124,8 @@ class Evidence:
     """Estimated time of the missing runs on two cores."""
     fault: str = ""
     """Why these scores must not be judged at all, where the scores themselves do not show it."""
+    mark: str = ""
+    """What a reader must know of the baseline, as a clause."""
 
     @property
     def sides(self) -> tuple[tuple[str, tuple[Score, ...]], tuple[str, tuple[Score, ...]]]:

@@ -1,4 +1,4 @@
-"""Curves in the columns that others use: ours written out, and someone else's read in and judged against the ledger.
+"""Someone else's curves, judged against the ledger; `exporting` writes ours in the same columns.
 
 ``suite, task, method, seed, env_steps, return``: one row per evaluation, its return the mean over episodes. Files are
 read by `judging.curves`. A seed is a name: any numbers will do, and both arms have to have the same ones.
@@ -6,86 +6,31 @@ read by `judging.curves`. A seed is a name: any numbers will do, and both arms h
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from benchmark.judging import criteria, gate, verdicts
 from benchmark.judging.columns import COLUMNS, suggestion
+from benchmark.judging.comparable import lost_seeds
 from benchmark.judging.curves import Runs, read_runs
-from benchmark.judging.evidence import Evidence, Outcome, Score
+from benchmark.judging.evidence import Evidence, Outcome, Score, spans
+from benchmark.judging.exporting import export
 from benchmark.judging.scores import curve_score
 from benchmark.records.spec import arm
-from benchmark.records.store import RETURN, Record, Store
+from benchmark.records.store import RETURN
 from benchmark.suite.criterion import Estimand
 from benchmark.suite.entries import Protocol
 from benchmark.suite.ledger import Claim, load_ledger
-from benchmark.suite.load import load_suite, specs
+from benchmark.suite.load import load_suite
 from mbpo.config import InputError
 
 __all__ = ["COLUMNS", "Runs", "export", "judge", "judgeable", "read_runs"]
 
-FORMATS = (".csv", ".parquet")
 TOLERANCE = 0.01
 """Share of training by which a run may end early: evaluations at 495,000 or 499,999 of 500,000 are its last."""
-
-
-# Out
-
-
-def export(store: Store, protocol: Protocol, path: Path) -> int:
-    """Write the curves of all records that `protocol` prescribes, and return the number of runs.
-
-    Raises `InputError` for a name that is neither .csv nor .parquet, for .parquet without pyarrow, for a folder that
-    does not exist, and where there is no such record.
-    """
-    if path.suffix not in FORMATS:
-        raise InputError(f"{str(path)!r}: give a name that ends in {' or '.join(FORMATS)}")
-    if path.suffix == ".parquet" and importlib.util.find_spec("pyarrow") is None:
-        raise InputError(f"{str(path)!r}: writing parquet needs pyarrow (pip install pyarrow); or give a .csv")
-    if not path.parent.is_dir():
-        raise InputError(f"the folder {str(path.parent)!r} does not exist; make it, or give another")
-    frames = [_curve(record) for record in store.records() if _prescribed(record, protocol)]
-    if not frames:
-        raise InputError(f"no online run of the {protocol.name} protocol has a record; train some, or give --protocol")
-    table = pd.concat(frames, ignore_index=True).sort_values(list(COLUMNS[:5]), kind="stable")[list(COLUMNS)]
-    try:
-        if path.suffix == ".csv":
-            table.to_csv(path, index=False, lineterminator="\n")
-        else:
-            table.to_parquet(path, index=False)
-    except OSError as error:
-        raise InputError(f"{str(path)!r} cannot be written: {(error.strerror or str(error)).lower()}") from None
-    return len(frames)
-
-
-def _prescribed(record: Record, protocol: Protocol) -> bool:
-    """Whether the run is what the protocol would train under this name: runs of several protocols must not mix."""
-    spec = record.spec
-    if spec.kind != "train":
-        return False
-    try:
-        wanted = specs("train", [spec.task], [spec.method], protocol, [spec.seed], drop=spec.drop)
-    except InputError:
-        return False  # a method or a task that is on no page any more
-    return wanted[0].key == spec.key
-
-
-def _curve(record: Record) -> pd.DataFrame:
-    means = record.curve.groupby("env_steps", sort=True)[RETURN].mean().reset_index(name="return")
-    suite, _, task = record.spec.task.partition(":")
-    means.insert(0, "suite", suite)
-    means.insert(1, "task", task)
-    means.insert(2, "method", record.spec.arm)
-    means.insert(3, "seed", record.spec.seed)
-    return means
-
-
-# Judged
 
 
 def judgeable() -> list[str]:
@@ -126,37 +71,84 @@ def _rows(claim: Claim, runs: Runs, planned: int | None, tolerance: float) -> li
     protocol = _protocol(claim, runs, tolerance)
     seeds = planned or protocol.seeds
     whole = {task: _evidence(claim, task, runs, tolerance) for task in claim.tasks}
-    evidence = {task: _as_planned(claim, found, seeds) for task, found in whole.items()}
+    evidence = {task: _as_planned(claim, one, seeds) for task, one in whole.items()}
     origin = "as given" if planned else f"of the {protocol.name} protocol"
-    out = verdicts.outcomes(claim, evidence, seeds)
-    return [_verdict(claim, task, found, _looked(claim, found, whole, seeds, origin)) for task, found in out.items()]
+    of_all = verdicts.outcomes(claim, whole)
+    out = {
+        task: _whatever_the_order(outcome, of_all[task])
+        for task, outcome in verdicts.outcomes(claim, evidence, seeds).items()
+    }
+    marks = _unregistered(claim, runs, tolerance)
+    return [
+        _verdict(claim, task, _marked(outcome, marks), _looked(claim, outcome, whole, seeds, origin))
+        for task, outcome in out.items()
+    ]
+
+
+def _whatever_the_order(out: Outcome, of_all: Outcome) -> Outcome:
+    """The outcome of the planned seeds, undecided where all seeds of the file together decide otherwise.
+
+    Seeds count in the order of their numbers, and in someone's file those are theirs to give.
+    """
+    if out.verdict not in criteria.DECIDED or of_all.verdict == out.verdict:
+        return out
+    told = f"{out.verdict} on the first {out.n} seeds by number, {of_all.verdict} on all {of_all.n}"
+    return replace(out, verdict="inconclusive", reason=f"{told}: the order of seeds must not decide")
+
+
+def _unregistered(claim: Claim, runs: Runs, tolerance: float) -> list[str]:
+    """What of these runs no protocol planned, as clauses: seeds by other names, and another length of training."""
+    names = {arm(*side) for side in claim.arms}
+    own = {run: rows for run, rows in runs.items() if run[0] in claim.tasks and run[1] in names}
+    seeds = {seed for _, _, seed in own}
+    marks = []
+    if seeds != set(range(len(seeds))):
+        marks.append(f"{spans(seeds)} are in the file; whether others were run and left out cannot be seen")
+    ends = {task: max(_end(rows) for (t, _, _), rows in own.items() if t == task) for task, _, _ in own}
+    protocols = [load_suite().protocol(name) for name in claim.protocols]
+    for task, end in ends.items():
+        if not any(_ends_at(protocol, task, end, tolerance) for protocol in protocols):
+            lengths = ", ".join(f"{_length(protocol, task):,}" for protocol in protocols)
+            marks.append(f"runs of {end:,} env steps on {task} are as long as no protocol of the claim ({lengths})")
+            break
+    return marks
+
+
+def _marked(out: Outcome, marks: Sequence[str]) -> Outcome:
+    if out.verdict not in (*criteria.DECIDED, "inconclusive"):
+        return out
+    return replace(out, reason="; ".join([out.reason, *marks]))
 
 
 def _protocol(claim: Claim, runs: Runs, tolerance: float) -> Protocol:
     """The claim's protocol whose runs are as long as these, or its first."""
-    pages = [load_suite().protocol(name) for name in claim.protocols]
+    protocols = [load_suite().protocol(name) for name in claim.protocols]
     ends = {task: int(run["env_steps"].max()) for (task, _, _), run in runs.items() if task in claim.tasks}
-    same = [page for page in pages if any(_ends_at(page, task, end, tolerance) for task, end in ends.items())]
-    return (same or pages)[0]
+    same = [
+        protocol
+        for protocol in protocols
+        if any(_ends_at(protocol, task, end, tolerance) for task, end in ends.items())
+    ]
+    return (same or protocols)[0]
 
 
-def _ends_at(page: Protocol, task: str, end: int, tolerance: float) -> bool:
-    return _length(page, task) * (1 - tolerance) <= end <= _length(page, task)
+def _ends_at(protocol: Protocol, task: str, end: int, tolerance: float) -> bool:
+    return _length(protocol, task) * (1 - tolerance) <= end <= _length(protocol, task)
 
 
-def _length(page: Protocol, task: str) -> int:
-    return page.train.budget(task).env_steps
+def _length(protocol: Protocol, task: str) -> int:
+    return protocol.train.budget(task).env_steps
 
 
-def _as_planned(claim: Claim, found: Evidence, planned: int) -> Evidence:
+def _as_planned(claim: Claim, evidence: Evidence, planned: int) -> Evidence:
     """Evidence with no more seeds than may be looked at, and told as lacking where it has fewer than planned."""
     last = planned * max((look.seeds for look in claim.criterion.looks), default=1)
-    x, y = (tuple(sorted(scores, key=lambda score: score.seed)[:last]) for scores in (found.x, found.y))
+    x, y = (tuple(sorted(scores, key=lambda score: score.seed)[:last]) for scores in (evidence.x, evidence.y))
     fewest = min(len(x), len(y))
-    if not found.lacking and criteria.MIN_SEEDS <= fewest < planned:
+    if not evidence.lacking and criteria.MIN_SEEDS <= fewest < planned:
         told = f"{fewest} of {planned} planned seeds per arm; if fewer were planned, say --planned-seeds {fewest}"
-        return replace(found, x=x, y=y, lacking=told)
-    return replace(found, x=x, y=y)
+        return replace(evidence, x=x, y=y, lacking=told)
+    return replace(evidence, x=x, y=y)
 
 
 def _looked(claim: Claim, out: Outcome, whole: Mapping[str, Evidence], planned: int, origin: str) -> dict[str, Any]:
@@ -181,7 +173,7 @@ def _verdict(claim: Claim, task: str, out: Outcome, looked: Mapping[str, Any]) -
 
 
 def _evidence(claim: Claim, task: str, runs: Runs, tolerance: float) -> Evidence:
-    """Both arms on one task, and whatever is wrong with their being compared."""
+    """Both arms on one task, and what the gate says of the baseline."""
     names = [arm(*side) for side in claim.arms]
     arms = {
         name: {seed: run for (t, method, seed), run in runs.items() if (t, method) == (task, name)}
@@ -191,22 +183,21 @@ def _evidence(claim: Claim, task: str, runs: Runs, tolerance: float) -> Evidence
     total = _total(
         claim, task, max((_end(run) for seeds in arms.values() for run in seeds.values()), default=0), tolerance
     )
-    fault = _unequal(
-        {(name, seed): run for name, seeds in arms.items() for seed, run in seeds.items()}, total, tolerance
-    )
-    if not fault:
-        arms = {name: {seed: _to_the_end(run, total) for seed, run in seeds.items()} for name, seeds in arms.items()}
-    placed = gate.Placing("", "")
-    if claim.gate and arms[claim.gate] and not fault:
-        base = _scores(arms[claim.gate], claim.estimand, total)
-        placed = gate.place(claim.gate, task, total, base)
+    arms = {
+        name: {seed: _to_the_end(run, total, tolerance) for seed, run in seeds.items()} for name, seeds in arms.items()
+    }
+    placed = gate.Placing()
+    if claim.gate and arms[claim.gate]:
+        placed = gate.place(claim.gate, task, total, _scores(arms[claim.gate], claim.estimand, total))
+    lost = lost_seeds(arms)
     return Evidence(
         arm=claim.arm_label,
         against=claim.against_label,
         x=_scores(arms[names[0]], claim.estimand, total),
         y=_scores(arms[names[1]], claim.reference, total),
-        lacking="; ".join([*absent, *_one_sided(arms)]) or placed.unplaced,
-        fault=fault or placed.outside,
+        lacking="; ".join([*absent, *([lost] if lost else [])]) or placed.unplaced,
+        fault=placed.refused,
+        mark=placed.mark,
     )
 
 
@@ -216,12 +207,14 @@ def _end(run: pd.DataFrame) -> int:
 
 def _total(claim: Claim, task: str, last: int, tolerance: float) -> int:
     """The length of training: of the claim's protocol that ends within the tolerance of the `last` row, or that row."""
-    pages = [load_suite().protocol(name) for name in claim.protocols]
-    return next((_length(page, task) for page in pages if _ends_at(page, task, last, tolerance)), last)
+    protocols = [load_suite().protocol(name) for name in claim.protocols]
+    return next((_length(protocol, task) for protocol in protocols if _ends_at(protocol, task, last, tolerance)), last)
 
 
-def _to_the_end(run: pd.DataFrame, total: int) -> pd.DataFrame:
-    """The run with its last evaluation, which lies within the tolerance of the end of training, at that end."""
+def _to_the_end(run: pd.DataFrame, total: int, tolerance: float) -> pd.DataFrame:
+    """The run with its last evaluation, if that lies within the tolerance of the end of training, at that end."""
+    if _end(run) < total * (1 - tolerance):
+        return run
     moved = run.copy()
     moved.iloc[-1, moved.columns.get_loc("env_steps")] = total
     return moved
@@ -232,26 +225,3 @@ def _scores(seeds: Mapping[int, pd.DataFrame], estimand: Estimand, total: int) -
         curve_score(seed, run["env_steps"].tolist(), run["return"].tolist(), estimand, total)
         for seed, run in sorted(seeds.items())
     )
-
-
-def _one_sided(arms: Mapping[str, Mapping[int, pd.DataFrame]]) -> list[str]:
-    """Seeds that one arm has and another lacks: a lost run may be lost for its score."""
-    every = set().union(*arms.values())
-    told = []
-    for name, seeds in arms.items():
-        lost = sorted(every - set(seeds))
-        if seeds and lost:
-            other = next(other for other, have in arms.items() if lost[0] in have)
-            some = ", ".join(map(str, lost[:6])) + (f" and {len(lost) - 6:,} more" if len(lost) > 6 else "")
-            told.append(f"{name} has no seed {some}, which {other} has")
-    return told
-
-
-def _unequal(runs: Mapping[tuple[str, int], pd.DataFrame], total: int, tolerance: float) -> str:
-    """Two runs that do not end together, in one sentence."""
-    ends = {run: _end(rows) for run, rows in runs.items()}
-    if not ends or min(ends.values()) >= total * (1 - tolerance):
-        return ""
-    short, full = min(ends, key=lambda p: (ends[p], p)), max(ends, key=lambda p: (ends[p], p))
-    told = f"{short[0]} seed {short[1]} ends at {ends[short]:,} env steps, {full[0]} seed {full[1]} at {ends[full]:,}"
-    return f"runs of unequal length: {told}"

@@ -5,15 +5,23 @@ as far and the other sits in its middle, all five of its seeds lie above the oth
 the exact test calls p = 1/252. So a shift of the typical seed is confirmed only if two tests agree: the exact
 Mann-Whitney test, and one that knows of unequal spreads, which is either
 
-* Welch's test with the far tail drawn in: whatever lies further from its arm's median than that arm's extreme on the
-  side of the other arm counts as that extreme. A wild success cannot then hide a shift by widening the spread. One
-  degree of freedom an arm is paid for it; or
+* Welch's test with the far tail drawn in, and Brunner and Munzel's, both. Drawn in: whatever lies further from its
+  arm's median than that arm's extreme on the side of the other arm counts as that extreme, so that a wild success
+  cannot hide a shift by widening the spread; one degree of freedom an arm is paid for it, and one more in all. Few
+  seeds need this test; with many seeds of lopsided arms it takes a difference of shapes for a shift, and Brunner and
+  Munzel's, which is Welch's test on the shares of pairs that each seed wins, does not; or
 * the Mann-Whitney count at its least favourable: with one arm wide and the other a point, it is a sign test.
 
 For means, Welch's test itself, over strata where tasks are pooled; for shares of seeds, Fisher's exact test, which is
-Mann-Whitney's on zeros and ones. How well all of them hold is simulated in `studies/calibration`.
+Mann-Whitney's on zeros and ones. `studies/calibration` simulates how well all of them hold: at a level of 5 %, a false
+confirmation in at most 7.4 % of families for scores with one peak, and 9.1 % for means over tasks of which one arm is
+lopsided and ten times as wide as the other, where any test by means and variances errs.
 
-Sources: Mann & Whitney 1947; Welch 1947; Satterthwaite 1946; Tukey & McLaughlin 1963 (winsorized t); Fisher 1935.
+No test can see that half of an arm's seeds fail where, by chance, none of the seeds at hand did. `blind_spot` is how
+often that confirms something false.
+
+Sources: Mann & Whitney 1947; Welch 1947; Satterthwaite 1946; Tukey & McLaughlin 1963 (winsorized t); Brunner & Munzel
+2000; Fisher 1935.
 """
 
 from __future__ import annotations
@@ -49,15 +57,15 @@ def typical_test(x: ArrayLike, y: ArrayLike, alternative: Alternative = "greater
     x, y = _sample(x), _sample(y)
     if alternative == "less":
         x, y = -x, -y
-    return max(mann_whitney(x, y).p, float(_spread_p(x, y)))
+    return max(mann_whitney(x, y).p, float(_spread_p(*_wins(x, y), x, y)))
 
 
 def typical_p(x: Array, y: Array) -> Array:
     """`typical_test` of many samples (..., n) and (..., m) at once; ties count one half, rounded against the claim."""
-    ahead = _ahead(x, y)
+    won, lost = _wins(x, y)
     n, m = x.shape[-1], y.shape[-1]
-    ranks = untied_cdf(n, m)[np.ceil(n * m - ahead).astype(int)]
-    return np.asarray(np.maximum(ranks, _spread_p(x, y, ahead)))
+    ranks = untied_cdf(n, m)[np.ceil(n * m - won.sum(axis=-1)).astype(int)]
+    return np.asarray(np.maximum(ranks, _spread_p(won, lost, x, y)))
 
 
 def typical_interval(x: ArrayLike, y: ArrayLike, confidence: float = 0.90) -> Interval:
@@ -68,19 +76,41 @@ def typical_interval(x: ArrayLike, y: ArrayLike, confidence: float = 0.90) -> In
     return Interval(estimate, min(low, _spread_bound(x, y, level)), max(high, -_spread_bound(-x, -y, level)))
 
 
-def _spread_p(x: Array, y: Array, ahead: Array | None = None) -> Array:
-    """The better of the two tests that know of unequal spreads."""
-    ahead = _ahead(x, y) if ahead is None else ahead
-    return np.minimum(_tamed_p(x, y), least_favourable_p(ahead, x.shape[-1], y.shape[-1]))
+def blind_spot(n: int, m: int, tasks: int = 1) -> float:
+    """Largest chance that arms with P(x above y) = 1/2 show all `n` seeds above all `m`, on any of so many tasks.
+
+    Seeds taken in pairs are independent, so the chance on one task is at most 2^-min(n, m), whatever the shapes of the
+    scores; an arm half of whose seeds fail, against one that never does, reaches it.
+    """
+    return float(1 - (1 - 0.5 ** min(n, m)) ** tasks)
 
 
-def _ahead(x: Array, y: Array) -> Array:
-    """Pairs in which `x` lies above `y`, ties as one half: (...)."""
-    ahead = np.zeros(np.broadcast_shapes(x.shape[:-1], y.shape[:-1]))
+def _spread_p(won: Array, lost: Array, x: Array, y: Array) -> Array:
+    """The better of the two tests that know of unequal spreads; `won` and `lost` are the `_wins` of `x` and `y`."""
+    n, m = x.shape[-1], y.shape[-1]
+    apart = np.maximum(_tamed_p(x, y), _share_p(won / m, lost / n))
+    return np.minimum(apart, least_favourable_p(won.sum(axis=-1), n, m))
+
+
+def _wins(x: Array, y: Array) -> tuple[Array, Array]:
+    """How many of `y` each of `x` (..., n) lies above, and how many of `x` lie above each of `y` (..., m).
+
+    Ties count one half.
+    """
+    leading = np.broadcast_shapes(x.shape[:-1], y.shape[:-1])
+    won, lost = np.zeros((*leading, x.shape[-1])), np.zeros((*leading, y.shape[-1]))
     for column in range(y.shape[-1]):  # one column at a time fits a small memory
         gap = x - y[..., column : column + 1]
-        ahead += (gap > 0).sum(axis=-1) + 0.5 * (gap == 0).sum(axis=-1)
-    return ahead
+        above = (gap > 0) + 0.5 * (gap == 0)
+        won += above
+        lost[..., column] = above.sum(axis=-1)
+    return won, lost
+
+
+def _share_p(won: Array, lost: Array) -> Array:
+    """Brunner and Munzel's one-sided p of a chance above 1/2 to win a pair, from the shares that each seed wins."""
+    gap, error, freedom = _welch([(won, 1 - lost)], lost=1)
+    return _tail(gap / 2, error, freedom)  # the shares' means lie twice as far apart as either from 1/2
 
 
 def least_favourable_p(ahead: Array, n: int, m: int) -> Array:
@@ -106,22 +136,39 @@ def _drawn_in(x: Array, y: Array) -> tuple[Array, Array]:
     return np.minimum(x, x_top), np.maximum(y, y_bottom)
 
 
-def _tamed_p(x: Array, y: Array) -> Array:
-    """Welch's one-sided p of the scores drawn in, with one degree of freedom fewer an arm."""
+def _tamed_welch(x: Array, y: Array) -> tuple[Array, Array, Array]:
+    """`_welch` of the scores drawn in, with one degree of freedom fewer an arm and one more in all."""
     gap, error, freedom = _welch([_drawn_in(x, y)], lost=2)
-    return _tail(gap, error, freedom)
+    return gap, error, np.maximum(freedom - 1, 1.0)
+
+
+def _tamed_p(x: Array, y: Array) -> Array:
+    """Welch's one-sided p of the scores drawn in."""
+    return _tail(*_tamed_welch(x, y))
 
 
 def _spread_bound(x: Array, y: Array, level: float) -> float:
     """The largest shift below which `_spread_p` rejects."""
-    gap, error, freedom = _welch([_drawn_in(x, y)], lost=2)
+    gap, error, freedom = _tamed_welch(x, y)
     welch = float(gap + special.stdtrit(freedom, level) * error) if error > 0 else float(gap)
     n, m = len(x), len(y)
-    enough = np.flatnonzero(least_favourable_p(np.arange(n * m + 1.0), n, m) <= level + 1e-12)
-    if not len(enough):
-        return welch
     pairs = np.sort(np.subtract.outer(x, y).ravel())
-    return max(welch, float(pairs[n * m - enough[0]]))
+    enough = np.flatnonzero(least_favourable_p(np.arange(n * m + 1.0), n, m) <= level + 1e-12)
+    sign = float(pairs[n * m - enough[0]]) if len(enough) else -math.inf
+    return max(sign, _share_bound(x, y, pairs, min(welch, float(pairs[-1])), level)) if welch > sign else sign
+
+
+def _share_bound(x: Array, y: Array, pairs: Array, most: float, level: float, at_once: int = 256) -> float:
+    """The largest shift, up to `most`, below which `_share_p` rejects; it is constant between two of the `pairs`."""
+    edges = np.unique(pairs[pairs < most])
+    for first in range(0, len(edges), at_once):
+        part = edges[first : first + at_once]
+        after = np.append(edges, most)[first + 1 : first + 1 + len(part)]
+        won, lost = _wins(x - ((part + after) / 2)[:, None], y[None])
+        kept = np.flatnonzero(_share_p(won / len(y), lost / len(x)) > level + 1e-12)
+        if len(kept):
+            return float(part[kept[0]])
+    return most
 
 
 # The mean

@@ -1,8 +1,7 @@
-"""Published scores, and the range in which independent sources would predict a baseline of ours.
+"""Published scores as independent sources, and where each would predict a baseline of ours.
 
-Sources disagree by orders of magnitude, so the range is the hull of what each source's own seeds predict. Runs that two
-repositories both publish are one source. A source that never learned puts the random policy inside the hull, so the
-hull alone is no gate: `judging.gate` asks for learning first.
+Runs that two repositories both publish are one source. Sources disagree by orders of magnitude, so what they say
+together is for `judging.gate` to settle; a source that never learned says nothing.
 """
 
 from __future__ import annotations
@@ -41,6 +40,20 @@ def published(folder: Path = PUBLISHED) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=COLUMNS)
 
 
+class Source(NamedTuple):
+    """Runs of one method on one task that somebody published: their number, mean and standard deviation."""
+
+    name: str
+    """The repository; several, where they publish the same runs."""
+    seeds: int
+    mean: float
+    sd: float
+
+    def predicts(self, more: int) -> Interval:
+        """Where the mean of `more` further seeds would lie."""
+        return prediction_interval(self.mean, self.sd, self.seeds, more)
+
+
 def prediction_interval(mean: float, sd: float, seeds: int, more: int, confidence: float = CONFIDENCE) -> Interval:
     """Where the mean of `more` further seeds would lie, were they drawn as the `seeds` of a normal sample were."""
     if seeds < 2:
@@ -49,28 +62,21 @@ def prediction_interval(mean: float, sd: float, seeds: int, more: int, confidenc
     return Interval(mean, mean - reach, mean + reach)
 
 
-def hull(method: str, task: str, frames: int, seeds: int) -> tuple[Interval, int] | None:
-    """The least and largest mean of `seeds` runs that any source predicts after `frames`, and how many are independent.
+def sources(method: str, task: str, agent_steps: int) -> list[Source]:
+    """The independent sources of `method` on `task` that speak of a run of so many agent steps at action repeat 1.
 
-    None where no source has the method on the task at that length, or none that says what its steps count.
+    A source does if that number lies between its own agent steps and its frames: at action repeat 2, 500,000 frames
+    are 250,000 agent steps, so runs of ours with 250,000 to 500,000 have made as many decisions at least, and have seen
+    no more of the simulator. A row that does not say what its steps count speaks of none.
     """
     table = published()
-    rows = table[(table["method"] == method) & (table["task"] == task) & (table["frames"] == frames)]
-    rows = rows.dropna(subset=["mean", "sd", "seeds"]).drop_duplicates(SAME_RUNS)
-    if rows.empty:
-        return None
-    spans = [prediction_interval(row.mean_, row.sd, row.seeds, seeds) for row in _rows(rows)]
-    middle = float(rows["mean"].astype(float).median())
-    return Interval(middle, min(span.low for span in spans), max(span.high for span in spans)), len(rows)
-
-
-class _Row(NamedTuple):
-    mean_: float
-    sd: float
-    seeds: int
-
-
-def _rows(frame: pd.DataFrame) -> list[_Row]:
+    rows = table[(table["method"] == method) & (table["task"] == task)].dropna(subset=["mean", "sd", "seeds"])
+    rows = rows[(rows["agent_steps"] <= agent_steps) & (agent_steps <= rows["frames"])]
+    made: dict[tuple[float, ...], list[str]] = {}
+    for row in rows.to_dict("records"):
+        names = made.setdefault(tuple(row[column] for column in SAME_RUNS), [])
+        names.append(str(row["source"]).partition("@")[0])
     return [
-        _Row(float(a), float(b), int(c)) for a, b, c in zip(frame["mean"], frame["sd"], frame["seeds"], strict=True)
+        Source(" and ".join(dict.fromkeys(names)), int(seeds), float(mean), float(sd))
+        for (seeds, mean, sd, *_), names in made.items()
     ]

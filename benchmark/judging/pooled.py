@@ -16,23 +16,24 @@ from benchmark.suite.load import load_suite
 def together(evidence: Mapping[str, Evidence]) -> Evidence:
     """Normalized scores of all tasks, each under its task. What is wrong with any task is with all."""
     first = next(iter(evidence.values()))
-    faults = [f"{task}: {told}" for task, one in evidence.items() if (told := fault(one, task))]
+    faults = [f"{task}: {why}" for task, one in evidence.items() if (why := fault(one, task))]
     lacking = {task: one for task, one in evidence.items() if one.lacking}
     hours = [one.hours for one in lacking.values()]
-    told = ""
+    missing = ""
     if lacking:
         task = next(iter(lacking))
         others = f", and on {len(lacking) - 1} more tasks" if len(lacking) > 1 else ""
-        told = f"{task}: {lacking[task].lacking}{others}"
+        missing = f"{task}: {lacking[task].lacking}{others}"
     one_grid = {task: one if faults else aligned(one).evidence for task, one in evidence.items()}
     return Evidence(
         first.arm,
         first.against,
         tuple(score for task, one in one_grid.items() for score in _normalized(one.x, task)),
         tuple(score for task, one in one_grid.items() for score in _normalized(one.y, task)),
-        lacking=told,
+        lacking=missing,
         hours=None if not hours or None in hours else sum(h for h in hours if h is not None),
         fault=faults[0] if faults else "",
+        mark="; ".join(one.mark for one in evidence.values() if one.mark),
     )
 
 

@@ -6,7 +6,9 @@
 4. ``registry.json`` notes the first form and the first terms in which each claim was judged on any run.
 5. ``records.json`` notes the digest of every record at its first judging; both files are only ever added to.
 6. A claim that its runs or the registry do not know was written after the runs; its verdict says so.
-7. A claim whose form or terms differ from those noted or carried is marked as edited, with what changed.
+7. A claim whose form or terms differ from those noted or carried is marked as edited, with what changed. If it is only
+   a rule of judging that has another version now, the verdict says that the rule was revised.
+   Runs of code with uncommitted changes are counted in the verdict.
 8. A record that differs from its first digest was changed, or deleted and run again; the verdict says so.
 9. Records of form 1 (without a seal) and of the first weeks (without forms) have no such guarantee but that of 4 and 5;
    a verdict counts the unsealed ones.
@@ -16,26 +18,23 @@
 from __future__ import annotations
 
 import json
-import re
-import subprocess
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from benchmark.records.spec import digest
 from benchmark.records.store import SEAL, replace_file
-from benchmark.suite.ledger import Claim, Ledger, load_ledger
-from benchmark.suite.load import SUITE
+from benchmark.suite.ledger import Claim, Ledger
 from benchmark.suite.needs import CARRIED, CARRIED_TERMS, terms
 from mbpo.config import InputError
 
 if TYPE_CHECKING:
     from benchmark.records.store import Record
 
-PAGE = SUITE / "claims.yaml"
 POST_HOC = "post hoc, written after the runs"
 """How the mark of a claim begins that none of its runs knows."""
+RULE = "rules."
+"""How the names of terms begin that are versions of the rules of judging."""
 
 
 class Registration(NamedTuple):
@@ -48,6 +47,8 @@ class Registration(NamedTuple):
     """Key and digest of every record that it is judged on."""
     unsealed: int = 0
     """How many of these are of form 1: nothing vouches for their provenance but the digest at their first judging."""
+    revised: str = ""
+    """Which rules of judging are younger than the claim's runs, and how many runs no commit vouches for; a clause."""
 
 
 def register(
@@ -66,7 +67,8 @@ def register(
         else "",
     ]
     unsealed = sum(SEAL not in record.provenance["sha256"] for record in records)
-    return Registration(claim.form, commit, "; ".join(filter(None, marks)), digests, unsealed)
+    revised = "; ".join(filter(None, [_revised_rules(claim, records, entries), _uncommitted(records)]))
+    return Registration(claim.form, commit, "; ".join(filter(None, marks)), digests, unsealed, revised)
 
 
 def mark(claim: Claim, records: Iterable[Record], first: Mapping[str, str], ledger: Ledger) -> str:
@@ -97,21 +99,47 @@ def mark(claim: Claim, records: Iterable[Record], first: Mapping[str, str], ledg
 def _edited_terms(claim: Claim, records: Iterable[Record], entries: Iterable[Mapping[str, Any]]) -> str:
     """Which of the claim's terms are not those that were noted or carried for this form; empty if none.
 
-    Terms that an older version of this code did not know are passed over.
+    Terms that an older version of this code did not know are passed over. The versions of the rules of judging are no
+    edit of the claim; `_revised_rules` tells of them.
     """
     now = terms(claim)
+    changed = {
+        name: f"{name} was {before[name]!r} and is {now.get(name)!r}"
+        for before in _earlier_terms(claim, records, entries)
+        for name in before
+        if before[name] != now.get(name) and not name.startswith(RULE)
+    }
+    return f"edited after its runs: {', '.join(changed.values())}" if changed else ""
+
+
+def _revised_rules(claim: Claim, records: Iterable[Record], entries: Iterable[Mapping[str, Any]]) -> str:
+    """Which rules that concern the claim have another version now than when it was first judged or trained for."""
+    now = terms(claim)
+    changed = {
+        name: f"{name.removeprefix(RULE)} from {before[name]} to {now.get(name)}"
+        for before in _earlier_terms(claim, records, entries)
+        for name in before
+        if name.startswith(RULE) and before[name] != now.get(name) and (claim.gate or name != f"{RULE}gate")
+    }
+    return f"rules of judging revised since: {', '.join(changed.values())}" if changed else ""
+
+
+def _uncommitted(records: Sequence[Record]) -> str:
+    """How many records were made by code that no commit holds, as a clause; empty if none is known to be."""
+    dirty = sum(bool(record.provenance.get("dirty")) for record in records)
+    return f"{dirty} of {len(records)} runs were made by code with uncommitted changes" if dirty else ""
+
+
+def _earlier_terms(
+    claim: Claim, records: Iterable[Record], entries: Iterable[Mapping[str, Any]]
+) -> list[Mapping[str, Any]]:
+    """The terms first noted for the claim in its present form, and those that its runs carry."""
     noted = [e["terms"] for e in entries if (e["claim"], e["form"]) == (claim.id, claim.form) and "terms" in e][:1]
     for record in records:
         carried = record.provenance.get(CARRIED_TERMS, {}).get(claim.id)
         if carried is not None and carried not in noted:
             noted.append(carried)
-    changed = {
-        name: f"{name} was {before[name]!r} and is {now.get(name)!r}"
-        for before in noted
-        for name in before
-        if before[name] != now.get(name)
-    }
-    return f"edited after its runs: {', '.join(changed.values())}" if changed else ""
+    return noted
 
 
 def fingerprint(record: Record) -> str:
@@ -161,10 +189,10 @@ def read_registry(results: Path) -> list[dict[str, Any]]:
 
 def first_forms(results: Path) -> dict[str, str]:
     """The form in which each claim was first judged on any run; none for a claim that came after its runs then."""
-    found: dict[str, str | None] = {}
+    first: dict[str, str | None] = {}
     for entry in read_registry(results):
-        found.setdefault(entry["claim"], None if entry.get("post_hoc") else entry["form"])
-    return {claim: form for claim, form in found.items() if form is not None}
+        first.setdefault(entry["claim"], None if entry.get("post_hoc") else entry["form"])
+    return {claim: form for claim, form in first.items() if form is not None}
 
 
 def note(results: Path, judged: Iterable[Claim], late: Iterable[str] = ()) -> Path:
@@ -185,71 +213,3 @@ def note(results: Path, judged: Iterable[Claim], late: Iterable[str] = ()) -> Pa
         lines = ",\n".join(f" {json.dumps(entry)}" for entry in entries + fresh)
         replace_file(path, f"[\n{lines}\n]\n" if lines else "[]\n")
     return path
-
-
-def commits(results: Path, ledger: Ledger | None = None) -> dict[str, str | None]:
-    """The commit that last touched each claim's entry on the page.
-
-    Where git cannot tell (no or a shallow checkout, an entry not yet committed), what ``verdicts.json`` noted for the
-    same form, else None: so verdicts that are committed together with their claims do not change by that.
-    """
-    noted = _noted(results)
-    return {c.id: _blamed().get(c.id) or noted.get((c.id, c.form)) for c in (ledger or load_ledger()).claims}
-
-
-def _noted(results: Path) -> dict[tuple[str, str], str]:
-    try:
-        rows = json.loads((results / "verdicts.json").read_text(encoding="utf-8"))
-        return {(row["claim"], row["form"]): row["commit"] for row in rows if row.get("form") and row.get("commit")}
-    except (OSError, json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError):
-        return {}  # none yet, or of another version: nothing is noted
-
-
-@cache
-def _blamed(page: Path = PAGE) -> dict[str, str]:
-    """Per claim, the newest commit among the lines of its entry; claims with a line not yet committed are left out."""
-    if _git(page.parent, "rev-parse", "--is-shallow-repository") != "false":
-        return {}
-    porcelain = _git(page.parent, "blame", "--line-porcelain", "--", page.name)
-    if porcelain is None:
-        return {}
-    found: dict[str, str] = {}
-    for claim, lines in _entries(_lines(porcelain)).items():
-        if all(set(commit) != {"0"} for _, commit in lines):
-            found[claim] = max(lines)[1]
-    return found
-
-
-def _lines(porcelain: str) -> list[tuple[int, str, str]]:
-    """(commit time, commit, text) of every line that git blames."""
-    found, commit, when = [], "", 0
-    for line in porcelain.split("\n"):
-        if line.startswith("\t"):
-            found.append((when, commit, line[1:]))
-        elif line.startswith("committer-time "):
-            when = int(line.split()[1])
-        elif re.match(r"[0-9a-f]{40} \d+ \d+", line):
-            commit = line[:40]
-    return found
-
-
-def _entries(lines: Sequence[tuple[int, str, str]]) -> dict[str, list[tuple[int, str]]]:
-    """The lines of each entry under ``claims:``, as (commit time, commit)."""
-    found: dict[str, list[tuple[int, str]]] = {}
-    inside, name = False, ""
-    for when, commit, text in lines:
-        if re.match(r"\S", text) and not text.startswith("#"):
-            inside = text.startswith("claims:")
-        elif inside and (head := re.match(r"  ([a-z0-9-]+):\s*$", text)):
-            name = head[1]
-        if inside and name and text.startswith("  ") and text.strip() and not text.lstrip().startswith("#"):
-            found.setdefault(name, []).append((when, commit))
-    return found
-
-
-def _git(folder: Path, *arguments: str) -> str | None:
-    try:
-        done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=30)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip("\n") if done.returncode == 0 else None

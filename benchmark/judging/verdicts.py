@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmark.judging import criteria, engines, gate, pooled, registry, replayed
+from benchmark.judging import blame, chances, criteria, engines, gate, location, pooled, registry, replayed
 from benchmark.judging.evidence import Evidence, Outcome, Score, spans
 from benchmark.judging.registry import Registration
 from benchmark.judging.scores import score
@@ -40,6 +40,8 @@ class Judgement(NamedTuple):
     protocol: str
     outcome: Outcome
     registration: Registration
+    chance: float | None = None
+    """Of a right verdict as planned, were the claim clearly true (`chances.Chance`); None where it is not simulated."""
 
     def to_json(self) -> dict[str, Any]:
         """The row as `verdicts.json` holds it: numbers to six digits, bounds that do not exist as null."""
@@ -66,6 +68,9 @@ class Judgement(NamedTuple):
             "commit": self.registration.commit,
             "edited": self.registration.mark or None,
             "unsealed": self.registration.unsealed,
+            "revised": self.registration.revised or None,
+            "blind_spot": rounded(blind_spot(self.claim, out)),
+            "chance": rounded(self.chance),
         }
 
 
@@ -78,19 +83,42 @@ def judge_claim(claim: Claim, store: Store, protocol: Protocol) -> list[Judgemen
     evidence = {task: _evidence(claim, task, store, protocol) for task in claim.tasks}
     judged = [read(store, spec) for spec in with_later_looks(claim, protocol) if store.has(spec)]
     if claim.rows == (ALL,) and (mixed := engines.mixed(record.provenance for record in judged)):
-        evidence = {task: replace(found, fault=found.fault or mixed) for task, found in evidence.items()}
+        evidence = {task: replace(one, fault=one.fault or mixed) for task, one in evidence.items()}
     registered = registry.register(claim, judged, store.results, load_ledger(), _commits(store).get(claim.id))
+    planned = protocol if protocol.name in claim.protocols else load_suite().protocol(claim.protocols[0])
+    chance = chances.chance(claim, planned.seeds)
+    rows = {
+        task: _priced(claim, task, out, protocol) for task, out in outcomes(claim, evidence, protocol.seeds).items()
+    }
     return [
-        Judgement(claim, task, protocol.name, _marked(_priced(claim, task, out, protocol), registered), registered)
-        for task, out in outcomes(claim, evidence, protocol.seeds).items()
+        Judgement(claim, task, protocol.name, _marked(_foretold(out, chance), registered), registered, chance.right)
+        for task, out in rows.items()
     ]
 
 
-def _marked(outcome: Outcome, registration: Registration) -> Outcome:
-    """The outcome whose reason says that its claim was not registered before its runs, where that is so."""
-    if not registration.mark or outcome.verdict in ("incomplete", "invalid"):
+def _foretold(outcome: Outcome, chance: chances.Chance) -> Outcome:
+    """The undecided outcome whose reason says that its claim cannot be settled as planned, where that is so."""
+    if not chance.words or outcome.verdict not in ("inconclusive", "incomplete"):
         return outcome
-    return replace(outcome, reason=f"{outcome.reason}; {registration.mark}")
+    return replace(outcome, reason=f"{outcome.reason}; {chance.words}")
+
+
+def _marked(outcome: Outcome, registration: Registration) -> Outcome:
+    """The outcome whose reason says that its claim or a rule of judging is younger than its runs, where it is."""
+    marks = [clause for clause in (registration.mark, registration.revised) if clause]
+    if not marks or outcome.verdict in ("incomplete", "invalid"):
+        return outcome
+    return replace(outcome, reason="; ".join([outcome.reason, *marks]))
+
+
+def blind_spot(claim: Claim, outcome: Outcome) -> float | None:
+    """Largest chance that a decision for or against the claim is false because an arm's failures did not show.
+
+    Over all tasks of the claim; None for claims that are undecided or not about a typical seed.
+    """
+    if outcome.verdict not in ("reproduced", "contradicted") or claim.criterion.of != "typical seed":
+        return None
+    return None if claim.criterion.aggregate else location.blind_spot(outcome.n, outcome.n, len(claim.tasks))
 
 
 def judged_by(claim: Claim, store: Store, protocol: Protocol) -> Protocol:
@@ -116,7 +144,7 @@ def outcomes(claim: Claim, evidence: Mapping[str, Evidence], planned: int | None
 
 @lru_cache(maxsize=64)
 def _commits(store: Store) -> dict[str, str | None]:
-    return registry.commits(store.results)
+    return blame.commits(store.results)
 
 
 def judge_all(store: Store, protocol: Protocol, ledger: Ledger | None = None) -> list[Judgement]:
@@ -156,9 +184,9 @@ def _evidence(claim: Claim, task: str, store: Store, protocol: Protocol) -> Evid
     absent = store.missing(wanted)
     lacking = {spec.key for spec in absent}
     more = [spec for spec in of_arms(claim, [task], protocol, later_seeds(claim, protocol)) if store.has(spec)]
-    here = [spec for spec in [*wanted, *more] if spec.key not in lacking]
-    x, y = ([spec for spec in here if (spec.method, spec.drop) == arm] for arm in claim.arms)
-    placed = gate.Placing("", "")
+    stored = [spec for spec in [*wanted, *more] if spec.key not in lacking]
+    x, y = ([spec for spec in stored if (spec.method, spec.drop) == arm] for arm in claim.arms)
+    placed = gate.Placing()
     if claim.gate and not absent:
         base = [_score(store, spec, claim.estimand) for spec in of_gate(claim, [task], protocol)]
         placed = gate.place(claim.gate, task, protocol.train.budget(task).env_steps, base)
@@ -175,7 +203,8 @@ def _evidence(claim: Claim, task: str, store: Store, protocol: Protocol) -> Evid
         y=tuple(filter(_measured, second)),
         lacking=reason or _unmeasured(claim, [*first, *second]),
         hours=cost.hours(absent, MACHINE) if absent else None,
-        fault=placed.outside,
+        fault=placed.refused,
+        mark=placed.mark,
     )
 
 

@@ -249,7 +249,7 @@ def _calibration(folder: Path) -> dict[str, str] | None:
         return None
     table = pd.read_csv(path)
     level, boot = table[table["check"] == "level"], table[table["family"].str.startswith("bootstrap of means")]
-    wide, peaked = level[level["ratio"] > 1], level["scores"] != "bimodal"
+    wide, peaked = level[level["ratio"] != 1], level["scores"] != "bimodal"
     shift = table[table["family"].str.startswith("shift of a verdict")]
     return {
         "worst": f"{level.loc[level['ratio'] == 1, 'observed'].max():.1%}",

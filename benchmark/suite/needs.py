@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
+from pathlib import Path
 from typing import Any
 
 from benchmark.records.spec import RunSpec, unique
@@ -104,11 +106,31 @@ def terms(claim: Claim) -> dict[str, Any]:
         **{f"seeds.{name}": suite.protocol(name).seeds for name in claim.protocols},
         **{f"{part}.{key}": v for part, value in rule.items() for key, v in value.model_dump(mode="json").items()},
         **{f"rules.{name}": version for name, version in RULES.items()},
+        **(_scales(claim) if claim.gate or claim.criterion.aggregate else {}),
+        **({"published": _published()} if claim.gate else {}),
     }
 
 
-RULES = {"gate": 2, "statistics": 2, "pooling": 2}
-"""Versions of the rules by which verdicts are made; raise one where equal scores may give another verdict."""
+def _scales(claim: Claim) -> dict[str, Any]:
+    """The measured and published scores by which the tasks of a claim are scaled and its baseline is placed."""
+    entries = {task: load_suite().task(task) for task in claim.tasks}
+    return {f"scale.{t}": [e.random_score, e.random_std, e.reference_score] for t, e in entries.items()}
+
+
+@cache
+def _published() -> str:
+    """Digest of the published scores that gates read."""
+    files = sorted((Path(__file__).parents[2] / "results" / "published").glob("*.csv"))
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:16]
+
+
+RULES = {"gate": 3, "statistics": 3, "pooling": 3}
+"""Versions of the rules by which verdicts are made; raise one where equal scores may give another verdict.
+
+* gate 3: what each source that learned predicts by itself, instead of the range of all; a better baseline is marked.
+* statistics 3: Brunner and Munzel's test has to agree, and Welch's pays one more degree of freedom.
+* pooling 3: the threads of a CPU are part of the engine.
+"""
 CARRIED = "claims"
 """The field of a run's provenance that holds the forms it was trained under."""
 CARRIED_TERMS = "terms"

@@ -8,7 +8,7 @@ from matplotlib.lines import Line2D
 
 from benchmark.drawing.style import INK, SOFT, WIDE, canvas, striped_rows, styled
 
-HUES = {1: "#2a7fc0", 3: "#2a9d8f", 10: "#e6a117", 30: "#d1495b"}
+HUES = {0.1: "#7b5ea7", 1: "#2a7fc0", 3: "#2a9d8f", 10: "#e6a117", 30: "#d1495b"}
 """By how many times as wide the arm is as the other."""
 SHAPES = {"normal": "o", "bimodal": "s", "heavy-tailed": "^", "lopsided": "D"}
 
@@ -41,7 +41,7 @@ def _rows(table: pd.DataFrame, words: str) -> Figure:
         for y, family in enumerate(families):
             cell = table[(table["family"] == family) & (table["seeds"] == n) & (table["against"] == m)]
             for row in cell.itertuples(index=False):
-                marker, hue = SHAPES[row.scores], HUES[int(row.ratio)]
+                marker, hue = SHAPES[row.scores], HUES[row.ratio]
                 axis.plot(row.observed, y, marker, color=hue, markersize=3.6, alpha=0.8, zorder=3, markeredgewidth=0)
             if len(cell):
                 axis.plot([cell["nominal"].iloc[0]] * 2, [y - 0.4, y + 0.4], color=SOFT, linewidth=1.2, zorder=2)
@@ -49,10 +49,11 @@ def _rows(table: pd.DataFrame, words: str) -> Figure:
         axis.locator_params(axis="x", nbins=3)
         axis.set_xlim(min(0.0, low) if low < 0.5 else low - 0.02, min(high * 1.08, 1.005))
     axes[0].set_xlabel(words, loc="left")
-    spreads = [_key("o", hue, f"{ratio} times as wide" if ratio > 1 else "as wide") for ratio, hue in HUES.items()]
+    spreads = [_key("o", hue, f"{ratio:g} times as wide" if ratio != 1 else "as wide") for ratio, hue in HUES.items()]
     shapes = [_key(marker, INK, name) for name, marker in SHAPES.items()]
-    both = [key for pair in zip(spreads, shapes, strict=True) for key in pair]
-    figure.legend(handles=both, loc="upper left", ncol=4, frameon=False, handletextpad=0.3, borderaxespad=0.2)
+    figure.legend(
+        handles=[*spreads, *shapes], loc="upper left", ncol=5, frameon=False, handletextpad=0.3, borderaxespad=0.2
+    )
     return figure
 
 

@@ -22,15 +22,15 @@ import pandas as pd
 from scipy import stats as sps
 
 from benchmark.drawing import style, tables
-from benchmark.judging import location, stats
-from benchmark.studies.calibration import figures, right
-from benchmark.studies.calibration.rules import SCORES, Array, Family, errors, families, reproduced, truth
+from benchmark.judging import chances, location, stats
+from benchmark.judging.simulated import SCORES, Array, Family, errors, families, reproduced, truth
+from benchmark.studies.calibration import figures
 from benchmark.suite.criterion import Criterion, Look
 from mbpo.config import InputError
 
-REPETITIONS = {(5, 5): 4_000, (6, 6): 4_000, (10, 10): 2_000, (5, 50): 1_000}
+REPETITIONS = {(5, 5): 4_000, (6, 6): 4_000, (10, 10): 2_000, (12, 12): 1_000, (5, 50): 1_000}
 """Draws of every cell, by seeds of the arm and of the other."""
-RATIOS = (1, 3, 10, 30)
+RATIOS = (0.1, 1, 3, 10, 30)
 """How many times as wide the arm spreads as the other."""
 BOOTSTRAPS = (2_000, 1_000)
 """Repetitions, and draws in each."""
@@ -47,7 +47,7 @@ def _level(rng: np.random.Generator) -> Iterator[Row]:
     for family in families():
         for name in SCORES:
             for ratio in RATIOS:
-                for seeds in ((5, 5), (10, 10), (5, 50)):
+                for seeds in ((5, 5), (10, 10), (12, 12), (5, 50)):
                     wrong = errors(family, _in_parts(family, name, rng, seeds, ratio))
                     yield _at_most("level", family.words, name, seeds, ratio, family.criterion.level, wrong)
 
@@ -124,9 +124,9 @@ def _power(rng: np.random.Generator) -> Iterator[Row]:
 
 
 def _right(rng: np.random.Generator) -> Iterator[Row]:
-    for chance in right.chances(rng):
+    for chance in chances.chances(rng):
         share = _share(chance.hits)
-        holds = "yes" if share[0] >= right.RIGHT else "no"
+        holds = "yes" if share[0] >= chances.RIGHT else "no"
         yield (chance.check, chance.claim, "normal", chance.seeds, chance.seeds, 1, chance.gap, *share, holds)
 
 
@@ -202,20 +202,25 @@ def sentences(table: pd.DataFrame) -> list[str]:
     """What the table says: the worst cells, and the claims that cannot be settled as planned."""
     level = table[table["check"] == "level"]
     lines = [_worst(level[level["ratio"] == 1], "Where both arms spread alike")]
-    unimodal = level[(level["scores"] != "bimodal") & (level["ratio"] > 1)]
+    unimodal = level[(level["scores"] != "bimodal") & (level["ratio"] != 1)]
     lines.append(_worst(unimodal, "Where one spreads 3 to 30 times as far and scores have one peak"))
     lines.append(_worst(level, "The worst cell of all"))
+    bound = ", ".join(f"{location.blind_spot(n, n, 7):.1%} at {n} seeds" for n in (5, 6, 7, 8))
+    lines.append(
+        "No test can see an arm half of whose seeds fail where none of the seeds at hand did: of families of 7 tasks "
+        f"that alone may confirm up to {bound}."
+    )
     old = table[table["family"] == "exact ranks alone, 7 tasks"]
     lines.append(_worst(old[old["scores"] != "bimodal"], "Exact ranks alone, which no verdict uses, with one peak"))
     for check, gap, words in (
         ("alike", None, "Were the arms the same, at the spread of published seeds,"),
-        ("right", right.TRUE, f"Were they true by {right.TRUE:g} spreads,"),
-        ("right", right.CLEAR, f"Were they clearly true, by {right.CLEAR:g} spreads,"),
+        ("right", chances.TRUE, f"Were they true by {chances.TRUE:g} spreads,"),
+        ("right", chances.CLEAR, f"Were they clearly true, by {chances.CLEAR:g} spreads,"),
     ):
         rows = table[(table["check"] == check) & (table["holds"] == "no")]
         names = list(rows["family"] if gap is None else rows.loc[rows["nominal"] == gap, "family"])
         told = ", ".join(names) or "none"
-        lines.append(f"{words} less than {right.RIGHT:.0%} likely to be reproduced: {told}.")
+        lines.append(f"{words} less than {chances.RIGHT:.0%} likely to be reproduced: {told}.")
     return lines
 
 
