@@ -13,7 +13,7 @@ import pytest
 from test_store import curve, diagnostics, spec
 
 from benchmark.records import pack as packing
-from benchmark.records import packed
+from benchmark.records import packed, parquet
 from benchmark.records.pack import pack, unpack
 from benchmark.records.spec import RunSpec
 from benchmark.records.store import Store
@@ -192,7 +192,7 @@ def test_the_tables_of_a_pack_are_those_of_its_texts(store: Store, monkeypatch: 
     opened = []
     parquet_file = packed.pq.ParquetFile
     monkeypatch.setattr(packed.pq, "ParquetFile", lambda path: opened.append(path) or parquet_file(path))
-    packed._read.cache_clear()
+    parquet.read.cache_clear()
     monkeypatch.setattr(packed, "parse", None)  # none is read one by one
     rows = packed.read(the_pack(store)).values()
     made = [(row, name, packed.table(row, name)) for row in rows for name in ("curve.csv", "diagnostics.csv")]

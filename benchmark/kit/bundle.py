@@ -21,8 +21,8 @@ PACKAGES = (
     "absl-py", "annotated-doc", "annotated-types", "cloudpickle", "dm-env", "dm_control", "Farama-Notifications",
     "filelock", "glfw", "gymnasium", "lxml", "markdown-it-py", "mdurl", "mujoco", "numpy", "packaging", "pandas",
     "pydantic", "pydantic_core", "Pygments", "pyparsing", "python-dateutil", "pytz", "PyYAML", "rich",
-    "scipy", "shellingham", "tqdm", "typer", "typing-inspection", "typing_extensions", "tzdata", "dm-tree",
-    "etils", "requests", "urllib3", "idna", "certifi", "charset-normalizer", "six", "click",
+    "safetensors", "scipy", "shellingham", "tqdm", "typer", "typing-inspection", "typing_extensions", "tzdata",
+    "dm-tree", "etils", "requests", "urllib3", "idna", "certifi", "charset-normalizer", "six", "click",
 )  # fmt: skip
 """What training, its command line and `speed` import, beside torch; those not in the lock are left out."""
 PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_27_x86_64", "manylinux2014_x86_64", "manylinux_2_17_x86_64")
