@@ -36,7 +36,7 @@ from helpers import CPU, small  # noqa: E402
 from toy_envs import DRIFT  # noqa: E402
 
 from benchmark.judging import curves  # noqa: E402
-from benchmark.records import pack  # noqa: E402
+from benchmark.records import pack, parquet  # noqa: E402
 from benchmark.records.spec import FitBudget, Replay, RunSpec  # noqa: E402
 from benchmark.records.store import Store  # noqa: E402
 from benchmark.running import fit, progress, provenance, replays, snapshots  # noqa: E402
@@ -105,8 +105,8 @@ def attempt(subject: Subject, sound: Path, value: Any, edit: Edit, place: Path) 
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock")
     file = files[min(int(edit.file * len(files)), len(files) - 1)]
     file.write_bytes(edited(file.read_bytes(), edit))
-    parquet.read.cache_clear()
-    parquet.tables.cache_clear()
+    parquet._read.cache_clear()
+    parquet._tables.cache_clear()
     try:
         read = subject.read(folder)
     except InputError as error:

@@ -119,7 +119,7 @@ def test_a_kill_while_a_folder_is_removed_leaves_no_torn_record(store: Store, mo
 
 def test_a_torn_folder_neither_hides_nor_costs_its_packed_twin(store: Store) -> None:
     pack(store)
-    row = next(iter(packed.read(the_pack(store)).values()))
+    row = next(iter(parquet.read(the_pack(store)).values()))
     folder = store.runs / row.slug / row.method / row.key
     folder.mkdir(parents=True)
     (folder / "spec.json").write_bytes(row.files["spec.json"])
@@ -170,7 +170,7 @@ def test_a_damaged_pack_is_told_and_stops_nothing_else(store: Store, caplog: pyt
 def test_a_changed_row_is_torn(store: Store) -> None:
     pack(store)
     path = the_pack(store)
-    rows = list(packed.read(path).values())
+    rows = list(parquet.read(path).values())
     rows[0].files["curve.csv"] += b"0,0,1.0,1\n"
     packing._write(path, rows)
     fresh = again(store)
@@ -190,18 +190,18 @@ def test_the_tables_of_a_pack_are_those_of_its_texts(store: Store, monkeypatch: 
     store.write(spec(seed=9), curve(), odd, {})
     pack(store)
     opened = []
-    parquet_file = packed.pq.ParquetFile
-    monkeypatch.setattr(packed.pq, "ParquetFile", lambda path: opened.append(path) or parquet_file(path))
-    parquet.read.cache_clear()
+    parquet_file = parquet.pq.ParquetFile
+    monkeypatch.setattr(parquet.pq, "ParquetFile", lambda path: opened.append(path) or parquet_file(path))
+    parquet._read.cache_clear()
     monkeypatch.setattr(packed, "parse", None)  # none is read one by one
-    rows = packed.read(the_pack(store)).values()
-    made = [(row, name, packed.table(row, name)) for row in rows for name in ("curve.csv", "diagnostics.csv")]
+    rows = parquet.read(the_pack(store)).values()
+    made = [(row, name, parquet.table(row, name)) for row in rows for name in ("curve.csv", "diagnostics.csv")]
     assert len(made) == 8 and opened == [the_pack(store)]
     for row, name, frame in made:
         alone = pd.read_csv(io.BytesIO(row.files[name]), float_precision="round_trip")
         pd.testing.assert_frame_equal(frame, alone, check_exact=True)
     made[0][2].iloc[0, 0] += 1  # a copy: the next reader has what was stored
-    assert not packed.table(*made[0][:2]).equals(made[0][2])
+    assert not parquet.table(*made[0][:2]).equals(made[0][2])
 
 
 @pytest.mark.parametrize("torn", [b'1,"a\n",2.0,3\n', b"1,2\n", b"\n", b"1.5,,x,y\n", b"5\r"])
@@ -210,7 +210,7 @@ def test_a_torn_table_costs_its_neighbours_nothing(store: Store, torn: bytes) ->
     pack(store)
     rows = [
         replace(row, files={**row.files, "curve.csv": row.files["curve.csv"] + torn}) if i == 0 else row
-        for i, row in enumerate(packed.read(the_pack(store)).values())
+        for i, row in enumerate(parquet.read(the_pack(store)).values())
     ]
     packing._write(the_pack(store), rows)
     fresh = again(store)

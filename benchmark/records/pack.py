@@ -17,7 +17,7 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmark.records import packed
+from benchmark.records import packed, parquet
 from benchmark.records.packed import FILES, NAMES, Packed
 from benchmark.records.store import Store, sync
 from mbpo.config import InputError
@@ -75,7 +75,7 @@ def unpack(store: Store, task: str = "") -> Done:
         raise InputError(f"task {task!r} has no packed records in {str(store.results / packed.FOLDER)!r}")
     records = 0
     for path in chosen:
-        found = packed.read(path)
+        found = parquet.read(path)
         if not found:
             raise InputError(f"{str(path)!r} cannot be read; nothing of it was unpacked")
         for record in found.values():
@@ -128,7 +128,7 @@ def _merged(path: Path, new: Iterable[Packed]) -> list[Packed]:
 
     Raises `InputError` where two of one key differ, or where the pack that is there cannot be read.
     """
-    old = packed.read(path) if path.exists() else {}
+    old = parquet.read(path) if path.exists() else {}
     if path.exists() and not old:
         raise InputError(f"{str(path)!r} cannot be read; mend or remove it before more is packed")
     found = dict(old)
@@ -151,7 +151,7 @@ def _write(path: Path, records: list[Packed]) -> None:
     pq.write_table(table, draft, use_dictionary=False, data_page_size=1 << 30, write_statistics=False, **options)
     with open(draft, "rb") as file:
         os.fsync(file.fileno())
-    if [_whole(r) for r in packed.read(draft).values()] != [_whole(r) for r in records]:
+    if [_whole(r) for r in parquet.read(draft).values()] != [_whole(r) for r in records]:
         raise RuntimeError(f"{draft} does not hold what was packed; the records stay loose")
     draft.replace(path)
     sync(path.parent)

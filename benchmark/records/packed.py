@@ -12,9 +12,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -49,26 +47,6 @@ def packs(results: Path) -> list[Path]:
     return sorted((results / FOLDER).glob("*.parquet"))
 
 
-def read(path: Path) -> dict[str, Packed]:
-    """The records of one pack by key; none, and a warning, where the file cannot be read."""
-    records: dict[str, Packed] = _parquet().read(path, path.stat().st_mtime_ns)
-    return records
-
-
-def _parquet() -> Any:
-    """`records.parquet`, which needs pyarrow: where no record is packed, none is needed."""
-    return import_module("benchmark.records.parquet")
-
-
 def parse(text: bytes) -> pd.DataFrame:
     """One table of a record."""
     return pd.read_csv(io.BytesIO(text), float_precision="round_trip")
-
-
-def table(record: Packed, name: str) -> pd.DataFrame:
-    """The table `name` of a packed record, equal to `parse` of its text."""
-    whole, parts = _parquet().tables(record.pack, record.changed, name)
-    text, rows = parts.get(record.key, (b"", slice(0)))
-    if text != record.files[name]:  # also where the pack was written anew or unpacked since
-        return parse(record.files[name])
-    return whole.iloc[rows].reset_index(drop=True)  # a copy: no two records share numbers

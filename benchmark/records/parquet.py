@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.csv as pc
 import pyarrow.parquet as pq
 
-from benchmark.records.packed import FILES, NAMES, Packed
+from benchmark.records.packed import FILES, NAMES, Packed, parse
 
 INTEGERS = ("env_steps", "episode", "length", "update", "updates", "share", "step", "dim")
 NAMED = pa.dictionary(pa.int32(), pa.string())
@@ -21,8 +21,13 @@ TYPES = {"measure": NAMED, **dict.fromkeys(INTEGERS, pa.int64())}
 log = logging.getLogger("benchmark.records.packed")
 
 
+def read(path: Path) -> dict[str, Packed]:
+    """The records of one pack by key; none, and a warning, where the file cannot be read."""
+    return _read(path, path.stat().st_mtime_ns)
+
+
 @lru_cache(maxsize=64)
-def read(path: Path, changed: int) -> dict[str, Packed]:
+def _read(path: Path, changed: int) -> dict[str, Packed]:
     """The records by key of a pack last written at `changed`; none, and a warning, where it cannot be read."""
     try:
         with pq.ParquetFile(path) as file:
@@ -36,13 +41,22 @@ def read(path: Path, changed: int) -> dict[str, Packed]:
     }
 
 
+def table(record: Packed, name: str) -> pd.DataFrame:
+    """The table `name` of a packed record, equal to `parse` of its text."""
+    whole, parts = _tables(record.pack, record.changed, name)
+    text, rows = parts.get(record.key, (b"", slice(0)))
+    if text != record.files[name]:  # also where the pack was written anew or unpacked since
+        return parse(record.files[name])
+    return whole.iloc[rows].reset_index(drop=True)  # a copy: no two records share numbers
+
+
 @lru_cache(maxsize=128)
-def tables(path: Path, changed: int, name: str) -> tuple[pd.DataFrame, dict[str, tuple[bytes, slice]]]:
+def _tables(path: Path, changed: int, name: str) -> tuple[pd.DataFrame, dict[str, tuple[bytes, slice]]]:
     """All rows of the tables `name` of one pack, and by key each record's text and its slice of the rows.
 
     Both are empty where rows are not lines, or columns differ: what is then read one by one.
     """
-    texts = {key: record.files[name] for key, record in read(path, changed).items()}
+    texts = {key: record.files[name] for key, record in _read(path, changed).items()}
     heads = {text[: text.find(b"\n") + 1] for text in texts.values()}
     if len(heads) != 1 or not all(text.endswith(b"\n") for text in texts.values()):
         return pd.DataFrame(), {}

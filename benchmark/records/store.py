@@ -24,6 +24,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -152,7 +153,7 @@ class Store:
 
     def _places(self) -> list[Place]:
         """Every place of a record, the loose ones first."""
-        rows = [row for path in packed.packs(self.results) for row in packed.read(path).values()]
+        rows = [row for path in packed.packs(self.results) for row in _parquet().read(path).values()]
         return [*self._folders(), *rows]
 
     def write(
@@ -197,7 +198,7 @@ class Store:
         folders = [task / spec.method / spec.key, *sorted(task.glob(f"*/{spec.key}"))] if task.is_dir() else []
         pack = self.results / packed.FOLDER / f"{spec.slug}-{spec.kind}.parquet"
         places: list[Place] = [folder for folder in folders if folder.is_dir()]
-        if pack.exists() and (row := packed.read(pack).get(spec.key)) is not None:
+        if pack.exists() and (row := _parquet().read(pack).get(spec.key)) is not None:
             places.append(row)
         sound = [place for place in places if self._is_sound(place)]
         for other in sound[1:]:
@@ -238,6 +239,11 @@ def _writable(name: str, folder: Path) -> Iterator[None]:
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise InputError(f"the {name} folder {str(folder)!r} cannot be written ({reason}); give another") from None
+
+
+def _parquet() -> Any:
+    """`records.parquet`, which needs pyarrow: where no record is packed, none is needed."""
+    return import_module("benchmark.records.parquet")
 
 
 def _bytes(place: Place, name: str) -> bytes:
@@ -281,7 +287,7 @@ def _difference(one: RunSpec, other: RunSpec) -> str:
 
 def _load(place: Place, spec: RunSpec) -> Record:
     curve, diagnostics = (
-        packed.table(place, name) if isinstance(place, Packed) else packed.parse(_bytes(place, name))
+        _parquet().table(place, name) if isinstance(place, Packed) else packed.parse(_bytes(place, name))
         for name in ("curve.csv", "diagnostics.csv")
     )
     return Record(spec, curve, diagnostics, json.loads(_bytes(place, "provenance.json")))
