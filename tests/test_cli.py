@@ -257,7 +257,7 @@ def test_the_module_itself_exits_with_2_and_imports_no_torch(tmp_path: Path) -> 
 def test_every_option_is_told_in_a_sentence(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([command, "--help"]) == 0
     text = " ".join(capsys.readouterr().out.split())
-    assert ("--protocol" in text) == ("smoke, quick, reduced, replay, onset, paper." in text)
+    assert ("--protocol" in text) == ("smoke, quick, reduced, replay, onset, mature, paper." in text)
     for option in ("--task ", "--device ", "--results ", "--json "):
         told = text.partition(option)[2].partition(" --")[0]
         assert not told or "." in told, option

@@ -105,4 +105,7 @@ def test_two_processes_may_build_at_once(fresh: Path) -> None:
 def test_an_installed_package_has_the_sources() -> None:
     root = Path(__file__).parents[1]
     globs = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["mbpo"]
-    assert {path for glob in globs for path in (root / "mbpo").glob(glob)} == set(building.SOURCES.iterdir())
+    assert {path for glob in globs for path in (root / "mbpo").glob(glob)} == {
+        root / "mbpo" / "py.typed",
+        *building.SOURCES.iterdir(),
+    }

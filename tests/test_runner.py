@@ -373,7 +373,9 @@ def test_waiting_sleeps_between_looks(store: Store, monkeypatch: pytest.MonkeyPa
         if len(naps) == 3:
             others.close()
 
-    monkeypatch.setattr(work.time, "sleep", nap)
+    monkeypatch.setattr(
+        work, "time", SimpleNamespace(sleep=nap, monotonic=time.monotonic)
+    )  # other threads sleep as well
     assert go(store, wanted(), Fake()) == [] and naps == [0.05] * 3
 
 

@@ -8,8 +8,10 @@ from typing import Annotated
 
 import typer
 
-from benchmark.options import CACHE, RESULTS, Cache, Count, Json, Results, print_json, say
+from benchmark import options
+from benchmark.options import CACHE, RESULTS, Cache, Count, Json, Results, answer, say
 from benchmark.records.store import Store
+from benchmark.suite.load import load_suite
 from benchmark.words import count
 from mbpo.config import InputError
 
@@ -17,10 +19,15 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def bundle(
-    out: Annotated[Path, typer.Option(help="folder of the archive")] = Path("dist"),
-    protocol: Annotated[list[str] | None, typer.Option(help="what to train there; may be repeated")] = None,
-    jobs: Annotated[Path | None, typer.Option(help="a file of lines PROTOCOL TASK METHOD, in place of it")] = None,
-    python: Annotated[str, typer.Option(help="version of the Python there")] = "3.12",
+    out: Annotated[Path, typer.Option(help="Folder of the archive.")] = Path("dist"),
+    protocol: Annotated[
+        list[str] | None,
+        options.Named("protocol", load_suite().protocols, "Whose claims are served there; may be repeated, in order"),
+    ] = None,
+    jobs: Annotated[
+        Path | None, typer.Option(help="File of lines PROTOCOL TASK METHOD, in place of --protocol.")
+    ] = None,
+    python: Annotated[str, typer.Option(help="Version of the Python there.")] = "3.12",
     results: Results = RESULTS,
     cache: Cache = CACHE,
 ) -> None:
@@ -46,23 +53,26 @@ def _lacking(protocols: list[str], store: Store) -> list[str]:
 
 
 def gpu(
-    out: Annotated[Path, typer.Option(help="folder that takes records, speed files and a log")],
-    jobs: Annotated[Path, typer.Option(help="a file of lines PROTOCOL TASK METHOD, the most valuable first")],
-    minutes: Annotated[float, typer.Option(min=0.1, help="until all is written and the command has ended")] = 25,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1")] = "auto",
-    runs: Annotated[list[int] | None, Count("runs in lockstep to measure speed at; may be repeated")] = None,
-    max_lockstep: Annotated[int, Count("most runs in one job, a matter of memory")] = 12,
+    out: Annotated[Path, typer.Option(help="Folder that takes records, speed files and a log.")],
+    jobs: Annotated[Path, typer.Option(help="File of lines PROTOCOL TASK METHOD, the most valuable first.")],
+    minutes: Annotated[
+        float, typer.Option(min=0.1, help="Minutes until all is written and the command has ended.")
+    ] = 25,
+    device: options.Device = "auto",
+    runs: Annotated[list[int] | None, Count("Runs in lockstep to measure speed at; may be repeated.")] = None,
+    max_lockstep: options.MaxLockstep = 12,
     as_json: Json = False,
 ) -> None:
-    """On a lent machine: check that training is right there, measure its speed, then train what is worth most."""
+    """Check that training is right on a lent machine, measure its speed, then train what is worth most."""
     session = import_module("benchmark.kit.session")
     summary = session.session(minutes, out, jobs, device, say, runs or session.RUNS, max_lockstep)
-    if as_json:
-        print_json(summary)
+    answer(as_json, summary, str(out / "session.json"))
 
 
 def take_in(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="what `gpu --out` wrote, or a folder of results")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Folder that `gpu --out` wrote, or a folder of results.")
+    ],
     results: Results = RESULTS,
     cache: Cache = CACHE,
     as_json: Json = False,
@@ -71,11 +81,10 @@ def take_in(
     store = Store(results, cache)
     store.prepare()
     taken = import_module("benchmark.kit.taking_in").take_in(folder, store)
-    if as_json:
-        print_json(taken._asdict())
-        return
-    print(f"{count(taken.records, 'record')} and {count(taken.measurements, 'speed file')} taken, {taken.known} known")
+    lines = [
+        f"{count(taken.records, 'record')} and {count(taken.measurements, 'speed file')} taken, {taken.known} known"
+    ]
     if taken.torn:
-        print(f"{count(taken.torn, 'record')} left: not whole, or changed after it was written")
-    for name in taken.differing:
-        print(f"left: another record of {name} is here")
+        lines.append(f"{count(taken.torn, 'record')} left: not whole, or changed after it was written")
+    lines += [f"left: another record of {name} is here" for name in taken.differing]
+    answer(as_json, taken._asdict(), *lines)

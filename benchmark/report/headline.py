@@ -107,8 +107,10 @@ def _picture(headline: Headline, theirs: pd.DataFrame, mine: pd.DataFrame, galle
         "has hardly learned is a small return."
     )
 
+    methods = dict(headline.methods)  # a figure is taken over where its inputs can be told from others
+
     def draw(width: float) -> Figure:
-        return drawn.headline(theirs, shown, headline.methods, width)
+        return drawn.headline(theirs, shown, methods, width)
 
     return picture(draw, "headline", caption, gallery)
 
