@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import tarfile
 import time
 from pathlib import Path
@@ -188,3 +190,35 @@ def test_pip_without_a_wheel_is_one_sentence(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(InputError, match=r"no matching distribution") as error:
         bundle.fetch(["numpy==0"], tmp_path, "3.12")
     assert "\n" not in str(error.value)
+
+
+IMPORTED = """
+import importlib.metadata as metadata, json, sys
+import gymnasium
+from dm_control import suite
+import benchmark.cli
+from benchmark.kit import session
+from benchmark.report import worker
+from benchmark.speed import measure
+from scipy.optimize import nnls
+
+suite.load("quadruped", "walk"), gymnasium.make("Hopper-v5")
+files = [module.__file__ for module in list(sys.modules.values()) if getattr(module, "__file__", None)]
+tops = {name.split(".")[0] for name in sys.modules}
+owners = {owner for name, owners in metadata.packages_distributions().items() if name in tops for owner in owners}
+print(json.dumps([files, sorted(owners)]))
+"""
+
+
+def test_nothing_that_is_left_out_is_imported() -> None:
+    """Pandas takes pyarrow where it is installed; torch comes with packages of its own."""
+    done = subprocess.run([sys.executable, "-c", IMPORTED], capture_output=True, text=True, check=True)
+    files, owners = json.loads(done.stdout.splitlines()[-1])
+    site = Path(pytest.__file__).parents[1]
+    inside = [Path(file).relative_to(site) for file in files if Path(file).is_relative_to(site)]
+    patterns = [pattern for pattern in bundle.NOT_NEEDED if not pattern.startswith("**")]
+    gone = [str(path) for path in inside for p in patterns if any(up.match(p) for up in (path, *path.parents))]
+    assert inside and gone == []
+    with_torch = {"torch", "sympy", "networkx", "jinja2", "markupsafe", "fsspec", "mpmath", "setuptools"}
+    not_taken = {bundle._plain(name) for name in owners} - {bundle._plain(name) for name in bundle.PACKAGES}
+    assert not_taken - with_torch - {"pyarrow", "free-lunch-forensics"} == set()

@@ -19,8 +19,8 @@ from mbpo.config import InputError
 
 PACKAGES = (
     "absl-py", "annotated-doc", "annotated-types", "cloudpickle", "dm-env", "dm_control", "Farama-Notifications",
-    "filelock", "glfw", "gymnasium", "lxml", "markdown-it-py", "mdurl", "mujoco", "numpy", "packaging", "pandas",
-    "pydantic", "pydantic_core", "Pygments", "pyparsing", "python-dateutil", "pytz", "PyYAML", "rich",
+    "filelock", "glfw", "gymnasium", "ImageIO", "lxml", "markdown-it-py", "mdurl", "mujoco", "numpy", "packaging",
+    "pandas", "pillow", "pydantic", "pydantic_core", "Pygments", "pyparsing", "python-dateutil", "pytz", "PyYAML", "rich",
     "safetensors", "scipy", "shellingham", "tqdm", "typer", "typing-inspection", "typing_extensions", "tzdata",
     "dm-tree", "etils", "requests", "urllib3", "idna", "certifi", "charset-normalizer", "six", "click",
 )  # fmt: skip
@@ -31,8 +31,8 @@ NOT_NEEDED = (
     *(f"mujoco/{name}" for name in ("mjx", "include", "sample", "usd", "experimental", "_render_filament*")),
     *(f"dm_control/{name}" for name in ("locomotion", "composer", "entities", "manipulation", "blender", "viewer")),
     "dm_control/suite/dog_assets",
-    *(f"scipy/{name}" for name in ("io", "signal", "stats", "datasets", "optimize", "sparse", "spatial", "integrate")),
-    *(f"scipy/{name}" for name in ("interpolate", "cluster", "odr", "fft", "fftpack", "misc")),
+    *(f"scipy/{name}" for name in ("io", "signal", "stats", "datasets", "integrate")),
+    *(f"scipy/{name}" for name in ("interpolate", "cluster", "odr", "misc")),
 )
 """Patterns of files and folders in site-packages that are removed: no task but dm_control's dogs needs them."""
 SOURCES = ("mbpo", "benchmark", "pyproject.toml", "conftest.py", "README.md", "LICENSE")
