@@ -20,8 +20,8 @@ from mbpo.config import InputError
 PACKAGES = (
     "absl-py", "annotated-doc", "annotated-types", "cloudpickle", "dm-env", "dm_control", "Farama-Notifications",
     "filelock", "glfw", "gymnasium", "ImageIO", "lxml", "markdown-it-py", "mdurl", "mujoco", "numpy", "packaging",
-    "pandas", "pillow", "pydantic", "pydantic_core", "Pygments", "pyparsing", "python-dateutil", "pytz", "PyYAML", "rich",
-    "safetensors", "scipy", "shellingham", "tqdm", "typer", "typing-inspection", "typing_extensions", "tzdata",
+    "pandas", "pillow", "pydantic", "pydantic_core", "Pygments", "pyparsing", "python-dateutil", "pytz", "PyYAML",
+    "rich", "safetensors", "scipy", "shellingham", "tqdm", "typer", "typing-inspection", "typing_extensions", "tzdata",
     "dm-tree", "etils", "requests", "urllib3", "idna", "certifi", "charset-normalizer", "six", "click",
 )  # fmt: skip
 """What training, its command line and `speed` import, beside torch; those not in the lock are left out."""
