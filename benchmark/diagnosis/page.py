@@ -35,6 +35,11 @@ def write(diagnosis: Diagnosis, path: Path) -> None:
     environment.filters["interval"] = words.interval
     environment.filters["percent"] = lambda value: f"{value:.0%}"
     text = environment.get_template("diagnose.html.j2").render(_context(diagnosis))
+    save(text, path)
+
+
+def save(text: str, path: Path) -> None:
+    """Write a page. Raises `InputError` where that cannot be done."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")

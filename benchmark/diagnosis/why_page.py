@@ -7,10 +7,9 @@ from typing import Any
 
 from benchmark import words
 from benchmark.diagnosis import why_figures
-from benchmark.diagnosis.page import prose
+from benchmark.diagnosis.page import prose, save
 from benchmark.diagnosis.why import Account
 from benchmark.drawing import jinja, style
-from mbpo.config import InputError
 
 CAPTION = (
     "Every measure of the run on one axis of env steps, those that went beyond their limit first. The dashed line is "
@@ -25,12 +24,7 @@ def write(account: Account, path: Path) -> None:
     environment.filters["prose"] = prose
     environment.filters["number"] = words.number
     text = environment.get_template("why.html.j2").render(_context(account))
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise InputError(f"the page {str(path)!r} cannot be written ({reason}); give another --out") from None
+    save(text, path)
 
 
 def _context(account: Account) -> dict[str, Any]:

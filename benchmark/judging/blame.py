@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
+from benchmark.running.provenance import git
 from benchmark.suite.ledger import Ledger, load_ledger
 from benchmark.suite.load import SUITE
 
@@ -36,9 +36,9 @@ def _noted(results: Path) -> dict[tuple[str, str], str]:
 @cache
 def _blamed(page: Path = PAGE) -> dict[str, str]:
     """Per claim, the newest commit among the lines of its entry; claims with a line not yet committed are left out."""
-    if _git(page.parent, "rev-parse", "--is-shallow-repository") != "false":
+    if git("rev-parse", "--is-shallow-repository", folder=page.parent) != "false":
         return {}
-    porcelain = _git(page.parent, "blame", "--line-porcelain", "--", page.name)
+    porcelain = git("blame", "--line-porcelain", "--", page.name, folder=page.parent)
     if porcelain is None:
         return {}
     found: dict[str, str] = {}
@@ -73,11 +73,3 @@ def _entries(lines: Sequence[tuple[int, str, str]]) -> dict[str, list[tuple[int,
         if inside and name and text.startswith("  ") and text.strip() and not text.lstrip().startswith("#"):
             found.setdefault(name, []).append((when, commit))
     return found
-
-
-def _git(folder: Path, *arguments: str) -> str | None:
-    try:
-        done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=30)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip("\n") if done.returncode == 0 else None

@@ -22,16 +22,27 @@ def export(store: Store, protocol: Protocol, path: Path) -> int:
     Raises `InputError` for a name that is neither .csv nor .parquet, for .parquet without pyarrow, for a folder that
     does not exist, and where there is no such record.
     """
+    check_writable(path)
+    frames = [_curve(record) for record in store.records() if _prescribed(record, protocol)]
+    if not frames:
+        raise InputError(f"no online run of the {protocol.name} protocol has a record; train some, or give --protocol")
+    table = pd.concat(frames, ignore_index=True).sort_values(list(COLUMNS[:5]), kind="stable")[list(COLUMNS)]
+    write(table, path)
+    return len(frames)
+
+
+def check_writable(path: Path) -> None:
+    """Raise `InputError` where no table of curves can go: another ending, no pyarrow for parquet, no such folder."""
     if path.suffix not in FORMATS:
         raise InputError(f"{str(path)!r}: give a name that ends in {' or '.join(FORMATS)}")
     if path.suffix == ".parquet" and importlib.util.find_spec("pyarrow") is None:
         raise InputError(f"{str(path)!r}: writing parquet needs pyarrow (pip install pyarrow); or give a .csv")
     if not path.parent.is_dir():
         raise InputError(f"the folder {str(path.parent)!r} does not exist; make it, or give another")
-    frames = [_curve(record) for record in store.records() if _prescribed(record, protocol)]
-    if not frames:
-        raise InputError(f"no online run of the {protocol.name} protocol has a record; train some, or give --protocol")
-    table = pd.concat(frames, ignore_index=True).sort_values(list(COLUMNS[:5]), kind="stable")[list(COLUMNS)]
+
+
+def write(table: pd.DataFrame, path: Path) -> None:
+    """Write a table of curves as its name says. Raises `InputError` where it cannot be written."""
     try:
         if path.suffix == ".csv":
             table.to_csv(path, index=False, lineterminator="\n")
@@ -39,7 +50,6 @@ def export(store: Store, protocol: Protocol, path: Path) -> int:
             table.to_parquet(path, index=False)
     except OSError as error:
         raise InputError(f"{str(path)!r} cannot be written: {(error.strerror or str(error)).lower()}") from None
-    return len(frames)
 
 
 def _prescribed(record: Record, protocol: Protocol) -> bool:

@@ -79,8 +79,8 @@ def means(spec: RunSpec, device: str) -> str:
 @cache
 def code() -> dict[str, Any]:
     """The commit of this checkout, and whether its code differs from that; None where there is no checkout."""
-    commit = _git("rev-parse", "HEAD")
-    changes = _git("status", "--porcelain", "--", "mbpo", "benchmark")
+    commit = git("rev-parse", "HEAD")
+    changes = git("status", "--porcelain", "--", "mbpo", "benchmark")
     return {"commit": commit, "dirty": None if commit is None or changes is None else bool(changes)}
 
 
@@ -145,11 +145,10 @@ def device_name(device: str) -> str:
     return str(torch.cuda.get_device_name(None if device == "auto" else device))
 
 
-def _git(*arguments: str) -> str | None:
+def git(*arguments: str, folder: Path = Path(__file__).parents[2]) -> str | None:
+    """What git answers in `folder`, this project's if left out; None where there is no git or no answer."""
     try:
-        done = subprocess.run(
-            ["git", *arguments], cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=30
-        )
+        done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=30)
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return done.stdout.strip() if done.returncode == 0 else None
+    return done.stdout.strip("\n") if done.returncode == 0 else None

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from benchmark.drawing import style, tables
 from benchmark.drawing.axes import stretch
+from benchmark.judging import exporting
 from benchmark.records.store import RETURN, Record, Store
 from benchmark.running.outcome import LAST, final_return
 from benchmark.viewing import runs
@@ -131,17 +132,10 @@ def page_of(store: Store, task: str) -> Path:
 def export(store: Store, tasks: Sequence[str], path: Path) -> int:
     """Write the curves of the runs that `runs.of_task` chooses for each task, and return their number.
 
-    Raises `InputError` for a name that is neither .csv nor .parquet.
+    Raises `InputError` as `exporting.check_writable` does.
     """
-    if path.suffix not in (".csv", ".parquet"):
-        raise InputError(f"{str(path)!r}: give a name that ends in .csv or .parquet")
+    exporting.check_writable(path)
     chosen = [runs.of_task(store, task) for task in tasks]
     frame = exported(chosen, store)
-    try:
-        if path.suffix == ".csv":
-            frame.to_csv(path, index=False, lineterminator="\n")
-        else:
-            frame.to_parquet(path, index=False)
-    except OSError as error:
-        raise InputError(f"{str(path)!r} cannot be written: {(error.strerror or str(error)).lower()}") from None
+    exporting.write(frame, path)
     return sum(len(each.runs) for each in chosen)

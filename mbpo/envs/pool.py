@@ -20,10 +20,9 @@ from mbpo.envs.flat import make_env
 from mbpo.envs.load import Array
 from mbpo.envs.patience import patience
 from mbpo.envs.physics import physics_of, state_size
-from mbpo.envs.served import movable, register, registration_of
+from mbpo.envs.served import CLOSING_SECONDS, end, movable, register, registration_of
 from mbpo.envs.simulators import sentence
 
-_CLOSING_SECONDS = 5.0
 _FEWEST_ROWS = 16
 """Rows that are worth a message to a process and back."""
 
@@ -88,7 +87,7 @@ class Pool:
                 answer: Stepped = self._pipes[w].recv()
                 return answer
             self._processes[w].kill()
-        self._processes[w].join(_CLOSING_SECONDS)
+        self._processes[w].join(CLOSING_SECONDS)
         code = self._processes[w].exitcode
         raise RuntimeError(
             f"task {self._task!r}: a process that steps the simulator for rollouts ended with exit code {code}; a "
@@ -101,15 +100,7 @@ class Pool:
             self._here.close()
             return
         atexit.unregister(self.close)
-        for pipe in self._pipes:
-            with suppress(OSError):
-                pipe.send(None)
-            pipe.close()
-        for process in self._processes:
-            process.join(_CLOSING_SECONDS)
-            if process.is_alive():
-                process.kill()
-                process.join()
+        end(self._pipes, self._processes)
         self._pipes, self._processes = [], []
 
 

@@ -22,10 +22,9 @@ from mbpo.config import InputError
 from mbpo.envs.flat import task_info
 from mbpo.envs.load import Array
 from mbpo.envs.patience import PATIENCE, patience
-from mbpo.envs.served import NOBODY, Board, Order, registration_of, serve
+from mbpo.envs.served import CLOSING_SECONDS, NOBODY, Board, Order, end, registration_of, serve
 from mbpo.envs.simulators import Steps
 
-_CLOSING_SECONDS = 5.0
 log = logging.getLogger(__name__)
 
 
@@ -89,15 +88,7 @@ class InProcesses:
     def close(self) -> None:
         """As in `Simulators`; returns when every process is gone."""
         atexit.unregister(self.close)
-        for pipe in self._pipes:
-            with suppress(OSError):
-                pipe.send(None)
-            pipe.close()
-        for process in self._processes:
-            process.join(_CLOSING_SECONDS)
-            if process.is_alive():
-                process.kill()
-                process.join()
+        end(self._pipes, self._processes)
         self._pipes, self._processes = [], []
 
     def _begin(self, w: int) -> tuple[Connection, Any]:
@@ -187,7 +178,7 @@ class InProcesses:
                 return self._fault(w, why, hung=True)
             answer = self._pipes[w].recv()
         except (EOFError, OSError):
-            process.join(_CLOSING_SECONDS)
+            process.join(CLOSING_SECONDS)
             why = f"its process ended with exit code {process.exitcode}"
             return self._fault(w, f"{why}; a script that trains needs `if __name__ == '__main__':`")
         if isinstance(answer, tuple):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pickle
 import signal
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from types import TracebackType
 from typing import Any
 
@@ -19,6 +21,8 @@ from mbpo.envs.simulators import InTurn
 from mbpo.envs.tasks import TaskInfo
 
 NOBODY = -1.0
+CLOSING_SECONDS = 5.0
+"""A process that does not end by then, once it is told to, is killed."""
 Order = list[tuple[int, int | None]]
 """Environments to step, or to reset where there is a seed."""
 
@@ -62,6 +66,19 @@ class _Forward:
             is_input = isinstance(error, InputError)
             self._pipe.send((self.row, is_input, str(error) if is_input else f"{type(error).__name__}: {error}"))
         return isinstance(error, Exception)
+
+
+def end(pipes: Sequence[Connection], processes: Sequence[BaseProcess]) -> None:
+    """Tell processes to end, each through its pipe; returns when every one is gone."""
+    for pipe in pipes:
+        with suppress(OSError):
+            pipe.send(None)
+        pipe.close()
+    for process in processes:
+        process.join(CLOSING_SECONDS)
+        if process.is_alive():
+            process.kill()
+            process.join()
 
 
 def movable(task: str) -> bool:

@@ -7,8 +7,7 @@
 
 #include "pairs.h"
 
-#if WIDTH == 16 && defined(__AVX512BF16__) && !defined(__AMX_BF16__) /* units for whole matrices do far more */
-#include <immintrin.h>
+#if NATIVE_PAIRS && !defined(__AMX_BF16__) /* units for whole matrices do far more */
 #define PAIRS 1
 #else
 #define PAIRS 0
