@@ -79,11 +79,24 @@ class GaussianEnsemble:
             member: ``(R, B)`` uniform on [0, 1), picks the elite (jannerm fake_env: i.i.d. per row).
             noise: ``(R, B, D)`` standard normal.
         """
-        rank = (member * self.elites.shape[1]).long().clamp(max=self.elites.shape[1] - 1)
-        out = self.net.forward_members(self.scaled(torch.cat([obs, action], dim=-1)), self.elites.gather(1, rank))
+        out = self.net.forward_members(self.scaled(torch.cat([obs, action], dim=-1)), self.elite(member))
         mean, logvar = self._bounded(out, self.min_logvar[:, 0], self.max_logvar[:, 0])
         y = mean + (0.5 * logvar).exp() * noise
         return self.map.decode(obs, y)
+
+    def all_members(self, obs: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+        """Every member's mean and variance in target space, ``(R, E, B, D)`` each, of ``obs (R, B, O)`` and ``action``.
+
+        Without gradients; a row's numbers do not depend on the other rows.
+        """
+        out = self.net.forward_all(self.scaled(torch.cat([obs, action], dim=-1))).to(obs.dtype)
+        mean, logvar = self._bounded(out, self.min_logvar, self.max_logvar)
+        return mean, logvar.exp()
+
+    def elite(self, member: Tensor) -> Tensor:
+        """The elite ``(R, B)`` of 0..E-1 that a number ``member (R, B)`` uniform on [0, 1) picks."""
+        rank = (member * self.elites.shape[1]).long().clamp(max=self.elites.shape[1] - 1)
+        return self.elites.gather(1, rank)
 
     def encode(self, rows: Tensor) -> Tensor:
         """Targets of packed ``rows (R, ..., W)`` in target space: ``(R, ..., D)``."""

@@ -122,6 +122,15 @@ class StackedMLP:
             return kernels.forward_members(x, self.weights, self.biases, self.activation, member)
         return _select_member(self(x), member)
 
+    def forward_all(self, x: Tensor) -> Tensor:
+        """``x (R, 1 or E, B, in) -> (R, E, B, out)``: every row through all E networks, without gradients."""
+        if kernels.serve(x, self.weights, self.uniform):
+            runs, members = self.weights[0].shape[:2]
+            through = [torch.full((runs, x.shape[-2]), e, device=x.device) for e in range(members)]
+            each = [kernels.forward_members(x, self.weights, self.biases, self.activation, e) for e in through]
+            return torch.stack(each, dim=1)
+        return self(x)
+
     @property
     def parameters(self) -> list[Tensor]:
         """Weights, then biases, layer by layer."""
@@ -164,6 +173,10 @@ class TwoHeads:
     def forward_members(self, x: Tensor, member: Tensor) -> Tensor:
         """As `StackedMLP.forward_members`."""
         return _select_member(self(x), member)
+
+    def forward_all(self, x: Tensor) -> Tensor:
+        """As `StackedMLP.forward_all`."""
+        return self(x)
 
     @property
     def parameters(self) -> list[Tensor]:

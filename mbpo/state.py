@@ -29,6 +29,7 @@ from mbpo.rollouts import BranchNoise, branch, revised
 from mbpo.sac import Sac
 from mbpo.simulator_model import SimulatorModel, model_of
 from mbpo.streams import Streams, stream_seed
+from mbpo.uncertainty import screen_of
 
 log = logging.getLogger(__name__)
 
@@ -192,6 +193,7 @@ class TrainState:
             start,
             BranchNoise(*noise),
             self.layout,
+            screen_of(rollout, self.dynamics),
         )
         return {"rows": rows, "valid": valid}
 

@@ -48,6 +48,7 @@ LAYERS: Mapping[str, tuple[tuple[str, ...], ...]] = {
         (
             "_versions",
             "fields",
+            "rollout_config",
             "sac_config",
             "config",
             "methods",
@@ -61,7 +62,7 @@ LAYERS: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("inits", "nn", "buffer", "targets"),
         ("fast.sac_kernels",),  # of networks and packed rows; the rest of the drawer knows neither
         ("dynamics", "fitting", "learner", "sac"),
-        ("rollouts", "simulator_model", "episodes", "diagnostics", "checkpoint", "rowlog"),
+        ("rollouts", "simulator_model", "uncertainty", "episodes", "diagnostics", "checkpoint", "rowlog"),
         ("state", "vitals", "look", "saving", "guards"),
         ("policies", "models"),
         ("loop", "views"),
