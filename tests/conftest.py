@@ -44,10 +44,12 @@ def store(tmp_path: Path) -> Store:
     return Store(tmp_path / "results", tmp_path / "cache")
 
 
-@pytest.fixture
-def no_power_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Waiting for the disk is most of the time that a snapshot takes, and no test loses power."""
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+@pytest.fixture(scope="session", autouse=True)
+def _no_power_cut() -> Iterator[None]:
+    """Waiting for the disk is most of the time that a record or a snapshot takes, and no test loses power."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
 
 
 @pytest.fixture

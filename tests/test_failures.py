@@ -18,8 +18,6 @@ from mbpo.envs.flat import FlatEnv
 from mbpo.loop import Row, Run
 from mbpo.state import TrainState
 
-pytestmark = pytest.mark.usefixtures("no_power_cut")
-
 BUDGET = Budget(env_steps=160, eval_every=40, eval_episodes=2, bias_episodes=1)
 RUNS = [Run(small(MBPO), 0), Run(small(FTFL), 0), Run(small(MBPO), 1)]
 JANNER = [Run(small_janner(MBPO), 0), Run(small_janner(FTFL), 1), Run(small_janner(MBPO), 2)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -27,12 +26,6 @@ ARMS = [Run(small(MBPO), 0), Run(small(FTFL), 0), Run(small(FITTED), 1)]
 @cache
 def undisturbed() -> tuple[list[Row], TrainState]:
     return drive(DRIFT, ARMS, BUDGET)
-
-
-@pytest.fixture(autouse=True)
-def _no_power_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing here loses power, and waiting for the disk is most of the time that a snapshot takes."""
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
 class Interrupted(Exception):
