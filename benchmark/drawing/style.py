@@ -101,6 +101,12 @@ COLORS = {
     "mbpo-ratio-25": "#dc7eac",
     "sac-same-utd-layer-norm": "#5b484e",
     "sac-same-utd-feature-norm": "#b7a4a6",
+    "mbpo-masked": "#c2185b",
+    "mbpo-penalized": "#f06292",
+    "mbpo-adaptive": "#ad6f80",
+    "ftfl-masked": "#0277bd",
+    "ftfl-penalized": "#4fa3d1",
+    "ftfl-adaptive": "#57809a",
     "mbpo-janner": "#8c1c2f",
     "ftfl-janner": "#0b4a75",
 }
