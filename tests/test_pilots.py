@@ -22,8 +22,11 @@ from mbpo.config import InputError
 
 
 def test_every_rival_explanation_has_a_pilot_on_a_toy() -> None:
-    rival = re.compile(r"(norm-only|ftfl|mbpo)-(simulator|alpha|layer|feature|reward-backup|ratio|length|mean|clip|reset"
-                       r"|z-scored|obs-clip|redq|twin|discount|entropy|bounded)|sac-same-utd-|simulator")  # fmt: skip
+    links = (
+        "simulator|alpha|layer|feature|reward-backup|ratio|length|mean|clip|reset|z-scored|obs-clip|redq|twin|discount"
+        "|entropy|bounded"
+    )
+    rival = re.compile(rf"(norm-only|ftfl|mbpo)-({links})|sac-same-utd-|simulator")
     rivals = {name for name in load_suite().methods if rival.match(name)}
     assert len(rivals) > 45 and rivals <= set(load_pilots()["toy"].methods)
 
@@ -78,9 +81,11 @@ def test_the_table_has_the_last_evaluation_and_the_first_sign(tmp_path: Path, ca
     store = Store(tmp_path / "results", tmp_path / "cache")
     (spec,) = groups_of(load_pilots()["onset"])[0]
     steps = [0, 7500, 15000]
-    values = {"updates": [0, 1e4, 4e4], "temperature": [1.0, 5.0, 231.0], "q_mean": [0.0, 10.0, 2e5], "entropy": [6.0, 3.0, -8.0],
-              "real_reward_mean": [0.5] * 3, "real_reward_std": [0.1] * 3, "mc_entropy_part": [0.0, 5.0, 1e5],
-              "critic_bias": [0.0, 3.0, 4e5]}  # fmt: skip
+    values = {
+        **{"updates": [0, 1e4, 4e4], "temperature": [1.0, 5.0, 231.0], "entropy": [6.0, 3.0, -8.0]},
+        **{"q_mean": [0.0, 10.0, 2e5], "mc_entropy_part": [0.0, 5.0, 1e5], "critic_bias": [0.0, 3.0, 4e5]},
+        **{"real_reward_mean": [0.5] * 3, "real_reward_std": [0.1] * 3},
+    }
     rows = [
         (step, name, -1, value) for name, column in values.items() for step, value in zip(steps, column, strict=True)
     ]
