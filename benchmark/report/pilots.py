@@ -27,9 +27,9 @@ HEAD = (
     f"One run of each rival explanation, seeds from {FIRST_SEED}. **They suggest and decide nothing**: no claim reads "
     "them. Written by `python -m benchmark pilots`.\n\n"
     "Columns are of the last evaluation: temperature, mean Q of the last batch, the entropy part of the policy's "
-    "Monte-Carlo soft return, the critics' mean error against that return (both parts; of arms whose critics hold rewards alone, the entropy part "
-    "counts as error), and the return. *First* is "
-    "the sign that `python -m benchmark why` names first, with the env steps of the evaluation at which it set in.\n"
+    "Monte-Carlo soft return, the critics' mean error against that return, and the return. Where critics hold rewards "
+    "alone, the entropy part counts as their error. *First* is the sign that `python -m benchmark why` names first, "
+    "*at* the env steps of the evaluation at which it set in.\n"
 )
 
 
