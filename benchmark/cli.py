@@ -33,6 +33,7 @@ COMMANDS: Mapping[str, Callable[..., None]] = {
     "run": running.run,
     "status": report.status,
     "work": report.work,
+    "pilots": report.pilots,
     "report": report.report,
     "export": judging.export,
     "judge": judging.judge,

@@ -11,7 +11,7 @@ import torch
 from helpers import FTFL, MBPO, assert_same_run, drive, parameters, small
 from toy_envs import DRIFT
 
-from mbpo import Budget, look, sac, vitals
+from mbpo import Budget, diagnostics, look, sac, vitals
 from mbpo.diagnostics import Prediction
 from mbpo.episodes import Trace
 from mbpo.loop import Run
@@ -127,6 +127,25 @@ def test_critics_that_say_nothing_lie_below_rewards_by_what_these_are_worth(trai
     total = float(found["eval_reward_part"][0] + found["eval_entropy_part"][0])
     assert float(found["eval_bias_over"][0] + found["eval_bias_under"][0]) == pytest.approx(-total)
     assert all(values[1].isnan() for values in found.values())
+
+
+def test_both_parts_add_up_to_the_monte_carlo_value_that_sound_critics_have() -> None:
+    """Against the definition, summed state by state: later densities count, the action's own does not."""
+    rng, discount, alpha = np.random.default_rng(0), 0.9, 0.3
+    traces = [
+        Trace(reward=rng.normal(size=n).tolist(), log_prob=rng.normal(size=n).tolist(), terminated=True) for n in (5, 9)
+    ]
+    values = [
+        [
+            sum(discount**k * (t.reward[i + k] - alpha * t.log_prob[i + k] * (k > 0)) for k in range(len(t.reward) - i))
+            for i in range(len(t.reward))
+        ]
+        for t in traces
+    ]
+    found = diagnostics.critic_bias(traces, values, discount, alpha)
+    assert found.reward_part + found.entropy_part == pytest.approx(np.mean([v for each in values for v in each]))
+    assert found.bias == pytest.approx(0.0, abs=1e-12) and found.over - found.under == pytest.approx(0.0, abs=1e-12)
+    assert abs(found.entropy_part) > 0.01
 
 
 # The networks

@@ -1,4 +1,4 @@
-"""The commands `status`, `work` and `report`."""
+"""The commands `status`, `work`, `pilots` and `report`."""
 
 from __future__ import annotations
 
@@ -139,6 +139,31 @@ def _before(batch: Batch, known: Rates) -> str:
         return ""
     agents = f"{count(len(batch.agents), 'run')} of {batch.agents[0].method}"
     return f", after {agents}: {duration(hours(batch.agents, known) * 3600)}"
+
+
+def pilots(
+    name: Annotated[
+        list[str] | None, typer.Argument(help="List of suite/pilots.yaml, such as toy; all if left out.")
+    ] = None,
+    minutes: Annotated[float, typer.Option(min=0, help="Begin no run after so many minutes.")] = float("inf"),
+    no_train: Annotated[bool, typer.Option("--no-train", help="Only write the table of what has a record.")] = False,
+    results: options.Results = options.RESULTS / "pilots",
+    cache: options.Cache = options.CACHE,
+) -> None:
+    """Train a list of pilots in its order, politely as `work` does, and write the table of all that have a record."""
+    lists = import_module("benchmark.suite.pilots")
+    chosen = [lists.pilots(each) for each in options.distinct(name or lists.load_pilots())]
+    groups = [group for each in chosen for group in lists.groups_of(each)]
+    store, known, failed = Store(results, cache), rates.speeds(results, os.environ).rates, []
+    if not no_train:
+        worker.be_polite()
+        with Watch(cache, say, seconds=60):
+            failed = worker.work(lambda: worker.from_list(groups, store, known), store, say, minutes=minutes)
+    written = import_module("benchmark.report.pilots").write(store)
+    print("\n".join(map(str, written)) or f"no pilot has a record in {results}")
+    if failed:
+        say(f"error: {count(len(failed), 'arm')} could not be trained: {'; '.join(failed)}")
+        raise typer.Exit(1)
 
 
 def report(

@@ -23,6 +23,7 @@ MADE = (
 KEPT = (
     *("verdicts.json", "registry.json", "tables/calibration.*", "figures/calibration-*", "speed/*/*", "precision/*"),
     "studies/laboratory/curve.csv",
+    "studies/laboratory/judges.csv",
 )
 """Files that a report adds to or tells of, so that the check starts from them as well."""
 

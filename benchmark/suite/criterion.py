@@ -108,7 +108,9 @@ TRAIN_MEASURES = (
     "synthetic_reward_mean", "synthetic_reward_std", "model_holdout_mse", "reward_r2", "logvar_target", "logvar_raw",
     "critic_bias", "critic_bias_over", "critic_bias_under", "mc_q", "mc_reward_part", "mc_entropy_part",
     "log_prob_mean", "log_std_mean", "pre_tanh_mean_abs", "pre_tanh_mean_max", "saturated_share",
-    "reward_error_over_replay",
+    "reward_error_over_replay", "error_over_delta", "policy_error_over_delta", "feature_rank", "feature_norm",
+    "critic_gradient_norm", "actor_gradient_norm", "synthetic_reward_outside", "synthetic_obs_outside",
+    "synthetic_saturated_share", "synthetic_q_mean",
 )  # fmt: skip
 NEED_VARYING_REWARD = ("reward_r2", "reward_slope", "reward_std_ratio", "reward_error_over_replay")
 """NaN where every held-out reward is the same."""
@@ -124,6 +126,10 @@ NAMES = {
     "bias_shift": "what synthetic rows add to the critic's bias",
     "policy_gain": "return gained on synthetic rows",
     "reward_error_over_replay": "reward error, in spreads of the whole replay's rewards",
+    "policy_error_over_delta": "model error at the policy's steps, over their size",
+    "synthetic_obs_outside": "share of synthetic observations off the data",
+    "synthetic_reward_outside": "share of synthetic rewards out of range",
+    "synthetic_saturated_share": "saturated share at synthetic next states",
     "logvar_target": "log-variance in target units",
     "logvar_raw": "log-variance in the environment's units",
 }

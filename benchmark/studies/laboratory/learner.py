@@ -134,11 +134,15 @@ def measure(bench: Bench, info: dict[str, Tensor]) -> dict[str, Tensor]:
     return at_batch | saturated | parts | {"cost": returned.mean(1) / SYSTEM.optimum(start).mean()}
 
 
-def train(arms: Sequence[Arm], seeds: int, updates: int, looks: int = 10) -> pd.DataFrame:
-    """Every arm and seed, looked at `looks` times: ``arm, form, seed, updates`` and what `measure` says."""
+def train(arms: Sequence[Arm], seeds: int | Sequence[int], updates: int, looks: int = 10) -> pd.DataFrame:
+    """Every arm and seed, looked at `looks` times: ``arm, form, seed, updates`` and what `measure` says.
+
+    `seeds` are so many from 0 on, or the seeds themselves.
+    """
     found = []
+    numbers = range(seeds) if isinstance(seeds, int) else seeds
     for group in lockstep(arms):
-        bench = Bench([(arm, seed) for arm in group for seed in range(seeds)])
+        bench = Bench([(arm, seed) for arm in group for seed in numbers])
         for done in range(1, updates + 1):
             info = bench.update()
             if done % max(updates // looks, 1) == 0 or done == updates:

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from benchmark.drawing import tables
-from benchmark.studies.laboratory import figures
+from benchmark.studies.laboratory import figures, judged
 from benchmark.studies.laboratory.arms import (
     ALONE,  # fmt: skip
     ARMS,
@@ -35,7 +35,8 @@ TEXT = (
     "that are exact but for a displacement of their next states. The formula says that a displacement leaves the best "
     "policy what it is and lowers every value by a known number, so all else that happens is the learner's doing. "
     "Every link of the chain from bootstraps off the data to a runaway temperature is taken out alone, and some are "
-    "forced alone. The size of the observations was chosen so that the chain runs: the laboratory shows that it can, "
+    "forced alone. What each arm would do was predicted from three seeds and is judged on five others, by the rules of "
+    "the claims. The size of the observations was chosen so that the chain runs: the laboratory shows that it can, "
     "and what ends it here, not that it is what happens on another task. A gain is how much the simplest critic that "
     "grows in proportion to its input, one weight times the size of the observation, grows in a sweep of bootstrapping."
 )
@@ -132,7 +133,7 @@ def _told(row: Any) -> str:
 def build(
     results: Path, say: Callable[[str], None] = lambda _: None, seeds: int = SEEDS, updates: int = UPDATES
 ) -> None:
-    """Train the arms that the curve under ``results/studies/laboratory`` lacks, and keep it there."""
+    """Train the arms that the curve under ``results/studies/laboratory`` lacks, then the judging seeds."""
     from benchmark.studies.laboratory import learner  # torch, which a page that only shows does without
 
     found = [kept(results / "studies" / NAME / "curve.csv", seeds, updates)]
@@ -141,6 +142,7 @@ def build(
         say(f"job {index + 1} of {len(groups)}: {', '.join(arm.name for arm in group)}")
         found.append(learner.train(group, seeds, updates))
         tables.write_csv(_in_order(pd.concat(found)), results / "studies" / NAME, "curve")
+    judged.build(results / "studies" / NAME, say, updates)
 
 
 def kept(path: Path, seeds: int, updates: int) -> pd.DataFrame:
@@ -176,4 +178,10 @@ def shown(folder: Path) -> Mapping[str, Any] | None:
     tables.write_csv(table, place, "arms")
     runs = int(curve.groupby(["arm", "seed"]).ngroups)
     draw = partial(figures.draw, curve, table)
-    return {"runs": runs, "figures": draw, "sentences": sentences(table), "tables": ("arms", "curve")}
+    told, written = sentences(table), ["arms", "curve"]
+    rows = judged.whole(place / f"{judged.NAME}.csv")
+    if len(rows):
+        verdicts = judged.verdicts(rows)
+        tables.write_csv(verdicts, place, "verdicts")
+        told, written = [*told, *judged.sentences(verdicts)], [*written, judged.NAME, "verdicts"]
+    return {"runs": runs + len(rows), "figures": draw, "sentences": told, "tables": tuple(written)}
