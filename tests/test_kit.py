@@ -128,11 +128,11 @@ def test_new_records_are_copied_and_nothing_is_overwritten(tmp_path: Path) -> No
     (other.results / "speed" / "card").mkdir(parents=True)
     (other.results / "speed" / "card" / "a.json").write_text("{}")
     here = Store(tmp_path / "results", tmp_path / "cache")
-    assert take_in(tmp_path / "other", here) == (2, 0, 0, 1, ())
+    assert take_in(tmp_path / "other", here) == (2, 0, 0, 1, (), ())
     assert {s.key for s in here.specs()} == {s.key for s in other.specs()}
     (here.results / "speed" / "card" / "a.json").write_text("ours")
     pack(here)
-    assert take_in(tmp_path / "other", here) == (0, 2, 0, 0, ()), "packed ones are known too"
+    assert take_in(tmp_path / "other", here) == (0, 2, 0, 0, (), ()), "packed ones are known too"
     assert (here.results / "speed" / "card" / "a.json").read_text() == "ours"
 
 
