@@ -44,8 +44,6 @@ class Trial:
     def __init__(self, folder: Path, cluster: Cluster, log: Path | None) -> None:
         self.folder, self.cluster, self._log = folder, cluster, log
         self._start = time.monotonic()
-        if log is not None:
-            log.write_text("")
 
     def say(self, line: str) -> None:
         """Print a line with the seconds since the start, and write it into the log, without paths."""
@@ -70,6 +68,16 @@ class Trial:
         )  # fmt: skip
         if (done.returncode != 0) != fails:
             raise RuntimeError(f"{command}: exit code {done.returncode}\n{done.stderr[-2000:]}")
+        return done.stdout
+
+    def judge(self, name: str, *arguments: str) -> str:
+        """What pytest says of the claim on the folders called `name`, where it trains what is missing."""
+        where = [f"--{kind}={self.folder / name / kind}" for kind in ("results", "cache")]
+        command = [sys.executable, "-m", "pytest", "benchmark/", "-m", "claims", "-k", CLAIM, "-q", "-rA"]
+        environ = {**self.cluster.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": with_root()}
+        done = subprocess.run(
+            [*command, *arguments, *where], cwd=ROOT, env=environ, capture_output=True, text=True, timeout=600
+        )
         return done.stdout
 
     def submit(self, name: str, *arguments: str) -> str:
@@ -157,13 +165,8 @@ def to_its_verdict(trial: Trial) -> None:
     assert again[0] == "nothing to submit", again
     trial.say(f"  submitted again at once: {'; '.join(again)}")
     trial.say(f"  job {job}: {trial.until_over(job)}")
-    where = [f"--{name}={trial.folder / 'claim' / name}" for name in ("results", "cache")]
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "benchmark/", "-m", "claims", "-k", CLAIM, "--no-train", "-q", "-rA", *where],
-        cwd=ROOT, env={**os.environ, "PYTHONPATH": with_root()}, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
-    for line in done.stdout.splitlines():
-        if re.match(r"(PASSED|FAILED|XFAIL|SKIPPED) ", line) or line.startswith("1 "):
+    for line in trial.judge("claim", "--no-train").splitlines():
+        if re.match(r"PASSED |FAILED |XFAIL |SKIPPED |1 reproduced", line):
             trial.say(f"  verdict: {line}")
     trial.compare("claim", "laptop-claim")
 
@@ -243,7 +246,7 @@ TRIALS: tuple[Callable[[Trial], None], ...] = (to_its_verdict, requeued, cancell
 def main() -> int:
     """Run the trials; 0 if all records are a laptop's, 2 if something is not installed."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--log", type=Path, help="also write what is printed to this file")
+    parser.add_argument("--log", type=Path, help="also append what is printed to this file")
     parser.add_argument("names", nargs="*", help=f"of {', '.join(trial.__name__ for trial in TRIALS)}; all if none")
     given = parser.parse_args()
     if absent := lacking() + ([] if find_spec("submitit") else ["submitit"]):
@@ -268,11 +271,10 @@ def main() -> int:
                 if not names & {one.__name__ for one in chosen}:
                     continue
                 if arguments is None:
-                    fits = ["--kind", "fit", "--protocol", "quick", "--task", "gym:benchmark.toys:SmoothLQR-v0"]
-                    trial.bench("run", laptop, *fits, "--method", "mbpo", "--method", "ftfl")
+                    trial.judge(laptop)
                 else:
                     trial.bench("run", laptop, *RUNS, "--steps", arguments)
-                trial.say(f"{laptop}: {len(trial.records(laptop))} records by `run`, without SLURM")
+                trial.say(f"{laptop}: {len(trial.records(laptop))} records without SLURM")
             for one in chosen:
                 trial.say(f"{one.__name__}: {' '.join((one.__doc__ or '').split())}")
                 one(trial)

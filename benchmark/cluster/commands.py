@@ -33,8 +33,12 @@ from mbpo.config import InputError, nearest
 def submit(
     protocol: options.ProtocolName = "quick",
     claim: Annotated[list[str] | None, typer.Option(help="Claim to serve; may be repeated; all if left out.")] = None,
-    task: Annotated[list[str] | None, typer.Option(help="Task, with --method in place of claims.")] = None,
-    method: Annotated[list[str] | None, typer.Option(help="Method, with --task in place of claims.")] = None,
+    task: Annotated[
+        list[str] | None, typer.Option(help="Task whose runs are submitted in place of claims; may be repeated.")
+    ] = None,
+    method: Annotated[
+        list[str] | None, typer.Option(help="Method whose runs are submitted in place of claims; may be repeated.")
+    ] = None,
     steps: Annotated[int | None, options.Count("Env steps of training, in place of the protocol's.")] = None,
     partition: Annotated[
         str | None, typer.Option(help="SLURM partition; the cluster's own choice if left out.")

@@ -44,23 +44,26 @@ NOT_NEEDED = (
 SOURCES = ("mbpo", "benchmark", "pyproject.toml", "README.md", "LICENSE")
 INSTALL = """#!/bin/sh
 # Installs what lies beside this file into a new environment, without any package index: ./install.sh DIR
-# PYTHON names the Python, of which the environment takes torch; TORCH the folder that holds torch, if it lies elsewhere.
+# PYTHON names the Python, whose torch is used as well; TORCH names the folder that holds torch, if it lies elsewhere.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 python=${PYTHON:-python3}
 env=${1:?give the folder of the new environment: ./install.sh DIR}
 version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
-[ "$version" = "@PYTHON@" ] || { echo "error: $python is Python $version, and these wheels are for @PYTHON@" >&2; exit 1; }
+fail() { echo "error: $1" >&2; exit 1; }
+[ "$version" = "@PYTHON@" ] || fail "$python is Python $version, and these wheels are for @PYTHON@"
 "$python" -m venv --system-site-packages --without-pip "$env"
 "$python" -m pip --python "$env/bin/python" install -qq --disable-pip-version-check --no-index --no-deps --no-compile \\
     --force-reinstall --ignore-requires-python "$here"/wheels/*.whl
+cd "$env"  # away from any checkout, which Python would import instead
+env=$PWD
 site=$("$env/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 if [ -n "${TORCH:-}" ]; then
     echo "$TORCH" > "$site/torch-elsewhere.pth"
 elif ! "$env/bin/python" -c 'import torch' 2>/dev/null; then
     "$python" -c 'import os, torch; print(os.path.dirname(os.path.dirname(torch.__file__)))' \\
         > "$site/torch-elsewhere.pth" 2>/dev/null ||
-        { echo "error: $python has no torch: name a Python that has, or the folder that holds torch as TORCH" >&2; exit 1; }
+        fail "$python has no torch: name another PYTHON, or as TORCH the folder that holds it"
 fi
 "$env/bin/python" -m benchmark --version
 echo "installed: $env/bin/python -m benchmark"

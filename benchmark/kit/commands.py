@@ -31,7 +31,7 @@ def bundle(
     results: Results = RESULTS,
     cache: Cache = CACHE,
 ) -> None:
-    """Pack the project, its packages but torch, and a list of runs, for a machine without a network."""
+    """Pack the project, its packages but torch, and a list of runs, for machines without a package index."""
     if jobs and protocol:
         raise InputError("--jobs names the protocols itself: leave out --protocol")
     lines = jobs.read_text().splitlines() if jobs else _lacking(protocol or ["onset", "paper"], Store(results, cache))
