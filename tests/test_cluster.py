@@ -100,8 +100,10 @@ def answering(monkeypatch: pytest.MonkeyPatch, text: str) -> list[tuple[str, ...
 def test_the_queue_is_read_by_name_and_a_living_task_hides_an_ended_one(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = ["a|0|7_0|RUNNING|n1|None", "a|1|7_1|PENDING||BeginTime", "b|N/A|9|TIMEOUT|n2|TimeLimit",
              "a|0|3_0|FAILED|n1|NonZeroExitCode", "c|2|8_2|COMPLETING|n3|None"]  # fmt: skip
-    answering(monkeypatch, "\n".join(lines) + "\n")
-    queue = slurm.queue()
+    asked = answering(monkeypatch, "\n".join(lines) + "\n")
+    assert slurm.queue([]) == {} and asked == []
+    queue = slurm.queue(["a", "b", "c"])
+    assert "--name=a,b,c" in asked[0]
     assert {name: (known.state, known.is_over, known.is_waiting) for name, known in queue.items()} == {
         ("a", 0): ("RUNNING", False, False),
         ("a", 1): ("PENDING", False, True),
@@ -165,7 +167,7 @@ class Cluster:
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
     cluster = Cluster()
-    monkeypatch.setattr(slurm, "queue", lambda: cluster.queue)
+    monkeypatch.setattr(slurm, "queue", lambda names: cluster.queue)
     monkeypatch.setattr(slurm, "cancel", cluster.cancel)
     monkeypatch.setattr(submitting.submit, "__kwdefaults__", {**submitting.submit.__kwdefaults__, "make": cluster.make})
     return cluster
@@ -376,6 +378,20 @@ def test_without_submitit_the_extra_is_named(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(submitting, "import_module", absent)
     with pytest.raises(InputError, match=r"pip install 'free-lunch-forensics\[slurm\]'"):
         submitting.executor(tmp_path, Request(1.0), "x", 1)
+
+
+def test_without_an_answer_of_slurm_nothing_is_submitted_twice(
+    cluster: Cluster, folders: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call(capsys, "submit", *RUN, *folders)
+
+    def silent(names: Any) -> None:
+        raise InputError("squeue: Unable to contact slurm controller")
+
+    monkeypatch.setattr(slurm, "queue", silent)
+    assert [one["state"] for one in standing(capsys, folders)] == ["unknown"]
+    assert cli.main(["submit", *RUN, *folders]) == 2 and len(cluster.tasks) == 1
+    assert "squeue does not answer" in capsys.readouterr().err
 
 
 def test_a_damaged_page_is_one_sentence(tmp_path: Path) -> None:

@@ -116,7 +116,7 @@ def cancel(
     if unknown := [number for number in job or [] if number not in numbers]:
         raise InputError(f"job {unknown[0]} was not submitted from this cache; {nearest(unknown[0], numbers)}")
     chosen = {one.token: one for one in ours if not job or one.job in job}
-    queue = slurm.queue() if chosen else {}
+    queue = slurm.queue(chosen)
     living = [task for task in queue.values() if task.name in chosen and not task.is_over]
     if living:
         for token, one in chosen.items():  # first: what is noted and lives on is seen to live
@@ -148,7 +148,9 @@ def _runs(
 def _free(chosen: Sequence[RunSpec], store: Store, dry_run: bool) -> tuple[list[RunSpec], int, int]:
     """The missing runs that nobody has in hand; how many SLURM has, and how many some other process trains."""
     missing = store.missing(chosen)
-    queue = states.ask() if dry_run else slurm.queue()
+    queue = states.ask(store.cache)
+    if queue is None and not dry_run:
+        raise InputError("squeue does not answer: what was submitted before is not known; try again")
     taken = states.under_way(states.standings(store, queue))
     leases = Leases(store.cache)
     held = {spec.key for spec in missing if spec.key not in taken and leases.held(spec.key)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from mbpo.config import InputError
@@ -43,12 +43,16 @@ class Known(NamedTuple):
         return self.state in WAITING
 
 
-def queue() -> dict[tuple[str, int], Known]:
-    """The user's tasks by the job's name and their index: those that live, and for some minutes those that ended.
+def queue(names: Iterable[str]) -> dict[tuple[str, int], Known]:
+    """The tasks of the jobs of these names, whoever submitted them, by name and number within the array.
 
-    Raises `InputError` where there is no SLURM or its controller does not answer.
+    Those that live are there, and for some minutes those that ended. Raises `InputError` where there is no SLURM or its
+    controller does not answer.
     """
-    lines = call("squeue", "--me", "--array", "--noheader", "--states=all", f"--format={FORMAT}").splitlines()
+    if not (asked := ",".join(names)):
+        return {}
+    options = ("--array", "--noheader", "--states=all", f"--format={FORMAT}")
+    lines = call("squeue", f"--name={asked}", *options).splitlines()
     tasks: dict[tuple[str, int], Known] = {}
     for line in lines:
         name, index, job, state, node, reason = (line.strip().split("|") + [""] * 6)[:6]

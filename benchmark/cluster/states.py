@@ -58,10 +58,11 @@ class Standing(NamedTuple):
         return {**{name: value for name, value in self._asdict().items() if name != "keys"}, "sentence": self.sentence}
 
 
-def ask() -> Queue | None:
-    """SLURM's list of the user's tasks; None where it gives no answer."""
+def ask(cache: Path) -> Queue | None:
+    """SLURM's list of what was submitted from this cache; None where it gives no answer."""
+    names = [submission.token for submission in submissions.read_all(cache)]
     try:
-        return slurm.queue()
+        return slurm.queue(names)
     except InputError:
         return None
 
@@ -73,7 +74,7 @@ def standings(store: Store, queue: Queue | None) -> list[Standing]:
     found = []
     for submission in submissions.read_all(store.cache):
         for index, entry in enumerate(submission.entries):
-            open_keys = [spec.key for spec in store.missing(entry.runs()) if spec.key not in later]
+            open_keys = [key for key in _missing(entry, store) if key not in later]
             if open_keys:
                 known = (queue or {}).get((submission.token, index))
                 trained = any(leases.held(key) for key in open_keys)
@@ -86,6 +87,14 @@ def standings(store: Store, queue: Queue | None) -> list[Standing]:
 def under_way(standings: Sequence[Standing]) -> set[str]:
     """The keys of the runs that SLURM is to train or trains."""
     return {key for one in standings if one.state in ("queued", "running") for key in one.keys}
+
+
+def _missing(entry: Entry, store: Store) -> list[str]:
+    """The keys of its runs without a record; none where another version of this project wrote them."""
+    try:
+        return [spec.key for spec in store.missing(entry.runs())]
+    except InputError:
+        return []
 
 
 def _state(submission: Submission, index: int, known: Known | None, answered: bool, trained: bool) -> str:

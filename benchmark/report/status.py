@@ -88,7 +88,7 @@ def overview(protocol: Protocol, store: Store, environ: Mapping[str, str], speed
 def cluster(store: Store) -> list[dict[str, Any]]:
     """Every submitted task that still lacks records. SLURM is asked only where something was submitted."""
     submitted = (store.cache / submissions.FOLDER).is_dir()
-    return [one.as_json() for one in states.standings(store, states.ask())] if submitted else []
+    return [one.as_json() for one in states.standings(store, states.ask(store.cache))] if submitted else []
 
 
 def _tables(protocol: Protocol, machine: Rates) -> dict[str, Any]:
