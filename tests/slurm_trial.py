@@ -38,6 +38,14 @@ def with_root() -> str:
     return os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
 
 
+def is_alive(pid: int) -> bool:
+    """Whether the process is there and no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 class Trial:
     """One cluster, one laptop's folder, and a folder for every way of disturbing."""
 
@@ -113,12 +121,16 @@ class Trial:
                 continue
         return found
 
+    def steps(self, name: str) -> int:
+        """The furthest step of the running jobs."""
+        return max((one["step"] for one in self.progress(name)), default=0)
+
     def until_step(self, name: str, job: str, step: int) -> None:
         """Wait until some run of the job is beyond `step`."""
 
         def reached() -> bool:
             self.state(job)
-            return any(one["step"] >= step for one in self.progress(name))
+            return self.steps(name) >= step
 
         wait_for(reached, f"step {step} of job {job}")
 
@@ -217,17 +229,24 @@ def died(trial: Trial) -> None:
 
 
 def node_lost(trial: Trial) -> None:
-    """The node daemon is killed; the process goes on without it while SLURM starts the job a second time."""
-    job = trial.submit("node", *RUNS, "--steps", SHORT)
+    """The node daemon is killed: SLURM puts the job back into the queue, while nobody ends its process."""
+    job = trial.submit("node", *RUNS, "--steps", LONG)
     trial.until_step("node", job, 300)
+    pid = trial.progress("node")[0]["pid"]
     trial.cluster.kill_node()
     wait_for(lambda: trial.cluster.node_state() == "down", "the node to be missed")
-    trial.say(f"  the node daemon killed: the node is down, job {job} {trial.state(job)}; "
-              f"its process trains on: {'yes' if trial.progress('node') else 'no'}")  # fmt: skip
+    trial.say(
+        f"  the node daemon killed: the node is down, job {job} {trial.state(job)}; its process "
+        f"{'lives on' if is_alive(pid) else 'has ended'}, at step {trial.steps('node')}"
+    )
     trial.cluster.start_node()
+    wait_for(lambda: trial.state(job) in OVER | {"RUNNING"}, "the job to start again")
+    trial.say(
+        f"  the daemon is back, job {job} {trial.state(job)}; the first process {'lives' if is_alive(pid) else 'has ended'}"
+    )
     state = trial.until_over(job)
-    trial.say(f"  the daemon is back; job {job}: {state}, started again {trial.restarts(job)} times")
-    trial.compare("node", "laptop")
+    trial.say(f"  job {job}: {state}, started again {trial.restarts(job)} times")
+    trial.compare("node", "laptop-long")
 
 
 def out_of_time(trial: Trial) -> None:
@@ -265,8 +284,8 @@ def main() -> int:
             )
             for names, laptop, arguments in (
                 ({"to_its_verdict"}, "laptop-claim", None),
-                ({"requeued", "cancelled", "died", "node_lost"}, "laptop", SHORT),
-                ({"out_of_time"}, "laptop-long", LONG),
+                ({"requeued", "cancelled", "died"}, "laptop", SHORT),
+                ({"node_lost", "out_of_time"}, "laptop-long", LONG),
             ):
                 if not names & {one.__name__ for one in chosen}:
                     continue
