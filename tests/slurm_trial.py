@@ -242,7 +242,8 @@ def node_lost(trial: Trial) -> None:
     trial.cluster.start_node()
     wait_for(lambda: trial.state(job) in OVER | {"RUNNING"}, "the job to start again")
     trial.say(
-        f"  the daemon is back, job {job} {trial.state(job)}; the first process {'lives' if is_alive(pid) else 'has ended'}"
+        f"  the daemon is back, job {job} {trial.state(job)}; "
+        f"the first process {'lives' if is_alive(pid) else 'has ended'}"
     )
     state = trial.until_over(job)
     trial.say(f"  job {job}: {state}, started again {trial.restarts(job)} times")

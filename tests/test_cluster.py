@@ -285,6 +285,7 @@ def test_a_refused_array_leaves_nothing_noted(cluster: Cluster, store: Store, mo
     ("given", "told"),
     [
         (["--claim", "toy-smoth-ftfl"], "unknown claim 'toy-smoth-ftfl'; did you mean 'toy-smooth-ftfl'?"),
+        (["--protocol", "smoke"], "no such claim is judged under the smoke protocol; give --task and --method"),
         (["--task", PENDULUM], "give --claim, or both --task and --method"),
         (["--sbatch", "account"], "--sbatch 'account' is not of the form NAME=VALUE"),
         (["--sbatch", "signal=TERM"], "--sbatch signal is set by submit itself"),

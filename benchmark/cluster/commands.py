@@ -114,7 +114,8 @@ def cancel(
     ours = submissions.read_all(store.cache)
     numbers = [one.job for one in ours if one.job is not None]
     if unknown := [number for number in job or [] if number not in numbers]:
-        raise InputError(f"job {unknown[0]} was not submitted from this cache; {nearest(unknown[0], numbers)}")
+        known = nearest(unknown[0], numbers) if numbers else "nothing was"
+        raise InputError(f"job {unknown[0]} was not submitted from this cache; {known}")
     chosen = {one.token: one for one in ours if not job or one.job in job}
     queue = slurm.queue(chosen)
     living = [task for task in queue.values() if task.name in chosen and not task.is_over]
@@ -140,9 +141,10 @@ def _runs(
     for one in claims:
         if one not in known:
             raise InputError(f"unknown claim {one!r}; {nearest(one, tuple(known))}")
-    if not claims:
-        return wanted(protocol)
-    return unique(spec for one in claims for spec in runs(known[one], protocol))
+    found = unique(spec for one in claims for spec in runs(known[one], protocol)) if claims else wanted(protocol)
+    if not found:
+        raise InputError(f"no such claim is judged under the {name} protocol; give --task and --method")
+    return found
 
 
 def _free(chosen: Sequence[RunSpec], store: Store, dry_run: bool) -> tuple[list[RunSpec], int, int]:
