@@ -11,16 +11,21 @@ VENV  := .venv
 PY    := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 FOLDERS = --results $(RESULTS) --cache $(CACHE)
+# `make bundle PYTHON=3.12` names the Python of the machine that the bundle is for.
+WHEELS_FOR := $(filter 3.%,$(PYTHON))
+ifneq ($(WHEELS_FOR),)
+override PYTHON := python3.11
+endif
 say    = @printf '\n== %s ==\n'
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help setup test lint types unit smoke claims bundle format lock clean
+.PHONY: help setup test lint types unit smoke claims bundle test-slurm format lock clean
 
 help:  ## List the targets
 	@echo "make TARGET  (PYTHON=$(PYTHON) WORKERS=$(WORKERS) PROTOCOL=$(PROTOCOL) RESULTS=$(RESULTS) CACHE=$(CACHE) ARGS='more options for pytest')"
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' Makefile
 
 setup: $(STAMP)  ## Install requirements.lock and this project into .venv; does nothing when they are there
 
@@ -66,8 +71,11 @@ claims: setup  ## Train what PROTOCOL lacks, judge every claim, write the report
 	$(PY) -m benchmark report --protocol $(PROTOCOL) $(FOLDERS) || { report=$$?; [ $$status -ne 0 ] || status=$$report; }; \
 	exit $$status
 
-bundle: setup  ## Pack all but torch into dist/kit.tar.xz for a GPU machine without a network
-	@$(PY) -m benchmark bundle $(FOLDERS) $(ARGS)
+bundle: setup  ## Pack all but torch into dist/kit.tar.xz for machines without a package index; PYTHON=3.12 is theirs
+	@$(PY) -m benchmark bundle $(FOLDERS) $(addprefix --python ,$(WHEELS_FOR)) $(ARGS)
+
+test-slurm: setup  ## Jobs on a real SLURM on this machine, disturbed in every way; takes minutes
+	@$(PY) tests/slurm_trial.py $(ARGS)
 
 format: setup  ## Let ruff rewrite the code
 	@$(PY) -m ruff check --fix .

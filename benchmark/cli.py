@@ -15,6 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
+from benchmark.cluster import commands as cluster
 from benchmark.diagnosis import commands as diagnosis
 from benchmark.judging import commands as judging
 from benchmark.kit import commands as kit
@@ -34,6 +35,8 @@ COMMANDS: Mapping[str, Callable[..., None]] = {
     "status": report.status,
     "work": report.work,
     "pilots": report.pilots,
+    "submit": cluster.submit,
+    "cancel": cluster.cancel,
     "report": report.report,
     "export": judging.export,
     "judge": judging.judge,
@@ -52,6 +55,7 @@ COMMANDS: Mapping[str, Callable[..., None]] = {
     "bundle": kit.bundle,
     "gpu": kit.gpu,
     "import": kit.take_in,
+    "merge": kit.take_in,
 }
 
 

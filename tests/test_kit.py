@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tarfile
 import time
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -128,12 +130,43 @@ def test_new_records_are_copied_and_nothing_is_overwritten(tmp_path: Path) -> No
     (other.results / "speed" / "card").mkdir(parents=True)
     (other.results / "speed" / "card" / "a.json").write_text("{}")
     here = Store(tmp_path / "results", tmp_path / "cache")
-    assert take_in(tmp_path / "other", here) == (2, 0, 0, 1, ())
+    assert take_in(tmp_path / "other", here) == (2, 0, 0, 1, (), ())
     assert {s.key for s in here.specs()} == {s.key for s in other.specs()}
     (here.results / "speed" / "card" / "a.json").write_text("ours")
     pack(here)
-    assert take_in(tmp_path / "other", here) == (0, 2, 0, 0, ()), "packed ones are known too"
+    assert take_in(tmp_path / "other", here) == (0, 2, 0, 0, (), ()), "packed ones are known too"
     assert (here.results / "speed" / "card" / "a.json").read_text() == "ours"
+
+
+def test_packed_records_are_taken_and_a_torn_one_here_makes_room(tmp_path: Path) -> None:
+    other = filled(tmp_path / "other")
+    pack(other)
+    here = filled(tmp_path)
+    torn = next(here.runs.rglob("curve.csv"))
+    torn.write_text("half")
+    here = Store(here.results, here.cache)
+    assert take_in(tmp_path / "other", here)[:3] == (1, 1, 0)
+    assert torn.read_bytes() != b"half" and Store(here.results, here.cache).torn() == []
+    assert all(here.files(s) == other.files(s) for s in other.specs())
+
+
+def test_records_of_another_engine_are_left_unless_they_are_asked_for(tmp_path: Path) -> None:
+    """Only where they could be pooled: a plan that has no runs here takes any engine."""
+
+    def store(name: str, engine: str, *seeds: int) -> Store:
+        made = Store(tmp_path / name / "results", tmp_path / name / "cache")
+        for seed in seeds:
+            told = {"engine": engine, "means": "kernels", "device": "cpu", "versions": {"torch": "2.13.0+cpu"}}
+            made.write(spec(seed=seed), curve(), diagnostics(), told)
+        return made
+
+    here, same, others = store("here", "e0", 0), store("same", "e0", 1), store("others", "e1", 2)
+    assert take_in(same.results, here)[0] == 1
+    taken = take_in(others.results, here)
+    assert taken.records == 0 and len(taken.other_engine) == 1 and "seed 2" in taken.other_engine[0]
+    assert take_in(others.results, here, mix_engines=True)[0] == 1
+    assert take_in(others.results, Store(tmp_path / "new", tmp_path / "c"))[0] == 1
+    assert cli.main(["merge", str(same.results), "--results", str(here.results), "--cache", str(here.cache)]) == 0
 
 
 def test_torn_and_differing_records_stay_where_they_are(tmp_path: Path) -> None:
@@ -158,30 +191,91 @@ def test_the_lock_names_what_is_taken_along(tmp_path: Path) -> None:
     assert bundle.pins(lock) == ["numpy==2.4.6", "farama_notifications==0.0.6"]
 
 
-def test_an_archive_holds_what_training_reads_and_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fetch(requirements: Any, site: Path, python: str) -> None:
-        for name in (
-            "numpy/core.py",
-            "numpy/tests/test_core.py",
-            "dm_control/suite/hopper.py",
-            "dm_control/locomotion/a.py",
-        ):
-            (site / name).parent.mkdir(parents=True, exist_ok=True)
-            (site / name).write_text("x = 1\n")
+def wheel(folder: Path, name: str, files: dict[str, str]) -> Path:
+    """A wheel as pip takes it, of version 1."""
+    info = f"{name}-1.dist-info"
+    files = {
+        **files,
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: 1\n",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    record = "".join(f"{file},,\n" for file in [*files, f"{info}/RECORD"])
+    path = folder / f"{name}-1-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file, text in {**files, f"{info}/RECORD": record}.items():
+            archive.writestr(file, text)
+    return path
+
+
+@pytest.fixture
+def small_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A bundle for this Python of two packages and a project that has nothing but a version."""
+
+    def fetch(requirements: Any, to: Path, python: str) -> None:
+        wheel(to, "some_arrays", {"some_arrays/__init__.py": "x = 1\n", "some_arrays/tests/test_x.py": "1 / 0\n"})
+        wheel(to, "dm_control", {"dm_control/suite/hopper.py": "x = 2\n", "dm_control/locomotion/a.py": "x" * 9999})
+
+    def own(root: Path, to: Path) -> None:
+        wheel(to, "project", {"benchmark/__main__.py": "import torch, some_arrays; print('project', torch.x)\n"})
 
     monkeypatch.setattr(bundle, "fetch", fetch)
-    root = Path(__file__).parents[1]
-    monkeypatch.setattr(bundle, "SOURCES", ("conftest.py", "LICENSE", "mbpo"))
-    path = bundle.build(root, tmp_path / "dist", [JOBS.strip()])
-    with tarfile.open(path) as archive:
+    monkeypatch.setattr(bundle, "own_wheel", own)
+    python = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    return bundle.build(Path(__file__).parents[1], tmp_path / "dist", [JOBS.strip()], python)
+
+
+def test_an_archive_holds_what_training_reads_and_no_more(small_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [p.name for p in small_bundle.parent.iterdir()] == ["kit.tar.xz"], "no draft is left"
+    with tarfile.open(small_bundle) as archive:
         names = {name.removeprefix("kit/") for name in archive.getnames()}
         assert archive.extractfile("kit/jobs.txt").read().decode() == JOBS  # type: ignore[union-attr]
-    assert {"site/numpy/core.py", "site/dm_control/suite/hopper.py", "project/mbpo/loop.py", "run.sh"} <= names
-    assert not any("tests" in name or "locomotion" in name or "__pycache__" in name for name in names)
-    assert [p.name for p in (tmp_path / "dist").iterdir()] == ["kit.tar.xz"], "no draft is left"
+        archive.extractall(small_bundle.parent, filter="data")
+    wheels = ("dm_control", "project", "some_arrays")
+    kept = {"install.sh", "run.sh", "jobs.txt", "wheels", *(f"wheels/{name}-1-py3-none-any.whl" for name in wheels)}
+    assert names == {"kit", *kept}
+    with zipfile.ZipFile(small_bundle.parent / "kit" / "wheels" / "dm_control-1-py3-none-any.whl") as packed:
+        assert packed.testzip() is None
+        files = sorted(packed.namelist())
+        record = packed.read("dm_control-1.dist-info/RECORD").decode().splitlines()
+    assert "dm_control/suite/hopper.py" in files and not any("locomotion" in name for name in files)
+    assert sorted(line.split(",")[0] for line in record) == files
     monkeypatch.setattr(bundle, "MOST_MB", 0.001)
     with pytest.raises(InputError, match="may be taken along"):
-        bundle.build(root, tmp_path / "dist", [])
+        bundle.build(Path(__file__).parents[1], small_bundle.parent, [], "3.12")
+
+
+@pytest.mark.parametrize(
+    ("name", "needed"),
+    [
+        ("numpy/core.py", True),
+        ("numpy/tests/test_core.py", False),
+        ("numpy/core/include/a.h", False),
+        ("mujoco/_render_filament.so", False),
+        ("scipy/io/a.py", False),
+        ("scipy/optimize/io.py", True),
+        ("glfw-2.data/purelib/glfw.py", True),
+        ("glfw-2.data/data/share/a", False),
+    ],
+)
+def test_what_is_left_out_of_a_wheel(name: str, needed: bool) -> None:
+    assert bundle.is_needed(name) == needed
+
+
+def test_the_bundle_installs_without_an_index(small_bundle: Path, tmp_path: Path) -> None:
+    with tarfile.open(small_bundle) as archive:
+        archive.extractall(tmp_path, filter="data")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "torch.py").write_text("x = 7\n")
+    offline = {name: value for name, value in os.environ.items() if not name.startswith(("PIP_", "PYTHONPATH"))}
+    offline |= {"PIP_NO_INDEX": "1", "PYTHON": sys.executable, "TORCH": str(tmp_path / "elsewhere")}
+    script = tmp_path / "kit" / "install.sh"
+    script.write_text(script.read_text().replace(" --version\n", "\n"))  # the small project has no options
+    done = subprocess.run([str(script), str(tmp_path / "env")], env=offline, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[0] == "project 7"
+    script.write_text(script.read_text().replace('= "3.', '= "2.'))
+    done = subprocess.run([str(script), str(tmp_path / "other")], env=offline, capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.startswith("error: ") and not (tmp_path / "other").exists()
 
 
 def test_pip_without_a_wheel_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -80,11 +80,11 @@ def test_a_record_is_never_overwritten(store: Store) -> None:
 def test_a_write_that_dies_leaves_nothing(store: Store, monkeypatch: pytest.MonkeyPatch, at: int) -> None:
     calls = []
 
-    def full(path: Path, text: str) -> None:
+    def full(path: Path, data: bytes) -> None:
         calls.append(path)
         if len(calls) > at:
             raise OSError(28, "No space left on device")
-        path.write_text(text)
+        path.write_bytes(data)
 
     monkeypatch.setattr(module, "_flush", full)
     with pytest.raises(OSError, match="No space"):

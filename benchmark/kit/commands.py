@@ -1,4 +1,4 @@
-"""The commands `bundle`, `gpu` and `import`."""
+"""The commands `bundle`, `gpu`, and `import`, which goes by `merge` as well."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def bundle(
     results: Results = RESULTS,
     cache: Cache = CACHE,
 ) -> None:
-    """Pack the project, its packages but torch, and a list of runs, for a machine without a network."""
+    """Pack the project, its packages but torch, and a list of runs, for machines without a package index."""
     if jobs and protocol:
         raise InputError("--jobs names the protocols itself: leave out --protocol")
     lines = jobs.read_text().splitlines() if jobs else _lacking(protocol or ["onset", "paper"], Store(results, cache))
@@ -71,8 +71,11 @@ def gpu(
 
 def take_in(
     folder: Annotated[
-        Path, typer.Argument(metavar="DIR", help="Folder that `gpu --out` wrote, or a folder of results.")
+        Path, typer.Argument(metavar="DIR", help="Folder that `gpu --out` wrote, or another folder of results.")
     ],
+    mix_engines: Annotated[
+        bool, typer.Option("--mix-engines", help="Also take records of engines that the same plan here does not have.")
+    ] = False,
     results: Results = RESULTS,
     cache: Cache = CACHE,
     as_json: Json = False,
@@ -80,11 +83,12 @@ def take_in(
     """Copy new records and speed files of another folder into this one; nothing is overwritten."""
     store = Store(results, cache)
     store.prepare()
-    taken = import_module("benchmark.kit.taking_in").take_in(folder, store)
+    taken = import_module("benchmark.kit.taking_in").take_in(folder, store, mix_engines)
     lines = [
         f"{count(taken.records, 'record')} and {count(taken.measurements, 'speed file')} taken, {taken.known} known"
     ]
     if taken.torn:
         lines.append(f"{count(taken.torn, 'record')} left: not whole, or changed after it was written")
     lines += [f"left: another record of {name} is here" for name in taken.differing]
+    lines += [f"left: {sentence} (--mix-engines takes it)" for sentence in taken.other_engine]
     answer(as_json, taken._asdict(), *lines)

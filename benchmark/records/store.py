@@ -167,21 +167,40 @@ class Store:
         _check_frame(spec, "diagnostics", diagnostics, DIAGNOSTICS)
         if self.has(spec):
             raise FileExistsError(f"{spec.label} ({spec.key}) has a record; records are never overwritten")
+        texts = {
+            "spec.json": _pretty(spec.to_json()),
+            "curve.csv": curve[COLUMNS[spec.kind]].to_csv(index=False, lineterminator="\n"),
+            "diagnostics.csv": diagnostics[DIAGNOSTICS].to_csv(index=False, lineterminator="\n"),
+        }
+        digests = {name: _sha256(text.encode()) for name, text in texts.items()}
+        told = {**provenance, "sha256": digests}
+        texts["provenance.json"] = _pretty({**told, "sha256": {**digests, SEAL: _seal(told)}})
+        return self._place(spec, {name: text.encode() for name, text in texts.items()})
+
+    def files(self, spec: RunSpec) -> dict[str, bytes]:
+        """The bytes of the record's four files, loose or packed. Raises `KeyError` if there is no record."""
+        place = self._find(spec)
+        if place is None:
+            raise KeyError(f"no record of {spec.label} ({spec.key}) in {str(self.results)!r}")
+        return {name: _bytes(place, name) for name in FILES}
+
+    def adopt(self, spec: RunSpec, files: Mapping[str, bytes]) -> Path:
+        """Write the files of another store's record to the same bytes, whole or not at all, and return its folder.
+
+        Raises `FileExistsError` if the key has a record.
+        """
+        if self.has(spec):
+            raise FileExistsError(f"{spec.label} ({spec.key}) has a record; records are never overwritten")
+        return self._place(spec, files)
+
+    def _place(self, spec: RunSpec, files: Mapping[str, bytes]) -> Path:
         folder = self.runs / spec.slug / spec.method / spec.key
         folder.parent.mkdir(parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(prefix=f"{spec.key}-", suffix=".tmp", dir=folder.parent))
         try:
             draft.chmod(0o755)  # mkdtemp's 0700 would hide the record from others
-            texts = {
-                "spec.json": _pretty(spec.to_json()),
-                "curve.csv": curve[COLUMNS[spec.kind]].to_csv(index=False, lineterminator="\n"),
-                "diagnostics.csv": diagnostics[DIAGNOSTICS].to_csv(index=False, lineterminator="\n"),
-            }
-            digests = {name: _sha256(text.encode()) for name, text in texts.items()}
-            told = {**provenance, "sha256": digests}
-            texts["provenance.json"] = _pretty({**told, "sha256": {**digests, SEAL: _seal(told)}})
-            for name, text in texts.items():
-                _flush(draft / name, text)
+            for name, data in files.items():
+                _flush(draft / name, data)
             if folder.exists():  # torn, or `has` would have seen it
                 aside = Path(tempfile.mkdtemp(prefix=f"{spec.key}-torn-", suffix=".tmp", dir=folder.parent))
                 log.warning("torn record set aside: %s -> %s", folder, aside)
@@ -332,9 +351,9 @@ def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _flush(path: Path, text: str) -> None:
-    with path.open("w", encoding="utf-8", newline="\n") as file:
-        file.write(text)
+def _flush(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
         file.flush()
         os.fsync(file.fileno())
 
@@ -342,7 +361,7 @@ def _flush(path: Path, text: str) -> None:
 def replace_file(path: Path, text: str) -> None:
     """Write a small file so that no reader ever sees half of it."""
     draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    _flush(draft, text)
+    _flush(draft, text.encode())
     draft.replace(path)
 
 

@@ -57,6 +57,8 @@ def status(
         print(_tables(state))
     for job in state["running"]:
         print(f"running: {sentence(job)}")
+    for one in state["cluster"]:
+        print("\n    ".join((f"submitted, {one['sentence']}", *one["log"])))
     for folder in state["torn"]:
         print(f"torn, ignored: {folder}")
 

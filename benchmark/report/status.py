@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmark.cluster import states, submissions
 from benchmark.records.spec import RunSpec, unique
 from benchmark.records.store import Store
 from benchmark.running.cost import Rates, hours
@@ -79,8 +80,15 @@ def overview(protocol: Protocol, store: Store, environ: Mapping[str, str], speed
         "tables": _tables(protocol, known.rates) if protocol.name == TABLES else None,
         "runs": [line._asdict() for line in lines(wants, store, known.rates)],
         "running": running(store.cache),
+        "cluster": cluster(store),
         "torn": [str(folder) for folder in store.torn()],
     }
+
+
+def cluster(store: Store) -> list[dict[str, Any]]:
+    """Every submitted task that still lacks records. SLURM is asked only where something was submitted."""
+    submitted = (store.cache / submissions.FOLDER).is_dir()
+    return [one.as_json() for one in states.standings(store, states.ask(store.cache))] if submitted else []
 
 
 def _tables(protocol: Protocol, machine: Rates) -> dict[str, Any]:

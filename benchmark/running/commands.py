@@ -50,7 +50,7 @@ def run(
     if seed and seeds is not None:
         raise InputError("--seed names the seeds and --seeds counts them: give one of the two")
     tasks = options.distinct(options.cut_episodes(name, max_episode_steps) for name in task)
-    plan = _with_steps(load_suite().protocol(protocol), kind, steps)
+    plan = with_steps(load_suite().protocol(protocol), kind, steps)
     chosen = list(dict.fromkeys(seed)) if seed else seeds
     wanted = specs(kind, tasks, options.distinct(method), plan, chosen, drop=drop or (), precision=precision)
     store = Store(results, cache)
@@ -74,7 +74,8 @@ def run(
     )
 
 
-def _with_steps(protocol: Protocol, kind: str, steps: int | None) -> Protocol:
+def with_steps(protocol: Protocol, kind: str, steps: int | None) -> Protocol:
+    """The protocol with so many env steps of online training. Raises `InputError` for fits."""
     if steps is None:
         return protocol
     if kind == "fit":

@@ -104,7 +104,7 @@ def env_step_flops(method: Method, obs: int, action: int, kernels: bool = False)
 
 def _seconds(group: Sequence[RunSpec], machine: Rates, suite: Suite) -> float:
     spec = group[0]
-    obs, action = _dims(spec, suite)
+    obs, action = dimensions(spec, suite)
     one = {"train": _train_seconds, "fit": _fit_seconds, "probe": _probe_seconds}[spec.kind]
     arithmetic, calls, simulator = one(spec, obs, action, machine)
     # Arms that are fitted on the same data share the simulator that collects it.
@@ -172,8 +172,9 @@ def _weights(inputs: int, hidden: Sequence[int], outputs: int) -> int:
     return sum(a * b for a, b in pairwise([inputs, *hidden, outputs]))
 
 
-def _dims(spec: RunSpec, suite: Suite) -> tuple[int, int]:
-    entry = suite.task(spec.task)
+def dimensions(spec: RunSpec, suite: Suite | None = None) -> tuple[int, int]:
+    """Numbers in an observation and in an action of the run's task."""
+    entry = (suite or load_suite()).task(spec.task)
     if entry.obs_dim is not None and entry.action_dim is not None:
         return entry.obs_dim, entry.action_dim
     info = import_module("mbpo.envs").task_info(spec.task, spec.drop)

@@ -1,4 +1,4 @@
-"""What a process does when it is told to stop (SIGINT, SIGTERM, SIGHUP): save, say so, end.
+"""What a process does when it is told to stop (SIGINT, SIGTERM, SIGHUP, a scheduler's SIGUSR2): save, say so, end.
 
 The first signal during training lets the step end and a snapshot be made; a second one, or one at another time, ends
 at once, which loses what came after the last snapshot and nothing else.
@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR2") if hasattr(signal, name))
 log = logging.getLogger(__name__)
 
 
