@@ -495,3 +495,31 @@ def test_the_page_of_a_snapshot_names_its_run(store: Store) -> None:
     assert data["spec"]["key"] == run.key and data["lineage"] == snapshots.lineage(specs(1, 160)[0])
     assert data["lineage"] != snapshots.lineage(specs(2)[1])
     assert np.all([not path.name.endswith(".tmp") for path in folder.iterdir()])
+
+
+def test_a_run_that_has_its_record_leaves_nothing_behind(store: Store) -> None:
+    """A process that is killed while it cleans up leaves a draft, a snapshot, a lease and progress: the next goes on."""
+    done, kept, held, other = specs()
+    store.prepare()
+    for spec in (done, kept, held, other):
+        store.write(spec, *result(spec), {})
+        checkpoint.save(snapshots.begin(store.cache, spec, kept=spec is kept), 80, {"step": 80})
+    draft = store.runs / done.slug / done.method / f"{done.key}-abc.tmp"
+    draft.mkdir()
+    with Progress(store.cache, "dead", [done], 80) as dead:
+        text = dead.path.read_text()
+    dead.path.write_text(text)
+    lease = store.cache / "leases" / f"{done.key}.lease"
+    with Leases(store.cache).take([done.key]):
+        left = lease.read_text()
+    lease.write_text(left)
+    with Leases(store.cache, "elsewhere").take([held.key]):
+        assert go(store, [done, kept, held], Fake()) == []
+    assert not draft.exists() and not dead.path.exists() and not lease.exists()
+    assert [snapshots.folder(store.cache, spec).exists() for spec in (done, kept, held, other)] == [
+        False,
+        True,
+        True,
+        True,
+    ]
+    assert go(store, [held], Fake(), train=False) == [] and snapshots.folder(store.cache, held).exists()
