@@ -116,15 +116,14 @@ def compare(whole: Store, broken: Store, runs: list[RunSpec]) -> dict[str, Any]:
     left = [path for path in (*broken.cache.rglob("*"), *broken.results.rglob("*.tmp")) if _is_orphan(path)]
     return {
         "runs": len(runs), "differ": differ, "resumed": sum(n > 1 for n in stretches), "most stretches": max(stretches),
-        "orphans": [str(path.relative_to(broken.cache.parent)) for path in left], "leftovers to clean": len(leftovers(broken)), "torn": len(broken.torn()),
+        "orphans": [str(path.relative_to(broken.cache.parent)) for path in left],
+        "leftovers to clean": len(leftovers(broken)), "torn": len(broken.torn()),
     }  # fmt: skip
 
 
 def _is_orphan(path: Path) -> bool:
     """Whether a file or folder is nobody's, once all records are whole; file locks stay, and are empty."""
-    return (
-        path.parent.name == "snapshots" or path.suffix in (".tmp", ".gone", ".lease") or "progress" in path.parts[-2:-1]
-    )
+    return path.parent.name in ("snapshots", "progress") or path.suffix in (".tmp", ".gone", ".lease")
 
 
 def main() -> int:

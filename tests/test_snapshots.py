@@ -498,7 +498,7 @@ def test_the_page_of_a_snapshot_names_its_run(store: Store) -> None:
 
 
 def test_a_run_that_has_its_record_leaves_nothing_behind(store: Store) -> None:
-    """A process that is killed while it cleans up leaves a draft, a snapshot, a lease and progress: the next goes on."""
+    """What a process leaves that is killed while it cleans up goes with the next command."""
     done, kept, held, other = specs()
     store.prepare()
     for spec in (done, kept, held, other):
