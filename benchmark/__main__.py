@@ -16,6 +16,9 @@ def start() -> int:
     except (ImportError, ValueError) as error:  # or a page of the suite that cannot be read
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:  # before anything began
+        print("error: interrupted", file=sys.stderr)
+        return 130
     return int(cli.main())
 
 

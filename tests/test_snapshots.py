@@ -506,6 +506,9 @@ def test_a_run_that_has_its_record_leaves_nothing_behind(store: Store) -> None:
         checkpoint.save(snapshots.begin(store.cache, spec, kept=spec is kept), 80, {"step": 80})
     draft = store.runs / done.slug / done.method / f"{done.key}-abc.tmp"
     draft.mkdir()
+    policy = store.cache / "policies" / done.key / ".best.safetensors.1.tmp"
+    policy.parent.mkdir(parents=True)
+    policy.write_text("half")
     with Progress(store.cache, "dead", [done], 80) as dead:
         text = dead.path.read_text()
     dead.path.write_text(text)
@@ -515,7 +518,7 @@ def test_a_run_that_has_its_record_leaves_nothing_behind(store: Store) -> None:
     lease.write_text(left)
     with Leases(store.cache, "elsewhere").take([held.key]):
         assert go(store, [done, kept, held], Fake()) == []
-    assert not draft.exists() and not dead.path.exists() and not lease.exists()
+    assert not draft.exists() and not policy.exists() and not dead.path.exists() and not lease.exists()
     assert [snapshots.folder(store.cache, spec).exists() for spec in (done, kept, held, other)] == [
         False,
         True,
@@ -523,3 +526,27 @@ def test_a_run_that_has_its_record_leaves_nothing_behind(store: Store) -> None:
         True,
     ]
     assert go(store, [held], Fake(), train=False) == [] and snapshots.folder(store.cache, held).exists()
+
+
+def test_a_job_that_is_refused_leaves_nothing_behind(store: Store) -> None:
+    """But a run that has a snapshot keeps it, whatever is wrong now."""
+    fresh, begun = specs(1)
+
+    def refuse(job: Sequence[RunSpec], place: Place) -> None:
+        raise InputError("its rule is wrong")
+
+    checkpoint.save(snapshots.begin(store.cache, begun), 20, {"step": 20})
+    with pytest.raises(JobsFailed):
+        go(store, [fresh, begun], Fake(refuse))
+    assert [path.name for path in (store.cache / "snapshots").iterdir()] == [begun.key]
+    assert snapshots.steps(store.cache, begun) == [20]
+
+
+def test_a_lease_from_the_future_is_held(tmp_path: Path) -> None:
+    """Where the folder's clock was set back, a live holder's last beat lies ahead: it is not taken over."""
+    with Leases(tmp_path, "one").take(["a"]) as mine:
+        assert mine == ["a"]
+        ahead = time.time() + 3600
+        os.utime(tmp_path / "leases" / "a.lease", (ahead, ahead))
+        with Leases(tmp_path, "two").take(["a"]) as other:
+            assert other == []

@@ -75,6 +75,10 @@ def _left_of(store: Store, wanted: Mapping[str, RunSpec]) -> dict[str, list[Path
     for lease in (store.cache / "leases").glob("*.lease"):
         if lease.stem in wanted:
             left.setdefault(lease.stem, [])
+    for key in wanted:
+        for kept in ("policies", "replays"):
+            for draft in (store.cache / kept / key).glob(".*.tmp"):
+                left.setdefault(key, []).append(draft)
     for parent in {store.runs / run.slug / run.method for run in wanted.values()}:
         for draft in parent.glob("*.tmp"):
             if (key := draft.name.split("-")[0]) in wanted and "-torn-" not in draft.name:

@@ -101,7 +101,7 @@ def lived(task: str, drop: Sequence[str], steps: int) -> Array:
 def _lived(task: str, drop: Sequence[str], steps: int) -> Array:
     env = make_env(task, drop)
     actions = np.random.default_rng(0).uniform(-1, 1, (steps, env.info.action_dim)).astype(np.float32)
-    with _blamed(task):
+    with blamed(task):
         obs, _ = env.reset(seed=0)
         seen = [obs]
         for action in actions:
@@ -114,7 +114,7 @@ def _lived(task: str, drop: Sequence[str], steps: int) -> Array:
 
 
 @contextmanager
-def _blamed(task: str) -> Iterator[None]:
+def blamed(task: str) -> Iterator[None]:
     """Inside, an error of the environment's own code becomes an `InputError` that says where it was raised."""
     try:
         yield
@@ -122,13 +122,14 @@ def _blamed(task: str) -> Iterator[None]:
         raise
     except Exception as error:
         at = traceback.extract_tb(error.__traceback__)[-1]
-        where = f"{Path(at.filename).name}, line {at.lineno}"
-        raise InputError(f"task {task!r}: the environment raised {sentence(error)} ({where})") from error
+        in_process = Path(at.filename).parent == Path(__file__).parent  # of another process: its sentence says it all
+        where = "" if in_process else f" ({Path(at.filename).name}, line {at.lineno})"
+        raise InputError(f"task {task!r}: the environment raised {sentence(error)}{where}") from error
 
 
 def _examine(task: str, drop: Sequence[str], finite: bool) -> Findings:
     before = surroundings.look()
-    with _blamed(task):
+    with blamed(task):
         findings = _tried(task, drop, finite)
     changes = [f"task {task!r}: the environment changes {name}" for name in surroundings.changed(before)]
     grave = [f"{line}: {why}" for line in changes for name, why in surroundings.GRAVE.items() if line.endswith(name)]
