@@ -550,3 +550,33 @@ def test_a_lease_from_the_future_is_held(tmp_path: Path) -> None:
         os.utime(tmp_path / "leases" / "a.lease", (ahead, ahead))
         with Leases(tmp_path, "two").take(["a"]) as other:
             assert other == []
+
+
+DEEP = "[" * 100_000
+
+
+@pytest.mark.parametrize(
+    "file", ["snapshots/{}/run.json", "snapshots/{}/stretches.json", "leases/{}.lease", "progress/x.json"]
+)
+@pytest.mark.parametrize("text", [DEEP, "null", "[1]", None], ids=["deep", "null", "list", "folder"])
+def test_a_bad_file_never_stops_an_unrelated_run(store: Store, file: str, text: str | None) -> None:
+    """`text` None: a folder lies in the place of the file."""
+    done, other = specs(1)
+    store.prepare()
+    store.write(done, *result(done), {})
+    checkpoint.save(snapshots.begin(store.cache, done, kept=True), 80, {"step": 80})
+    path = store.cache / file.format(done.key)
+    path.unlink(missing_ok=True)
+    path.parent.mkdir(exist_ok=True, parents=True)
+    path.mkdir() if text is None else path.write_text(text)
+    assert go(store, [other, done], Fake()) == [] and store.has(other)
+    assert running(store.cache) == []
+    for left in leftovers(store):
+        left.remove()
+
+
+def test_a_damaged_snapshot_of_a_shorter_run_is_told(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    (short, _), (long, _) = specs(1), specs(1, 160)
+    folder = snapshots.begin(store.cache, short, kept=True)
+    (checkpoint.save(folder, 80, {"step": 80}) / "state.pt").unlink()
+    assert go(store, [long], Fake()) == [] and "not taken over" in caplog.text
