@@ -9,6 +9,7 @@ nor a silent change of numbers.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -25,6 +26,7 @@ from mbpo.rowlog import Segment, damaged
 
 _SENTINEL, _STATE = "COMPLETE", "state.pt"
 Buffers = Mapping[str, ReplayBuffer]
+log = logging.getLogger(__name__)
 
 
 def save(
@@ -193,7 +195,8 @@ def take_over(source: Path, folder: Path) -> bool:
         for name in (_STATE, _SENTINEL):
             _link(whole[-1] / name, draft / name)
         draft.rename(final)
-    except (OSError, InputError):  # it went meanwhile
+    except (OSError, InputError) as error:  # it went meanwhile, or is damaged
+        log.warning("the snapshot of a shorter run is not taken over: %s", error)
         shutil.rmtree(draft, ignore_errors=True)
         return False
     return True

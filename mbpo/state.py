@@ -216,7 +216,7 @@ class TrainState:
 
     def _env_batch(self, task: str, n: int, drop: Sequence[str], here: bool = False) -> EnvBatch:
         if here:
-            return EnvBatch(task, n, drop, isolate=True)
+            return EnvBatch(task, n, drop, isolate=True, here=True)
         # Torch's threads are this process's share of the CPUs, and they wait while environments are stepped.
         workers = workers_for(n, torch.get_num_threads()) if self.env_workers is None else min(self.env_workers, n)
         return EnvBatch(task, n, drop, workers=workers, isolate=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
+import sys
 import time
 
 import gymnasium
@@ -128,6 +130,57 @@ class Hangs(Walk):
         return super().step(action)
 
 
+class Stuck(Walk):
+    """Never answers the step number `after` of a copy: in compiled code that holds Python's lock, where `how` is."""
+
+    def __init__(self, after=3, how="hold"):
+        self.left, self.how = after, how
+
+    def step(self, action):
+        self.left -= 1
+        if self.left == 0 and self.how == "hold":
+            ctypes.PyDLL(None).sleep(3600)
+        if self.left == 0 and self.how == "die":
+            os._exit(3)
+        return super().step(action)
+
+
+class Meddles(Walk):
+    """Changes what the whole process shares: `what` of it."""
+
+    def __init__(self, what):
+        self.what = what
+
+    def reset(self, *, seed=None, options=None):
+        if self.what == "directory":
+            os.chdir("/")
+        elif self.what == "dtype":
+            import torch  # where it is wanted alone: processes of environments do without it
+
+            torch.set_default_dtype(torch.float64)
+        elif self.what == "signals":
+            signal.signal(signal.SIGTERM, lambda number, frame: None)
+        return super().reset(seed=seed)
+
+
+class Exits(Walk):
+    """Ends the program in its second step, or raises what `how` says; with "close" it fails to close."""
+
+    def __init__(self, how="exit"):
+        self.how = how
+
+    def step(self, action):
+        if self.how == "exit":
+            sys.exit(7)
+        if self.how == "raise":
+            raise KeyError("gear")
+        return super().step(action)
+
+    def close(self):
+        if self.how == "close":
+            raise OSError("no such window")
+
+
 class Dies(Walk):
     """A push to the far left ends the process: each time, or with `mark` until that file is there."""
 
@@ -157,7 +210,23 @@ def rescaled(rule=False):
     return env
 
 
-for _kind in (Walk, RightRule, WrongRule, SeedIgnored, Shared, Clock, Returns, Sized, Image, Hangs, Dies, Edited):
+for _kind in (
+    Walk,
+    RightRule,
+    WrongRule,
+    SeedIgnored,
+    Shared,
+    Clock,
+    Returns,
+    Sized,
+    Image,
+    Hangs,
+    Dies,
+    Edited,
+    Stuck,
+    Meddles,
+    Exits,
+):
     gymnasium.register(f"{_kind.__name__}-v0", _kind, max_episode_steps=20)
 gymnasium.register("Endless-v0", Walk, kwargs={}, additional_wrappers=())
 gymnasium.register("RunningNorm-v0", lambda: NormalizeObservation(Walk()), max_episode_steps=20)

@@ -10,7 +10,7 @@ import pytest
 from helpers import assert_same_rows, small
 
 from mbpo import Budget, InputError, loop
-from mbpo.envs import EnvBatch, make_env, patience, promises
+from mbpo.envs import EnvBatch, aside, make_env, patience, promises
 from mbpo.loop import Run
 
 HANGS, DEAF, DIES = (f"gym:broken_envs:{name}" for name in ("Hangs-v0", "Hangs-v0?deaf=True", "Dies-v0"))
@@ -154,5 +154,39 @@ def test_an_absurd_patience_is_refused(given, monkeypatch):
 @pytest.mark.parametrize("given", ["two", "-1", "1e3"])
 def test_an_absurd_number_of_processes_is_refused(given, monkeypatch):
     monkeypatch.setenv(patience.PROCESSES, given)
-    with pytest.raises(InputError, match="a whole number is needed"):
+    with pytest.raises(InputError, match="a whole number or 'own' is needed"):
         EnvBatch(HANGS, 1)
+
+
+@pytest.mark.parametrize(
+    ("how", "said"), [("hold", r"did not answer for 0\.4 s in its short trial"), ("die", "exit code 3")]
+)
+def test_a_trial_that_hangs_or_crashes_where_nothing_can_interrupt_it_is_one_sentence(
+    how, said, impatient, monkeypatch
+):
+    """The hang holds Python's lock, so that no thread of its process could notice."""
+    task = f"gym:broken_envs:Stuck-v0?how={how}"
+    assert not aside.is_due(task)
+    monkeypatch.setenv(patience.PROCESSES, patience.OWN)
+    assert aside.is_due(task) and not aside.is_due("gym:Hopper-v5")
+    with pytest.raises(InputError, match=said):
+        promises.check(task)
+
+
+def test_a_users_environment_is_stepped_in_a_process_where_that_is_asked_for(impatient, monkeypatch):
+    """Its second environment hangs at its third step, with Python's lock; the first has all its bits."""
+    monkeypatch.setenv(patience.PROCESSES, patience.OWN)
+    assert type(EnvBatch("dmc:pendulum-swingup", 1, isolate=True)._simulators).__name__ == "InTurn"
+    assert type(EnvBatch(HANGS, 1, isolate=True, here=True)._simulators).__name__ == "InTurn"
+    batch = EnvBatch("gym:broken_envs:Stuck-v0", 2, isolate=True)
+    batch.reset([0, 1])
+    steps = [batch.step(np.full((len(which), 1), 0.5, np.float32), which) for which in ([0], [1], [0], [1], [1])]
+    assert list(batch.failed) == [1] and "did not answer" in batch.failed[1]
+    monkeypatch.setenv(patience.PROCESSES, "0")
+    alone = EnvBatch("gym:broken_envs:Stuck-v0", 1)
+    alone.reset([0])
+    for k in (0, 2):
+        for one, other in zip(alone.step(np.full((1, 1), 0.5, np.float32)), steps[k], strict=True):
+            np.testing.assert_array_equal(one, other)
+    batch.close()
+    assert promises.check("gym:broken_envs:RightRule-v0") == ()

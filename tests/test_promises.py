@@ -11,13 +11,14 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
-from broken_envs import WALL
+from broken_envs import WALL, Walk
 from gymnasium import spaces
+from gymnasium.wrappers import ClipAction
 from toy_envs import DRIFT
 
 from mbpo import Budget, Method, Run, train
 from mbpo.config import InputError
-from mbpo.envs import agreement, known_tasks, make_env, promises, task_info
+from mbpo.envs import EnvBatch, agreement, known_tasks, make_env, promises, surroundings, task_info
 from mbpo.envs.load import arguments_of, is_named, with_episode_steps
 from mbpo.envs.terminations import termination_for
 
@@ -105,6 +106,74 @@ def test_parts_of_a_dict_are_not_broadcast():
     with pytest.raises(InputError, match=r"observation 'arm' has shape \(1,\) at step 2, its space says \(2,\)"):
         env.step(np.array([1.0]))
     del gymnasium.registry["Parts-v0"]
+
+
+@pytest.mark.parametrize(
+    "odd, message",
+    [
+        ({"obs": np.array([1 + 1j, 0])}, "the observation is complex128 at step 1; real numbers are needed"),
+        ({"obs": np.array(["a", "b"])}, "the observation is <U1 at step 1; real numbers are needed"),
+        ({"obs": np.ma.masked_array([1.0, 2.0], [True, False])}, "float64 with masked entries at step 1"),
+        ({"reward": 1e39}, "reward is 1e\\+39, too large for float32, at step 1"),
+    ],
+)
+def test_what_is_no_real_number_is_refused(odd, message):
+    test_what_step_returns_is_held_to_the_space(odd, message)
+
+
+def test_an_environment_that_clips_its_actions_is_told_what_to_do():
+    gymnasium.register("Clips-v0", lambda: ClipAction(Walk()), max_episode_steps=20)
+    with pytest.raises(InputError, match="action 0 is unbounded; leave ClipAction out"):
+        make_env("gym:Clips-v0")
+    del gymnasium.registry["Clips-v0"]
+
+
+@pytest.mark.parametrize(
+    "how, message",
+    [
+        ("exit", r"the environment calls sys\.exit\(7\)"),
+        ("raise", r"raised KeyError: 'gear' \(broken_envs.py, line \d+\)"),
+    ],
+)
+def test_an_environment_that_raises_in_its_trial_is_one_sentence(how, message):
+    with pytest.raises(InputError, match=message) as e:
+        last_row(broken(f"Exits-v0?how={how}"))
+    assert "\n" not in str(e.value)
+
+
+def test_an_environment_that_calls_exit_ends_its_own_run_alone():
+    batch = EnvBatch(broken("Exits-v0"), 2, isolate=True)
+    batch.reset([0, 1])
+    batch.step(np.zeros((1, 1)), [1])
+    assert list(batch.failed) == [1] and "calls sys.exit(7)" in batch.failed[1]
+    batch.close()
+
+
+def test_an_environment_that_fails_to_close_loses_nothing(caplog):
+    assert last_row(broken("Exits-v0?how=close")).env_steps == 64
+    assert sum("close raised OSError: no such window" in record.message for record in caplog.records) == 1
+
+
+@pytest.mark.parametrize("what, message", [("directory", "results would be written elsewhere"), ("dtype", "precision")])
+def test_an_environment_that_changes_the_process_is_refused_and_all_put_back(what, message):
+    before = surroundings.look()
+    with pytest.raises(InputError, match=message):
+        last_row(broken(f"Meddles-v0?what={what}"))
+    assert surroundings.look() == before
+
+
+def test_an_environment_that_takes_signals_over_is_told(caplog):
+    last_row(broken("Meddles-v0?what=signals"))
+    assert "changes what signals that end a program do" in caplog.text
+
+
+def test_networks_of_another_default_precision_are_refused():
+    torch.set_default_dtype(torch.float64)
+    try:
+        with pytest.raises(InputError, match=r"torch's default dtype is torch\.float64"):
+            last_row(DRIFT)
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 # Seeds and copies

@@ -493,3 +493,88 @@ def test_the_page_of_a_snapshot_names_its_run(store: Store) -> None:
     assert data["spec"]["key"] == run.key and data["lineage"] == snapshots.lineage(specs(1, 160)[0])
     assert data["lineage"] != snapshots.lineage(specs(2)[1])
     assert np.all([not path.name.endswith(".tmp") for path in folder.iterdir()])
+
+
+def test_a_run_that_has_its_record_leaves_nothing_behind(store: Store) -> None:
+    """What a process leaves that is killed while it cleans up goes with the next command."""
+    done, kept, held, other = specs()
+    store.prepare()
+    for spec in (done, kept, held, other):
+        store.write(spec, *result(spec), {})
+        checkpoint.save(snapshots.begin(store.cache, spec, kept=spec is kept), 80, {"step": 80})
+    draft = store.runs / done.slug / done.method / f"{done.key}-abc.tmp"
+    draft.mkdir()
+    policy = store.cache / "policies" / done.key / ".best.safetensors.1.tmp"
+    policy.parent.mkdir(parents=True)
+    policy.write_text("half")
+    with Progress(store.cache, "dead", [done], 80) as dead:
+        text = dead.path.read_text()
+    dead.path.write_text(text)
+    lease = store.cache / "leases" / f"{done.key}.lease"
+    with Leases(store.cache).take([done.key]):
+        left = lease.read_text()
+    lease.write_text(left)
+    with Leases(store.cache, "elsewhere").take([held.key]):
+        assert go(store, [done, kept, held], Fake()) == []
+    assert not draft.exists() and not policy.exists() and not dead.path.exists() and not lease.exists()
+    assert [snapshots.folder(store.cache, spec).exists() for spec in (done, kept, held, other)] == [
+        False,
+        True,
+        True,
+        True,
+    ]
+    assert go(store, [held], Fake(), train=False) == [] and snapshots.folder(store.cache, held).exists()
+
+
+def test_a_job_that_is_refused_leaves_nothing_behind(store: Store) -> None:
+    """But a run that has a snapshot keeps it, whatever is wrong now."""
+    fresh, begun = specs(1)
+
+    def refuse(job: Sequence[RunSpec], place: Place) -> None:
+        raise InputError("its rule is wrong")
+
+    checkpoint.save(snapshots.begin(store.cache, begun), 20, {"step": 20})
+    with pytest.raises(JobsFailed):
+        go(store, [fresh, begun], Fake(refuse))
+    assert [path.name for path in (store.cache / "snapshots").iterdir()] == [begun.key]
+    assert snapshots.steps(store.cache, begun) == [20]
+
+
+def test_a_lease_from_the_future_is_held(tmp_path: Path) -> None:
+    """Where the folder's clock was set back, a live holder's last beat lies ahead: it is not taken over."""
+    with Leases(tmp_path, "one").take(["a"]) as mine:
+        assert mine == ["a"]
+        ahead = time.time() + 3600
+        os.utime(tmp_path / "leases" / "a.lease", (ahead, ahead))
+        with Leases(tmp_path, "two").take(["a"]) as other:
+            assert other == []
+
+
+DEEP = "[" * 100_000
+
+
+@pytest.mark.parametrize(
+    "file", ["snapshots/{}/run.json", "snapshots/{}/stretches.json", "leases/{}.lease", "progress/x.json"]
+)
+@pytest.mark.parametrize("text", [DEEP, "null", "[1]", None], ids=["deep", "null", "list", "folder"])
+def test_a_bad_file_never_stops_an_unrelated_run(store: Store, file: str, text: str | None) -> None:
+    """`text` None: a folder lies in the place of the file."""
+    done, other = specs(1)
+    store.prepare()
+    store.write(done, *result(done), {})
+    checkpoint.save(snapshots.begin(store.cache, done, kept=True), 80, {"step": 80})
+    path = store.cache / file.format(done.key)
+    path.unlink(missing_ok=True)
+    path.parent.mkdir(exist_ok=True, parents=True)
+    path.mkdir() if text is None else path.write_text(text)
+    assert go(store, [other, done], Fake()) == [] and store.has(other)
+    assert running(store.cache) == []
+    for left in leftovers(store):
+        left.remove()
+
+
+def test_a_damaged_snapshot_of_a_shorter_run_is_told(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    (short, _), (long, _) = specs(1), specs(1, 160)
+    folder = snapshots.begin(store.cache, short, kept=True)
+    (checkpoint.save(folder, 80, {"step": 80}) / "state.pt").unlink()
+    assert go(store, [long], Fake()) == [] and "not taken over" in caplog.text

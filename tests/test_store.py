@@ -224,6 +224,8 @@ def test_making_a_store_writes_nothing_and_prepare_marks_it(store: Store) -> Non
         ('{"store_version": "x"}', "not a store's page"),
         ("[1]", "not a store's page"),
         ("{", "not a store's page"),
+        ("[" * 100_000, "not a store's page"),
+        ("", "not a store's page"),
     ],
 )
 def test_a_page_that_cannot_be_trusted_is_refused(tmp_path: Path, page: str, words: str) -> None:
@@ -231,6 +233,12 @@ def test_a_page_that_cannot_be_trusted_is_refused(tmp_path: Path, page: str, wor
     with pytest.raises(InputError) as error:
         Store(tmp_path, tmp_path / "cache")
     assert words in str(error.value)
+
+
+def test_a_folder_in_the_place_of_a_page_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "store.json").mkdir()
+    with pytest.raises(InputError, match="not a store's page"):
+        Store(tmp_path, tmp_path / "cache")
 
 
 def test_folders_that_are_files_or_cannot_be_written(tmp_path: Path) -> None:

@@ -46,6 +46,8 @@ COLUMNS = {
 SEAL = "provenance"
 """The entry among a record's digests that is of its provenance, less that entry; the first records have none."""
 DIAGNOSTICS = ["step", "measure", "dim", "value"]
+DAMAGE = (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
+"""What reading a damaged JSON file raises: it is a folder, out of reach, no text, no JSON, nested for ever, or else."""
 log = logging.getLogger(__name__)
 
 
@@ -281,7 +283,7 @@ def _fault(place: Place) -> str:
         changed = [name for name in FILES[:3] if _sha256(_bytes(place, name)) != digests[name]]
         if SEAL in digests and _seal(told) != digests[SEAL]:
             changed.append("provenance.json")
-    except (ValueError, KeyError, TypeError):
+    except DAMAGE:
         return "its JSON cannot be read"
     if key != place.name:
         return f"its spec.json is of {key}"
@@ -318,7 +320,7 @@ def _check_version(page: Path) -> None:
     try:
         version = json.loads(page.read_text())["store_version"]
         newer = version > STORE_VERSION
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
+    except DAMAGE:
         raise InputError(
             f"{str(page)!r} is not a store's page; expected {{'store_version': {STORE_VERSION}}}"
         ) from None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -45,6 +45,45 @@ class Leftover(NamedTuple):
         else:
             with suppress(OSError):
                 self.path.unlink(missing_ok=True)
+
+
+def settle(store: Store, runs: Iterable[RunSpec]) -> None:
+    """Remove what processes that are gone have left of those of `runs` that have their record.
+
+    These are drafts, snapshots that nobody asked to keep, leases and progress. What cannot be removed is left.
+    """
+    wanted = {run.key: run for run in runs}
+    with suppress(OSError, InputError):
+        leases = Leases(store.cache)
+        left = _left_of(store, wanted)
+        if left:
+            with leases.take(left) as keys:  # so that no other process begins with them meanwhile
+                for path in [path for key in keys if store.has(wanted[key]) for path in left[key]]:
+                    Leftover(path, "").remove()
+        for path in sorted((store.cache / "progress").glob("*.json")):
+            told = progress.read(path)
+            if told is not None and wanted.keys() & told["keys"] and not any(leases.held(key) for key in told["keys"]):
+                Leftover(path, "").remove()
+
+
+def _left_of(store: Store, wanted: Mapping[str, RunSpec]) -> dict[str, list[Path]]:
+    """By key, what lies about of the runs `wanted`: empty where that is a lease alone, which goes once it is taken."""
+    left: dict[str, list[Path]] = {}
+    for folder in (store.cache / "snapshots").glob("*"):
+        if folder.name in wanted and not (snapshots.page(folder) or {}).get("kept"):
+            left.setdefault(folder.name, []).append(folder)
+    for lease in (store.cache / "leases").glob("*.lease"):
+        if lease.stem in wanted:
+            left.setdefault(lease.stem, [])
+    for key in wanted:
+        for kept in ("policies", "replays"):
+            for draft in (store.cache / kept / key).glob(".*.tmp"):
+                left.setdefault(key, []).append(draft)
+    for parent in {store.runs / run.slug / run.method for run in wanted.values()}:
+        for draft in parent.glob("*.tmp"):
+            if (key := draft.name.split("-")[0]) in wanted and "-torn-" not in draft.name:
+                left.setdefault(key, []).append(draft)
+    return left
 
 
 def leftovers(store: Store) -> list[Leftover]:

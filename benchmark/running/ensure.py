@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmark.records.spec import RunSpec, unique
 from benchmark.records.store import Store
-from benchmark.running import provenance
+from benchmark.running import clean, provenance
 from benchmark.running.cost import MAX_LOCKSTEP
 from benchmark.running.failures import JobsFailed
 from benchmark.running.job import Place, Result, Trainer
@@ -68,6 +68,8 @@ def ensure(
     if train:
         _refuse_edited(wanted, missing, store)
     if not missing or not train:
+        if train:
+            clean.settle(store, wanted)
         return missing
     sources = {run.key: run for spec in missing if (run := spec.source_run) is not None}
     refuse_untrainable([*missing, *_without_replay(sources.values(), store.cache)], store)
@@ -83,6 +85,7 @@ def ensure(
         work.until_none(
             lambda: [s for s in store.missing(wanted) if s.source_run is None or s.source_run.key not in lost]
         )
+    clean.settle(store, wanted)
     work.failed.tell()
     return []
 

@@ -31,6 +31,7 @@ from mbpo.diagnostics import Prediction
 from mbpo.dynamics import GaussianEnsemble
 from mbpo.envs import EnvBatch, task_info
 from mbpo.envs.load import is_named
+from mbpo.envs.promises import blamed
 from mbpo.fast.engine import Engine, engine
 from mbpo.state import Run
 from mbpo.streams import Streams, stream_seed
@@ -93,14 +94,15 @@ def _collect(task: str, drop: Sequence[str], name: str, n: int, finite: bool = T
     rng = np.random.default_rng(stream_seed("actions", name))
     rows = np.empty((n, layout.width), np.float32)
     ended, episode, obs = True, 0, np.empty((1, layout.obs_dim), np.float32)
-    for i in range(n):
-        if ended:
-            obs = envs.reset([stream_seed(f"episode/{episode}", name) % 2**31])
-            episode += 1
-        action = rng.uniform(-1.0, 1.0, (1, layout.action_dim)).astype(np.float32)
-        next_obs, reward, terminated, truncated = envs.step(action)
-        rows[i] = np.concatenate([obs[0], action[0], next_obs[0], reward, 1.0 - terminated])
-        obs, ended = next_obs, bool(terminated[0] or truncated[0])
+    with blamed(task):
+        for i in range(n):
+            if ended:
+                obs = envs.reset([stream_seed(f"episode/{episode}", name) % 2**31])
+                episode += 1
+            action = rng.uniform(-1.0, 1.0, (1, layout.action_dim)).astype(np.float32)
+            next_obs, reward, terminated, truncated = envs.step(action)
+            rows[i] = np.concatenate([obs[0], action[0], next_obs[0], reward, 1.0 - terminated])
+            obs, ended = next_obs, bool(terminated[0] or truncated[0])
     envs.close()
     return rows
 

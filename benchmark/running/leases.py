@@ -21,6 +21,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from benchmark.records.store import DAMAGE
 from mbpo.config import InputError
 
 BEAT, EXPIRY = 20.0, 180.0
@@ -192,5 +193,5 @@ def _create(draft: Path, path: Path) -> None:
 def _name(page: Path) -> str | None:
     try:
         return str(json.loads(page.read_text())["holder"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except DAMAGE:
         return None

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from benchmark.records.spec import RunSpec
-from benchmark.records.store import replace_file
+from benchmark.records.store import DAMAGE, replace_file
 from benchmark.running.leases import Leases
 from benchmark.words import count, duration
 
@@ -113,7 +113,7 @@ def read(path: Path) -> dict[str, Any] | None:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         return dict(data) if set(data) >= _FIELDS and all(isinstance(key, str) for key in data["keys"]) else None
-    except (OSError, ValueError, TypeError):
+    except DAMAGE:
         return None
 
 

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from benchmark.records.spec import Replay, RunSpec
-from benchmark.records.store import replace_file
+from benchmark.records.store import DAMAGE, replace_file
 from benchmark.running import provenance
 from mbpo.buffer import Layout
 from mbpo.checkpoint import copy_into, of_run, own
@@ -157,7 +157,7 @@ def _keep(path: Path, save: Callable[[Path], object], engine: str) -> None:
 
 def _seal(place: Path) -> Mapping[str, Any]:
     """What `_keep` wrote of the files in `place`; nothing of replays that older versions kept."""
-    with suppress(OSError, ValueError):
+    with suppress(*DAMAGE):
         told = json.loads((place / _SEAL).read_text(encoding="utf-8"))
         if isinstance(told, dict) and isinstance(told.get("files"), dict):
             return told

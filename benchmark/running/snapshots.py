@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.records.spec import RunSpec, digest, lockstep
-from benchmark.records.store import replace_file
+from benchmark.records.store import DAMAGE, replace_file
 from benchmark.running.leases import Leases
 from benchmark.running.stretches import company
 
@@ -38,7 +38,7 @@ def page(here: Path) -> dict[str, Any] | None:
     try:
         data = json.loads((here / PAGE).read_text(encoding="utf-8"))
         return dict(data) if {"spec", "lineage", "kept"} <= set(data) else None
-    except (OSError, ValueError, TypeError):
+    except DAMAGE:
         return None
 
 

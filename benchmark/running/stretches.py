@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.records.spec import digest
-from benchmark.records.store import replace_file
+from benchmark.records.store import DAMAGE, replace_file
 from mbpo.config import InputError
 
 PAGE = "stretches.json"
@@ -87,7 +87,7 @@ def _read(page: Path) -> list[dict[str, Any]]:
         if isinstance(rows, dict):  # earlier versions wrote the rows alone
             rows, sound = rows["rows"], digest(rows["rows"]) == rows["seal"]
         ok = sound and all(len(row["steps"]) == 2 and row["began"] > 0 for row in rows)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except DAMAGE:
         ok = False
     if not ok:
         raise InputError(f"{str(page)!r} does not hold a run's stretches; delete its folder to train from the start")

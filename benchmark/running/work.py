@@ -171,7 +171,13 @@ def run_job(
             progress(step, of)
 
         place = Place(*(cache, folders, told, options.device, options.checkpoint_seconds, keep_replay, stop))
-        results = trainers[first.kind](job.specs, place)
+        try:
+            results = trainers[first.kind](job.specs, place)
+        except InputError:  # what was refused before its first snapshot leaves nothing to go on from
+            for spec, folder in zip(job.specs, folders, strict=True):
+                if not snapshots.steps(cache, spec):
+                    shutil.rmtree(folder)
+            raise
         seconds = time.monotonic() - start
         for spec, result, each, again in zip(job.specs, results, stretches, resumed, strict=True):
             failure = place.failures.get(spec.key)

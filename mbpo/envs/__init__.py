@@ -3,6 +3,8 @@
 batch         `EnvBatch`: many environments of one task, whose state is each episode's seed and actions
 flat          one environment with flat observations
 simulators    where the environments of a batch live: in turn here, or side by side in processes
+aside         a trial in a process of its own
+surroundings  what a whole process shares, and an environment may not change
 load          from a task id to its simulator
 tasks         what is known of a task: sizes, observation groups
 promises      short trials of what a learner takes an environment's word for

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from mbpo.config import InputError
-from mbpo.envs.load import Array
+from mbpo.envs.load import Array, is_named
 from mbpo.envs.patience import processes
 from mbpo.envs.physics import Physics, physics_of
 from mbpo.envs.processes import InProcesses
@@ -31,7 +31,8 @@ class EnvBatch:
 
     With `isolate` an environment that raises, or that does not answer in time, does not stop the others: `failed` says
     why, its rows are zeros from then on, and it never ends an episode nor is stepped again. What hangs in compiled code
-    can be ended in a process alone; `patience.PROCESSES` asks for some where they would not pay.
+    can be ended in a process alone; `patience.PROCESSES` asks for some where they would not pay, unless all have to be
+    stepped `here`.
     """
 
     def __init__(
@@ -42,14 +43,16 @@ class EnvBatch:
         finite: bool = True,
         workers: int = 1,
         isolate: bool = False,
+        here: bool = False,
     ) -> None:
         if n < 1:
             raise InputError(f"a batch of {n} environments of {task!r}: at least 1 is needed")
         if not 1 <= workers <= n:
             raise InputError(f"workers = {workers}: {n} environments are stepped by 1 to {n} processes")
-        asked = 0 if multiprocessing.current_process().daemon else min(processes(), n)
+        alone = here or multiprocessing.current_process().daemon  # the process of a pool may not have others
+        asked = 0 if alone else min(processes(own=not is_named(task)), n)
         self._simulators: InProcesses | InTurn
-        if (workers > 1 or (isolate and asked)) and movable(task):
+        if (workers > 1 or asked) and movable(task):
             self._simulators = InProcesses(task, n, drop, finite, max(workers, asked), isolate)
             self._simulators.life = lambda i: (self._seeds[i], self._actions[i])
         else:

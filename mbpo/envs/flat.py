@@ -6,6 +6,7 @@ fresh one. Nothing here imports torch.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
@@ -31,6 +32,12 @@ from mbpo.envs.tasks import (
     without,
 )
 
+_REAL = "fiub"
+"""Kinds of NumPy's types that are real numbers."""
+_LARGEST = float(np.finfo(np.float32).max)
+log = logging.getLogger(__name__)
+_unclosed: set[str] = set()
+"""Tasks of which it was told that their environments fail to close."""
 EPISODE_STEPS = 1_000
 """Env steps after which an episode without a limit is cut: the paper's. [C] STFL evaluates so"""
 
@@ -67,7 +74,8 @@ class FlatEnv(gymnasium.Wrapper[Array, Array, Any, Any]):
     def __init__(self, task: str, drop: Sequence[str] = (), finite: bool = True) -> None:
         env = load(task)
         super().__init__(env)
-        action = check_action_space(task, env.action_space)
+        clipping = any(type(layer).__name__ == "ClipAction" for layer in layers(env))
+        action = check_action_space(task, env.action_space, clipping)
         space = observation_space(task, env.observation_space, by_name=not isinstance(env, DmcEnv))
         whole = observation_groups(task, space, getattr(env.unwrapped, "observation_structure", None))
         rule = termination_rule(task, env)
@@ -131,6 +139,15 @@ class FlatEnv(gymnasium.Wrapper[Array, Array, Any, Any]):
             truncated = True
         return self._checked(self._flatten(obs), reward), reward, terminated, truncated, info
 
+    def close(self) -> None:
+        """Close the environment. One that fails at it is told of: what was computed with it stands."""
+        try:
+            super().close()
+        except Exception as error:
+            if self.info.id not in _unclosed:
+                log.warning("task %r: close raised %s: %s", self.info.id, type(error).__name__, error)
+            _unclosed.add(self.info.id)
+
     def _timed(self, call: Callable[[], Any]) -> Any:
         """What `call` of the environment returns. Raises `InputError` where it was interrupted for taking too long."""
         try:
@@ -141,14 +158,16 @@ class FlatEnv(gymnasium.Wrapper[Array, Array, Any, Any]):
                 self._clock.end()
         except NoAnswer as late:
             raise InputError(f"{late} at {self._when}") from None
+        except SystemExit as error:
+            raise InputError(f"task {self.info.id!r}: the environment calls sys.exit({error.code!r})") from error
 
     def _has_shape(self, obs: Any) -> bool:
-        """Whether every part of `obs` is an array of the shape that its space says: the quick yes of `_check_shape`."""
-        if not self._part_shapes:
-            return getattr(obs, "shape", None) == self._space.shape
+        """Whether every part of `obs` holds real numbers in the shape of its space: the quick yes of `_check_shape`."""
         try:
-            return all([getattr(obs[name], "shape", ()) == shape for name, shape in self._part_shapes])
-        except (KeyError, TypeError, IndexError):
+            if not self._part_shapes:
+                return _is_plain(obs, self._space.shape)
+            return all([_is_plain(obs[name], shape) for name, shape in self._part_shapes])
+        except (AttributeError, KeyError, TypeError, IndexError):
             return False
 
     def _number(self, reward: Any) -> float:
@@ -176,10 +195,10 @@ class FlatEnv(gymnasium.Wrapper[Array, Array, Any, Any]):
         if not self._finite:
             return obs
         finite = np.isfinite(obs)
-        if finite.all() and math.isfinite(reward):
+        if finite.all() and abs(reward) <= _LARGEST:
             return obs
         if finite.all():
-            what = f"reward is {reward}"
+            what = f"reward is {reward}{', too large for float32,' if math.isfinite(reward) else ''}"
         else:
             dim = int(np.argmin(finite))
             what = f"observation {dim} ({group_of(self.info.groups, dim)}) is {obs[dim]}"
@@ -188,14 +207,23 @@ class FlatEnv(gymnasium.Wrapper[Array, Array, Any, Any]):
     def _check_shape(self, obs: Any) -> None:
         """The observation has the shapes its space promises, so none is broadcast or cut."""
         if not isinstance(self._space, spaces.Dict):
-            self._expect("the observation", np.shape(obs), self._space)
+            self._expect("the observation", obs, self._space)
             return
         for name, part in self._space.items():
             if not isinstance(obs, Mapping) or name not in obs:
                 raise InputError(f"task {self.info.id!r}: observation {name!r} is missing at {self._when}")
-            self._expect(f"observation {name!r}", np.shape(obs[name]), part)
+            self._expect(f"observation {name!r}", obs[name], part)
 
-    def _expect(self, what: str, shape: tuple[int, ...], space: spaces.Space[Any]) -> None:
+    def _expect(self, what: str, given: Any, space: spaces.Space[Any]) -> None:
+        try:
+            values = np.asarray(given)
+            real = values.dtype.kind in _REAL or (values.dtype.kind == "O" and values.astype(np.float64) is not None)
+        except (TypeError, ValueError, RuntimeError):  # rows of unequal lengths, text, tensors of another device
+            values, real = np.empty(space.shape or ()), False
+        shape = () if isinstance(given, Mapping) else values.shape
+        if shape == space.shape and not (real and not np.ma.is_masked(given)):
+            told = f"{getattr(given, 'dtype', type(given).__name__)}{' with masked entries' if real else ''}"
+            raise InputError(f"task {self.info.id!r}: {what} is {told} at {self._when}; real numbers are needed")
         if shape != space.shape:
             raise InputError(
                 f"task {self.info.id!r}: {what} has shape {shape} at {self._when}, its space says {space.shape}"
@@ -204,6 +232,11 @@ class FlatEnv(gymnasium.Wrapper[Array, Array, Any, Any]):
     @property
     def _when(self) -> str:
         return f"step {self._steps}" if self._steps else "reset"
+
+
+def _is_plain(part: Any, shape: tuple[int, ...] | None) -> bool:
+    """Whether a NumPy value has that shape, holds real numbers and masks none."""
+    return bool(part.shape == shape and part.dtype.kind in _REAL and type(part) is not np.ma.MaskedArray)
 
 
 def _time_limit(env: gymnasium.Env[Any, Any]) -> int | None:

@@ -2,8 +2,9 @@
 
 A thread looks at all calls of environments in this process. One that has not answered for `patience` seconds is named,
 and the main thread is interrupted where it waits: a loop, a sleep or a lock of Python ends there with `NoAnswer`.
-Compiled code that never returns cannot be interrupted. Only a process of its own can then be ended, which
-`mbpo.envs.processes` does. Time in which the whole machine stood still does not count.
+Compiled code that never returns cannot be interrupted, and where it holds Python's lock it is not even noticed. Only a
+process of its own can then be ended, which `mbpo.envs.processes` does: the command line steps a user's own environment
+so. Time in which the whole machine stood still does not count.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ PATIENCE = "MBPO_ENV_PATIENCE"
 """Environment variable: seconds within which an environment has to answer, 600 unless set."""
 PROCESSES = "MBPO_ENV_PROCESSES"
 """Environment variable: processes that step environments even where they do not pay, so that any hang can be ended."""
+OWN = "own"
+"""Value of `PROCESSES` that asks for one process where the environment is a user's own, else for none."""
 _SIGNAL = getattr(signal, "SIGVTALRM", None)
 _LONGEST_TICK = 30.0
 log = logging.getLogger(__name__)
@@ -43,11 +46,22 @@ def patience() -> float:
     return seconds
 
 
-def processes() -> int:
-    """Processes that are asked for by `PROCESSES`, 0 if none. Raises `InputError` if set to nonsense."""
+def grace() -> float:
+    """Seconds after which a process of environments is ended: by then it has noticed by itself, if it can."""
+    seconds = patience()
+    return seconds + min(seconds / 2, 60.0)
+
+
+def processes(own: bool = False) -> int:
+    """Processes that are asked for by `PROCESSES` for an environment that is a user's `own`, or not; 0 if none.
+
+    Raises `InputError` if it is set to nonsense.
+    """
     given = os.environ.get(PROCESSES, "0")
+    if given == OWN:
+        return int(own)
     if not given.isdecimal() or int(given) > 1_000:
-        raise InputError(f"{PROCESSES} = {given!r}: a whole number is needed")
+        raise InputError(f"{PROCESSES} = {given!r}: a whole number or {OWN!r} is needed")
     return int(given)
 
 
@@ -58,14 +72,14 @@ class Clock:
         self.task = task
         self.call: int | None = None
         self.late: int | None = None  # the call that has taken too long
-        self._calls, self._seen, self._waited = 0, -1, 0.0
+        self.calls, self._seen, self._waited = 0, -1, 0.0
         self._interruptible = threading.current_thread() is threading.main_thread()
         self.seconds = _start_watching()
         _clocks.add(self)
 
     def begin(self) -> None:
         """A call begins."""
-        self._calls = self.call = self._calls + 1
+        self.calls = self.call = self.calls + 1
 
     def end(self) -> None:
         """It is over."""
@@ -112,6 +126,11 @@ def _known() -> list[Clock]:
             return list(_clocks)
         except RuntimeError:  # another thread has made an environment meanwhile
             continue
+
+
+def calls() -> int:
+    """Calls of the environments of this process that have begun so far."""
+    return sum(clock.calls for clock in _known())
 
 
 def _start_watching() -> float:

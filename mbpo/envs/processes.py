@@ -194,7 +194,7 @@ class InProcesses:
         The process itself notices first, and can often end the call alone. Time in which this one stood still is not
         counted.
         """
-        limit = self._patience + min(self._patience / 2, 60.0)
+        limit = self._patience + min(self._patience / 2, 60.0)  # as `patience.grace`
         piece, waited, seen = min(limit / 10, 1.0), 0.0, (0.0, 0.0)
         while waited < limit:
             before = time.monotonic()

@@ -8,17 +8,23 @@ cannot carry. The named tasks are left out: the tests of this project try them.
 from __future__ import annotations
 
 import logging
+import sys
 import time
-from collections.abc import Mapping, Sequence
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
 
 from mbpo.config import InputError
+from mbpo.envs import aside, surroundings
 from mbpo.envs.flat import FlatEnv, make_env
 from mbpo.envs.load import Array, is_named
+from mbpo.envs.simulators import sentence
 from mbpo.envs.tasks import group_of
 
 STEPS = 40
@@ -60,6 +66,12 @@ def check(task: str, drop: Sequence[str] = (), repeatable: bool = True) -> tuple
 
     With `repeatable` False a seed that decides nothing is told, not refused. Raises `InputError`.
     """
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.get_default_dtype() != torch.float32:
+        raise InputError(
+            f"torch's default dtype is {torch.get_default_dtype()}, and networks would be made in it; set it back to "
+            "torch.float32 (precision='fp64' asks for float64)"
+        )
     findings = examine(task, drop)
     refused = (*findings.wrong, *(findings.unrepeatable if repeatable else ()))
     if refused:
@@ -70,11 +82,64 @@ def check(task: str, drop: Sequence[str] = (), repeatable: bool = True) -> tuple
 
 
 def examine(task: str, drop: Sequence[str] = (), finite: bool = True) -> Findings:
-    """Try the environment of `task` on short episodes; `finite` as for `make_env`."""
+    """Try the environment of `task` on short episodes; `finite` as for `make_env`.
+
+    Raises `InputError` where it raises, or hangs, or does not fit.
+    """
+    if is_named(task):
+        env = make_env(task, drop, finite)
+        env.close()
+        return Findings(notes=env.info.notes)
+    return aside.call(task, _examine, task, drop, finite) if aside.is_due(task) else _examine(task, drop, finite)
+
+
+def lived(task: str, drop: Sequence[str], steps: int) -> Array:
+    """What the first episode of `task` returns to at most `steps` random actions, one after the other: float64."""
+    return aside.call(task, _lived, task, drop, steps) if aside.is_due(task) else _lived(task, drop, steps)
+
+
+def _lived(task: str, drop: Sequence[str], steps: int) -> Array:
+    env = make_env(task, drop)
+    actions = np.random.default_rng(0).uniform(-1, 1, (steps, env.info.action_dim)).astype(np.float32)
+    with blamed(task):
+        obs, _ = env.reset(seed=0)
+        seen = [obs]
+        for action in actions:
+            obs, reward, terminated, truncated, _ = env.step(action)
+            seen.append(np.append(obs, reward))
+            if terminated or truncated:
+                break
+    env.close()
+    return np.asarray(np.concatenate(seen), np.float64)
+
+
+@contextmanager
+def blamed(task: str) -> Iterator[None]:
+    """Inside, an error of the environment's own code becomes an `InputError` that says where it was raised."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        at = traceback.extract_tb(error.__traceback__)[-1]
+        in_process = Path(at.filename).parent == Path(__file__).parent  # of another process: its sentence says it all
+        where = "" if in_process else f" ({Path(at.filename).name}, line {at.lineno})"
+        raise InputError(f"task {task!r}: the environment raised {sentence(error)}{where}") from error
+
+
+def _examine(task: str, drop: Sequence[str], finite: bool) -> Findings:
+    before = surroundings.look()
+    with blamed(task):
+        findings = _tried(task, drop, finite)
+    changes = [f"task {task!r}: the environment changes {name}" for name in surroundings.changed(before)]
+    grave = [f"{line}: {why}" for line in changes for name, why in surroundings.GRAVE.items() if line.endswith(name)]
+    notes = [line for line in changes if not line.endswith(tuple(surroundings.GRAVE))]
+    return Findings((*findings.wrong, *grave), findings.unrepeatable, (*findings.notes, *notes))
+
+
+def _tried(task: str, drop: Sequence[str], finite: bool) -> Findings:
     env = make_env(task, drop, finite)
     try:
-        if is_named(task):
-            return Findings(notes=env.info.notes)
         tap = env.env = _Tap(env.env)
         rng = np.random.default_rng(0)
         actions = rng.uniform(-1.0, 1.0, (STEPS, env.info.action_dim)).astype(np.float32)

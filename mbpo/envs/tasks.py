@@ -146,8 +146,8 @@ GIVE_RULE = (
 )
 
 
-def check_action_space(task: str, space: spaces.Space[Any]) -> spaces.Box:
-    """`space` if it is a bounded Box of real numbers, else `InputError`."""
+def check_action_space(task: str, space: spaces.Space[Any], clipping: bool = False) -> spaces.Box:
+    """`space` if it is a bounded Box of real numbers, else `InputError`; `clipping` if a `ClipAction` is around it."""
     if not isinstance(space, spaces.Box) or not np.issubdtype(space.dtype, np.floating):
         kind = type(space).__name__ + (f" of {space.dtype}" if isinstance(space, spaces.Box) else "")
         raise InputError(f"task {task!r} has a {kind} action space: a Box of real numbers is needed")
@@ -155,7 +155,12 @@ def check_action_space(task: str, space: spaces.Space[Any]) -> spaces.Box:
         raise InputError(f"task {task!r} has no actions: its action space has shape {space.shape}")
     open_ended = np.flatnonzero(~(np.isfinite(space.low) & np.isfinite(space.high)))
     if open_ended.size:
-        raise InputError(f"task {task!r}: action {open_ended[0]} is unbounded; give its Box a finite low and high")
+        hint = (
+            "leave ClipAction out, since actions are clipped anyway"
+            if clipping
+            else "give its Box a finite low and high"
+        )
+        raise InputError(f"task {task!r}: action {open_ended[0]} is unbounded; {hint}")
     low, high = space.low.ravel(), space.high.ravel()
     absurd = np.flatnonzero((np.abs(low) >= UNBOUNDED) | (np.abs(high) >= UNBOUNDED))
     if absurd.size:

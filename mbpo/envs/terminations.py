@@ -17,6 +17,7 @@ from torch import Tensor
 
 from mbpo.config import InputError
 from mbpo.envs.flat import make_env
+from mbpo.envs.simulators import sentence
 from mbpo.envs.tasks import OWN, TaskInfo, layers
 
 Termination = Callable[[Tensor], Tensor]
@@ -82,7 +83,11 @@ def termination_for(info: TaskInfo) -> Termination:
     rules = (getattr(layer, "termination", None) for layer in layers_of)
     own: Termination = next(rule for rule in rules if rule is not None)
     probe = torch.zeros(2, 3, info.obs_dim)
-    result = own(probe)
+    try:
+        result = own(probe)
+    except Exception as error:
+        told = f"its `termination` raises {sentence(error)} on next_obs {tuple(probe.shape)}"
+        raise InputError(f"task {info.id!r}: {told}; a function of a tensor is needed") from error
     if not isinstance(result, Tensor) or result.dtype != torch.bool or result.shape != probe.shape[:-1]:
         got = f"{result.dtype} {tuple(result.shape)}" if isinstance(result, Tensor) else type(result).__name__
         raise InputError(
