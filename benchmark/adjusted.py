@@ -16,9 +16,10 @@ from typing import Any
 import gymnasium
 import numpy as np
 from gymnasium import spaces
+from gymnasium.wrappers import TimeLimit
 
 from mbpo.config import InputError
-from mbpo.envs.load import arguments_of, load
+from mbpo.envs.load import DmcEnv, arguments_of, load
 
 ID = "gym:benchmark.adjusted:Adjusted-v0"
 
@@ -69,7 +70,10 @@ class Adjusted(gymnasium.Wrapper[Any, Any, Any, Any]):
         for name, value in (("past", past), ("past_actions", past_actions)):
             if not isinstance(value, int) or value < 0:
                 raise InputError(f"{name} = {value}: a whole number of at least 0 is needed")
-        super().__init__(load(task.replace(";", "&")))
+        inner = load(task.replace(";", "&"))
+        if isinstance(inner, DmcEnv) and inner.time_limit is not None:
+            inner = TimeLimit(inner, inner.time_limit)  # whose limit is known to others, as those of gym: tasks are
+        super().__init__(inner)
         self.factor = reward
         box = self.env.action_space
         if isinstance(box, spaces.Box) and actions != 1:

@@ -86,9 +86,9 @@ def test_on_smooth_dynamics_direct_prediction_errs_more() -> None:
     assert severities("SmoothLQR", "ftfl")["target-mismatch"] == "severe" and advice["predict"] == "delta"
 
 
-def test_json_has_the_five_parts_and_no_value_that_json_lacks() -> None:
+def test_json_has_its_parts_and_no_value_that_json_lacks() -> None:
     found = diagnosed("LQR")
-    assert list(found) == ["task", "geometry", "arms", "signatures", "recommendation"]
+    assert list(found) == ["task", "geometry", "arms", "signatures", "obstacles", "recommendation"]
     assert found == json.loads(json.dumps(found, allow_nan=False))
     assert list(found["arms"]) == list(ARMS) and list(found["signatures"]) == [sign.id for sign in SIGNATURES]
     assert len(found["arms"]["ftfl"]["dimensions"]["dim_error_std"]) == 5
@@ -418,7 +418,7 @@ def test_an_environment_of_somebody_elses_package_is_diagnosed(
     monkeypatch.syspath_prepend(str(place.parent))
     assert cli.main(["diagnose", "gym:cart_club:Cart-v0", "--json", "--seeds", "1", *quick]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert set(found) == {"task", "geometry", "arms", "signatures", "recommendation"}
+    assert set(found) == {"task", "geometry", "arms", "signatures", "obstacles", "recommendation"}
     assert (found["geometry"]["obs_dim"], found["geometry"]["action_dim"]) == (2, 1)
     assert found["geometry"]["reward"]["std"] < 1e-3 and found["geometry"]["reward"]["varies"]
     assert (tmp_path / "results" / "diagnosis" / "gym-cart_club-Cart-v0.html").is_file()

@@ -38,8 +38,8 @@ WORDS: Mapping[str, str] = {
 """What each arm does, for a reader who has not read the paper."""
 UNTOLD = 0.8
 """Share of its own standard deviation by which every arm must err on a sensor that is left out."""
-USELESS = 0.05
-"""Share of what other outputs leave open that such a sensor may explain."""
+USELESS = 0.02
+"""Share of any other output's variance that such a sensor may explain."""
 
 
 def recommend(
@@ -167,6 +167,7 @@ def _says_nothing(sample: Sample, which: np.ndarray) -> bool:
     """Whether the observations `which (O,)` together tell nothing of the others' next values, or of the reward."""
     if not which.any() or which.all():
         return False
+    gains = []
     for seed in range(len(sample.train)):
         parts = [Evidence.part_of(sample, seed, name) for name in ("train", "held")]
         outputs = [part.effects(np.append(~which & sample.varies[:-1], sample.varies[-1])) for part in parts]
@@ -176,9 +177,8 @@ def _says_nothing(sample: Sample, which: np.ndarray) -> bool:
             unexplained(*(np.concatenate([part.obs[:, kept], part.action], 1) for part in parts), *outputs)
             for kept in (np.ones_like(which), ~which)
         )
-        if (1 - with_all.mean() / max(float(without.mean()), 1e-12)) > USELESS:
-            return False
-    return True
+        gains.append(without - with_all)
+    return bool((np.min(gains, axis=0) < USELESS).all())
 
 
 def _ranges(sample: Sample, dims: Sequence[int]) -> list[str]:

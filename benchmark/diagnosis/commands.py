@@ -48,6 +48,7 @@ def diagnose(
     else:
         store = Store(results, cache)
         runs = import_module("benchmark.diagnosis.policies").runs_of(policy, task, groups, store, data_sets)
+        samples.check_length(runs[0])
         if not import_module("benchmark.running.replays").has(cache, runs[0]):
             ensure.refuse_untrainable(runs[:1], store)
             needed = duration(3600 * hours(runs[:1]))

@@ -79,8 +79,8 @@ def small_reward(e: Evidence) -> Obstacle:
         return found.advise(f"{slow} Start the temperature at {value:g}.", settings={"sac.init_temperature": value})
     factor, temperature = _rescaled(e)
     change = (
-        f"{slow} A lower temperature alone would not do, since networks start with values that are far larger than such "
-        f"rewards are worth. Multiply the reward by {factor:,.15g} and start the temperature at {temperature:g}."
+        f"{slow} A lower temperature alone would not do, since networks start with values that are far larger than "
+        f"such rewards are worth. Multiply the reward by {factor:,.15g} and start the temperature at {temperature:g}."
     )
     return found.advise(change, adjust={"reward": factor}, settings={"sac.init_temperature": temperature})
 
@@ -107,8 +107,8 @@ def large_reward(e: Evidence) -> Obstacle:
         return found
     factor, temperature = _rescaled(e)
     change = (
-        f"The critics start near 0 and have to climb to some {number(found.value)} in small steps. Divide the reward by "
-        f"{1 / factor:,.6g} and start the temperature at {temperature:g}, the spread of the rewards then."
+        f"The critics start near 0 and have to climb to some {number(found.value)} in small steps. Divide the reward "
+        f"by {1 / factor:,.6g} and start the temperature at {temperature:g}, the spread of the rewards then."
     )
     return found.advise(change, adjust={"reward": factor}, settings={"sac.init_temperature": temperature})
 
@@ -367,6 +367,6 @@ def change(every: Sequence[Obstacle]) -> Change:
     settings: dict[str, Any] = {}
     adjust: dict[str, float] = {}
     for obstacle in every:
-        settings = {**obstacle.settings, **settings}
-        adjust = {**obstacle.adjust, **adjust}
+        settings |= {name: value for name, value in obstacle.settings.items() if name not in settings}
+        adjust |= {name: value for name, value in obstacle.adjust.items() if name not in adjust}
     return Change(settings, adjust, tuple(o.change for o in every if o.change))

@@ -18,7 +18,7 @@ CANDIDATES: tuple[tuple[str, int], ...] = (
     *(("past", n) for n in (1, 2)),
 )
 """What could be observed too, by the names of `benchmark.adjusted`, the least first."""
-NEAR, NEARLY = 1.15, 0.02
+NEAR, NEARLY = 1.15, 0.05
 """Times the least error, plus this share of the error without, that a smaller addition may have."""
 WORDS = {
     "past_actions": "the last {n} actions (the present action acts late)",

@@ -44,7 +44,8 @@ def residuals(train: Array, held: Array, train_y: Array, held_y: Array) -> tuple
     features = Features(train)
     a, b = features(train), features(held)
     gram = a.T @ a / len(a)
-    weights = np.linalg.solve(gram + RIDGE * np.diag(np.diag(gram)), a.T @ train_y / len(a))
+    damped = gram + np.diag(RIDGE * np.diag(gram) + 1e-9)  # the last, for columns that do not vary
+    weights = np.linalg.solve(damped, a.T @ train_y / len(a))
     return train_y - a @ weights, held_y - b @ weights
 
 

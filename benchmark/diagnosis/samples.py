@@ -107,8 +107,7 @@ def lived(runs: Sequence[RunSpec], steps: int | None, cache: Path, usual: int = 
     info = task_info(first.task, first.drop)
     layout = Layout(info.obs_dim, info.action_dim)
     assert first.budget is not None
-    wanted = steps or usual
-    most = _most(runs, min(wanted, first.budget.env_steps), layout, cache)
+    most = _most(runs, min(max(steps or usual, LEAST_STEPS), first.budget.env_steps), layout, cache)
     if most < LEAST_STEPS:
         raise InputError(
             f"{first.label} lived {first.budget.env_steps} steps, of which no {LEAST_STEPS} can be used with a third "
@@ -123,6 +122,15 @@ def lived(runs: Sequence[RunSpec], steps: int | None, cache: Path, usual: int = 
     parts = [replays.split(cache, run, run.length, layout, length - length // 3, length // 3) for run in runs]
     sample = clean(info, *(np.stack([part[i] for part in parts]) for i in (0, 1)))
     return replace(sample, policy=f"{first.method} replay of {first.budget.env_steps:,} steps")
+
+
+def check_length(run: RunSpec) -> None:
+    """Raise `InputError` for a run too short to be diagnosed by, whatever its episodes are."""
+    if run.length < LEAST_STEPS:
+        raise InputError(
+            f"{run.label} lived {run.length} steps, too few to hold a third out and judge by it; diagnose one of at least "
+            f"{LEAST_STEPS}"
+        )
 
 
 def _most(runs: Sequence[RunSpec], steps: int, layout: Layout, cache: Path) -> int:

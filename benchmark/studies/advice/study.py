@@ -26,12 +26,13 @@ from benchmark.words import number
 NAME = "advice"
 TITLE = "Does the advice hold"
 TEXT = (
-    "What `diagnose` advises, judged by training with and without it on small environments of our own that it was not "
-    "developed on, healthy ones and ones with a planted fault. A score of 0 is the better of random actions and none, 1 a "
-    "controller by hand that sees the true state; a seed's score is cut to [-1, 1.2], so that one runaway does not "
-    "decide. The advice helps if the mean score is at least 0.1 higher with it, does no harm if it is within 0.1 and at "
-    "least 0.5, is of no use if it is within 0.1 and below 0.5, and harms otherwise; advice to change nothing is right if "
-    "the default arm scores at least 0.5, and else has missed something. Right are: helps, no harm, rightly nothing."
+    "What `diagnose` advises, judged by training with and without it on small environments of our own that it was "
+    "not developed on, healthy ones and ones with a planted fault. A score of 0 is the better of random actions and "
+    "none, 1 a controller by hand that sees the true state; a seed's score is cut to [-1, 1.2], so that one runaway "
+    "does not decide. The advice helps if the mean score is at least 0.1 higher with it, does no harm if it is "
+    "within 0.1 and at least 0.5, is of no use if it is within 0.1 and below 0.5, and harms otherwise; advice to "
+    "change nothing is right if the default arm scores at least 0.5, and else has missed something. Right are: "
+    "helps, no harm, rightly nothing."
 )
 SEEDS, STEPS = 4, 1_500
 SAMPLE, SETS = 3_000, 3
