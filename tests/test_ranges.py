@@ -47,10 +47,14 @@ for kind in (Parts, Own):
     [
         (("4:8",), range(4), {"position": (0, 2), "velocity": (2, 4)}),
         (("noise",), range(4), {"position": (0, 2), "velocity": (2, 4)}),
-        (("1", "5:7"), (0, 2, 3, 4, 7), {"position[0:1]": (0, 1), "velocity": (1, 3), "noise[0:1]": (3, 4), "noise[3:4]": (4, 5)}),
+        (
+            ("1", "5:7"),
+            (0, 2, 3, 4, 7),
+            {"position[0:1]": (0, 1), "velocity": (1, 3), "noise[0:1]": (3, 4), "noise[3:4]": (4, 5)},
+        ),
         (("3:5", "4:6"), (0, 1, 2, 6, 7), {"position": (0, 2), "velocity[0:1]": (2, 3), "noise[2:4]": (3, 5)}),
     ],
-)  # fmt: skip
+)
 def test_a_box_without_ranges(drop, left, groups):
     whole, less = make_env(NOISY), make_env(NOISY, drop)
     for a, b in (

@@ -50,7 +50,7 @@ def test_advice_on_an_adjusted_task_divides_by_the_further_factor_alone() -> Non
 def test_more_minutes_are_longer_runs_and_too_few_are_refused() -> None:
     steps = [trial.plan(LQR, (), NOTHING, minutes).steps for minutes in (2, 4, 30)]
     assert steps == sorted(steps) and steps[0] < steps[-1] == trial.LENGTHS[0]
-    with pytest.raises(InputError, match="--check-minutes 0.01: the shortest comparison takes about"):
+    with pytest.raises(InputError, match=r"--check-minutes 0\.01: the shortest comparison takes about"):
         trial.plan(LQR, (), NOTHING, 0.01)
 
 

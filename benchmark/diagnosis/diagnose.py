@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmark.diagnosis import changes
 from benchmark.diagnosis.advice import recommend
 from benchmark.diagnosis.evidence import Evidence
 from benchmark.diagnosis.obstacles import change, obstacles
@@ -54,21 +55,38 @@ class Diagnosis:
 
 
 def diagnose(
-    sample: Sample, *, device: str = "auto", model: Mapping[str, Any] = MODEL, say: Say = lambda line: None
+    sample: Sample,
+    *,
+    device: str = "auto",
+    model: Mapping[str, Any] = MODEL,
+    say: Say = lambda line: None,
+    again: bool = True,
 ) -> Diagnosis:
     """Fit, measure, judge and recommend.
+
+    Where the reward is to be multiplied or sensors are to be left out, the arm is chosen by further fits on the rows as
+    they will be then: what a raw reward asks of a model, a multiplied one may not.
 
     Args:
         sample: transitions of S seeds, each with fits of its own.
         device: as for `mbpo.train`.
         model: constants of the model that replace the paper's.
         say: called with lines of progress.
+        again: whether those further fits are made.
     """
     seeds = len(sample.train)
     for line in (*(f"left out: {line}" for line in sample.left_out), *sample.notes):
         say(line)
     say(f"fitting {len(ARMS)} arms, {seeds} seeds each, in lockstep")
-    return judged(sample, fit(sample, model, device, say))
+    first = judged(sample, fit(sample, model, device, say))
+    advice = first.findings["recommendation"]
+    changed = changes.applied(sample, advice["adjust"].get("reward", 1.0), advice["drop"])
+    if changed is sample or not again:
+        return first
+    say("fitting them again on the rows as they will be with what is advised")
+    then = judged(changed, fit(changed, model, device, say)).findings["recommendation"]
+    first.findings["recommendation"] = changes.merged(advice, then)
+    return first
 
 
 def fit(sample: Sample, model: Mapping[str, Any], device: str, say: Say) -> dict[str, list[Result]]:

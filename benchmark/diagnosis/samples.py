@@ -104,6 +104,8 @@ def lived(runs: Sequence[RunSpec], steps: int | None, cache: Path, usual: int = 
     Raises `InputError` for too few steps and for more than there are, with a number that works.
     """
     first = runs[0]
+    if steps is not None:
+        _check_steps(steps)
     info = task_info(first.task, first.drop)
     layout = Layout(info.obs_dim, info.action_dim)
     assert first.budget is not None
@@ -113,7 +115,7 @@ def lived(runs: Sequence[RunSpec], steps: int | None, cache: Path, usual: int = 
             f"{first.label} lived {first.budget.env_steps} steps, of which no {LEAST_STEPS} can be used with a third "
             "of them held out in whole episodes; diagnose a longer run"
         )
-    if steps is not None and not LEAST_STEPS <= steps <= most:
+    if steps is not None and steps > most:
         raise InputError(
             f"--steps {steps}: of {first.label}, which lived {first.budget.env_steps} steps, {LEAST_STEPS} to {most} "
             f"can be used with a third of them held out in whole episodes; give --steps {max(LEAST_STEPS, most)}"
@@ -128,8 +130,8 @@ def check_length(run: RunSpec) -> None:
     """Raise `InputError` for a run too short to be diagnosed by, whatever its episodes are."""
     if run.length < LEAST_STEPS:
         raise InputError(
-            f"{run.label} lived {run.length} steps, too few to hold a third out and judge by it; diagnose one of at least "
-            f"{LEAST_STEPS}"
+            f"{run.label} lived {run.length} steps, too few to hold a third out and judge by it; diagnose one of "
+            f"at least {LEAST_STEPS}"
         )
 
 
