@@ -80,7 +80,8 @@ def test_a_diagnosis_says_whose_rows_it_saw(store):
 
 
 @pytest.mark.parametrize(
-    ("steps", "message"), [(299, "--steps 299: too few"), (1201, "--steps 1201: train sac on .* lived 1200 steps")]
+    ("steps", "message"),
+    [(299, "--steps 299: too few"), (1201, "lived 1200 steps, 300 to 1200 can be used .*; give --steps 1200")],
 )
 def test_more_steps_than_lived_are_refused(store, steps, message):
     with pytest.raises(InputError, match=message):
