@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-from benchmark.diagnosis import advice, obstacles, past
+from benchmark.diagnosis import advice, changes, obstacles, past
 from benchmark.diagnosis.evidence import Evidence, Obstacle, rounded
 from benchmark.diagnosis.samples import Sample, clean, collect
 from benchmark.suite.load import load_suite
@@ -192,3 +193,35 @@ def test_past_columns_stay_within_their_episode() -> None:
     columns, known = past.with_past([rows, rows], starts, [1, 2])
     assert known.tolist() == [False, False, True, False, False, True]
     assert columns[known].tolist() == [[1.0, 0.0], [4.0, 3.0]]
+
+
+def test_rows_as_they_will_be_have_the_reward_multiplied_and_the_sensors_gone() -> None:
+    task = "gym:benchmark.toys:NoisySensorsLQR-v0"
+    data = collect(task, ("3",), 600, 2)
+    then = changes.applied(data, 5.0, ["3", "5:7"])
+    assert then.names == [name for name in data.names if name not in ("noise[1]", "noise[2]")]
+    expected = collect(task, ("3", "5:7"), 600, 2)
+    assert then.layout.width == expected.train.shape[-1] and then.columns == expected.columns
+    kept = [i for i, name in enumerate(data.names) if name in then.names]
+    assert np.array_equal(then.layout.obs(torch.as_tensor(then.train)), data.train[..., kept])
+    assert np.allclose(then.train[..., -2], 5 * data.train[..., -2])
+    assert changes.applied(data, 1.0, ["3"]) is data
+
+
+def test_noise_is_named_by_its_range_unless_something_depends_on_it() -> None:
+    """One Box of four dimensions: a state, two sensors of noise, and one of noise that the reward is made of."""
+    rng = np.random.default_rng(0)
+
+    def rows(n: int) -> np.ndarray:
+        noise, action, x = rng.normal(size=(n + 1, 3)), rng.uniform(-1, 1, (n, 1)), np.zeros(n + 1)
+        for t in range(n):
+            x[t + 1] = 0.9 * x[t] + 0.3 * action[t, 0]
+        obs = np.column_stack([x, noise])
+        return np.concatenate([obs[:-1], action, obs[1:], np.column_stack([x[:-1] + obs[:-1, 3], np.ones(n)])], 1)
+
+    info = TaskInfo("gym:benchmark.toys:LQR-v0", 4, 1, 100, {"obs": (0, 4)}, (), "never")
+    train, held = (np.stack([rows(n) for _ in range(2)]).astype(np.float32) for n in (1_500, 800))
+    data = clean(info, train, held)
+    assert advice._says_nothing(data, np.array([False, True, True, False]))
+    assert not advice._says_nothing(data, np.array([False, True, True, True]))
+    assert advice._ranges(data, [1, 2]) == ["1:3"] and advice._ranges(data, [0, 2, 3]) == ["0", "2:4"]

@@ -41,6 +41,7 @@ def applied(sample: Sample, reward: float, drop: Sequence[str]) -> Sample:
 def merged(first: Mapping[str, Any], then: Mapping[str, Any]) -> dict[str, Any]:
     """What `first` says to change, with the arm that is best `then`, and the reasons of both."""
     arm = {name: then[name] for name in ("arm", "normalize", "predict", "words")}
-    evidence = [*first["evidence"], *(f"With what is advised: {line}" for line in then["evidence"])]
+    further = [line for line in then["evidence"] if line not in first["evidence"]]
+    evidence = [*first["evidence"], *(f"With what is advised: {line}" for line in further)]
     line = command(first["task"], then["arm"], first["drop"], first["settings"])
     return {**first, **arm, "evidence": evidence, "burden_then": then["burden"], "command": line}
