@@ -15,13 +15,13 @@ CLIPS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 def wide_actions(e: Evidence) -> Obstacle:
     """Only a small part of an action's bounds does anything more."""
     parts = np.stack([_saturation(e, s) for s in range(len(e.reward))])  # (S, A)
-    found = judged(
+    sign = judged(
         "wide-actions", "Actions saturate inside their bounds",
         "how many times wider an action's bounds are than the part beyond which it does no more; the action of which "
         "all seeds say most", parts[:, parts.min(0).argmax()], 3.0, 10.0,
     )  # fmt: skip
-    if found.severity in (None, "none"):
-        return found
+    if sign.quiet:
+        return sign
     dim, all_of_them = int(parts.min(0).argmax()), bool((parts.min(0) >= 3.0).all())
     middles = np.median(parts, axis=0)
     factor = 1.0 / float(middles.min() if all_of_them else middles[dim])
@@ -34,7 +34,7 @@ def wide_actions(e: Evidence) -> Obstacle:
         "extreme. Give "
         f"its Box bounds that are {1 / factor:g} times narrower."
     )
-    return found.advise(change, adjust={"actions": factor} if all_of_them else {})
+    return sign.advise(change, adjust={"actions": factor} if all_of_them else {})
 
 
 def _saturation(e: Evidence, s: int) -> np.ndarray:
@@ -66,15 +66,15 @@ def idle_actions(e: Evidence) -> Obstacle:
     """An action changes nothing that is observed or paid."""
     shares = np.stack([_effect(e, s) for s in range(len(e.reward))])  # (S, A)
     dim = int(shares.max(0).argmin())
-    found = judged(
+    sign = judged(
         "idle-actions", "Actions do nothing",
         "share of what the observations leave open, in the output that shows most of it, that the least of the actions "
         "explains at once",
         shares[:, dim], 0.003, 0.001, below=True,
     )  # fmt: skip
-    if found.severity in (None, "none"):
-        return found
-    return found.advise(
+    if sign.quiet:
+        return sign
+    return sign.advise(
         f"Action {dim} changes nothing at once that is observed or paid. See that its bounds are those that the "
         "environment acts on, and that it is connected at all."
     )

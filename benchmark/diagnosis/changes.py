@@ -24,9 +24,9 @@ def applied(sample: Sample, reward: float, drop: Sequence[str]) -> Sample:
     info = task_info(sample.info.id, tuple(drop))
     groups = task_info(sample.info.id).groups
     had, kept = kept_columns(groups, sample.info.drop), kept_columns(groups, drop)
-    place = {had[column]: i for i, column in enumerate(sample.columns)}  # of a whole observation's column in the rows
-    dims = [place[column] for column in kept if column in place]
-    columns = tuple(i for i, column in enumerate(kept) if column in place)
+    dim_of = {had[column]: i for i, column in enumerate(sample.columns)}  # of a whole observation's column in the rows
+    dims = [dim_of[column] for column in kept if column in dim_of]
+    columns = tuple(i for i, column in enumerate(kept) if column in dim_of)
     o, a = sample.layout.obs_dim, sample.layout.action_dim
     wanted = [*dims, *range(o, o + a), *(o + a + dim for dim in dims), -2, -1]
     parts = []

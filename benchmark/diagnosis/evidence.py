@@ -121,6 +121,11 @@ class Obstacle:
     settings: Mapping[str, Any] = field(default_factory=dict)
     adjust: Mapping[str, float] = field(default_factory=dict)
 
+    @property
+    def quiet(self) -> bool:
+        """Whether there is nothing to say of it."""
+        return self.severity in (None, "none")
+
     def advise(
         self, change: str, settings: Mapping[str, Any] | None = None, adjust: Mapping[str, float] | None = None
     ) -> Obstacle:

@@ -31,14 +31,13 @@ MOST_RANDOM = 1_000
 
 def spread(e: Evidence) -> np.ndarray:
     """The size of what can be earned ``(S,)``: the reward's standard deviation, or that of paid steps where rare."""
-    usual = _usual(e)
-    unlike = np.abs(e.reward - usual[:, None]) > 1e-9 + 1e-6 * np.abs(usual[:, None])
+    away, unlike = _unusual(e)
     with np.errstate(invalid="ignore"):
-        rare = np.sqrt((np.square(e.reward - usual[:, None]) * unlike).sum(1) / unlike.sum(1))
+        rare = np.sqrt((np.square(away) * unlike).sum(1) / unlike.sum(1))
     return np.where((unlike.mean(1) < SPARSE) & unlike.any(1), rare, e.reward.std(1))
 
 
-def _usual(e: Evidence) -> np.ndarray:
+def usual(e: Evidence) -> np.ndarray:
     """The most frequent reward of each seed ``(S,)``."""
     most = []
     for rewards in e.reward:
@@ -47,40 +46,40 @@ def _usual(e: Evidence) -> np.ndarray:
     return np.array(most)
 
 
-def _dense_share(e: Evidence) -> np.ndarray:
-    """Share of rewards that are not the most frequent one ``(S,)``."""
-    usual = _usual(e)[:, None]
-    return np.asarray((np.abs(e.reward - usual) > 1e-9 + 1e-6 * np.abs(usual)).mean(1))
+def _unusual(e: Evidence) -> tuple[np.ndarray, np.ndarray]:
+    """How far each reward is from the usual one, and whether it is another ``(S, N)``."""
+    common = usual(e)[:, None]
+    away = e.reward - common
+    return away, np.abs(away) > 1e-9 * np.abs(e.reward).max() + 1e-6 * np.abs(common)
 
 
 def small_reward(e: Evidence) -> Obstacle:
     """Rewards are small beside the pay for acting at random."""
     sac, wide = e.method.sac, spread(e)
     start = sac.init_temperature * (wide if sac.init_temperature_unit == "reward-std" else 1.0)
-    found = judged(
+    sign = judged(
         "small-reward", "Rewards are small beside the pay for acting at random",
         "the temperature that the learner starts with over the spread of the rewards",
         start / np.maximum(wide, 1e-30), 10.0, 100.0, e.paid,
     )  # fmt: skip
-    if found.severity in (None, "none"):
-        return found
+    if sign.quiet:
+        return sign
     size = float(np.median(wide))
-    updates = np.log(found.value or 1.0) / (sac.temperature_learning_rate or sac.learning_rate)
+    updates = np.log(sign.value or 1.0) / (sac.temperature_learning_rate or sac.learning_rate)
     slow = (
         f"The learner is also paid for acting at random: at first {number(float(np.median(start)))} a nat, while "
-        "rewards "
-        f"vary by {number(size)}. Until that pay has sunk to the size of the rewards, some {updates:,.0f} updates or "
+        f"rewards vary by {number(size)}. Until that pay has sunk to the size of the rewards, some {updates:,.0f} updates or "
         f"{updates / e.method.utd:,.0f} env steps, it learns to act at random."
     )
-    if found.severity == "mild":
+    if sign.severity == "mild":
         value = rounded(size)
-        return found.advise(f"{slow} Start the temperature at {value:g}.", settings={"sac.init_temperature": value})
+        return sign.advise(f"{slow} Start the temperature at {value:g}.", settings={"sac.init_temperature": value})
     factor, temperature = _rescaled(e)
     change = (
         f"{slow} A lower temperature alone would not do, since networks start with values that are far larger than "
         f"such rewards are worth. Multiply the reward by {factor:,.15g} and start the temperature at {temperature:g}."
     )
-    return found.advise(change, adjust={"reward": factor}, settings={"sac.init_temperature": temperature})
+    return sign.advise(change, adjust={"reward": factor}, settings={"sac.init_temperature": temperature})
 
 
 def worth(e: Evidence) -> np.ndarray:
@@ -96,35 +95,35 @@ def _rescaled(e: Evidence) -> tuple[float, float]:
 
 def large_reward(e: Evidence) -> Obstacle:
     """Values are too large for critics to reach."""
-    found = judged(
+    sign = judged(
         "large-reward", "Values are large",
         "size of the reward times the steps that the discount looks ahead: what the critics have to hold",
         worth(e), 3e3, 3e4, e.paid,
     )  # fmt: skip
-    if found.severity in (None, "none"):
-        return found
+    if sign.quiet:
+        return sign
     factor, temperature = _rescaled(e)
     change = (
-        f"The critics start near 0 and have to climb to some {number(found.value)} in small steps. Divide the reward "
+        f"The critics start near 0 and have to climb to some {number(sign.value)} in small steps. Divide the reward "
         f"by {1 / factor:,.6g} and start the temperature at {temperature:g}, the spread of the rewards then."
     )
-    return found.advise(change, adjust={"reward": factor}, settings={"sac.init_temperature": temperature})
+    return sign.advise(change, adjust={"reward": factor}, settings={"sac.init_temperature": temperature})
 
 
 def observation_size(e: Evidence) -> Obstacle:
     """Observations are far from the size that networks are made for."""
     kept = e.sample.varies[:-1]
     largest = np.sqrt(np.square(e.obs[..., kept]).mean(1)).max(-1) if kept.any() else np.ones(len(e.obs))
-    found = judged(
+    sign = judged(
         "observation-size", "Observations are large or tiny",
         "root mean square of the largest observation, or 1 over it: actor and critics read observations as they are",
         np.maximum(largest, 1.0 / np.maximum(largest, 1e-30)), 10.0, 100.0,
         bool(kept.any()) and e.method.sac.obs_norm == "none",
     )  # fmt: skip
-    if found.severity in (None, "none"):
-        return found
+    if sign.quiet:
+        return sign
     name = e.sample.names[int(np.flatnonzero(kept)[np.square(e.obs[..., kept]).mean((0, 1)).argmax()])]
-    return found.advise(
+    return sign.advise(
         f"Actor and critics read observations as they are, and {name} has a size of "
         f"{number(float(np.median(largest)))}. "
         "Let the learner divide each by its own spread.",
@@ -134,7 +133,7 @@ def observation_size(e: Evidence) -> Obstacle:
 
 def far_sight(e: Evidence) -> Obstacle:
     """Rewards change more slowly than the discount looks ahead."""
-    found = judged(
+    sign = judged(
         "short-sight", "The discount looks less far than rewards take to change",
         "steps until a reward is no longer told by an earlier one (correlation below 1/e), over those that the "
         "discount "
@@ -142,11 +141,11 @@ def far_sight(e: Evidence) -> Obstacle:
         np.array([_memory(e.reward[s], e.starts[s]) for s in range(len(e.reward))]) / e.horizon, 1.0, 3.0,
         e.paid and e.ordered,
     )  # fmt: skip
-    if found.severity in (None, "none"):
-        return found
-    steps = (found.value or 1.0) * e.horizon
+    if sign.quiet:
+        return sign
+    steps = (sign.value or 1.0) * e.horizon
     discount = round(min(1 - 1 / (2 * steps), 0.998), 4)
-    return found.advise(
+    return sign.advise(
         f"A reward here stays what it was for some {number(steps)} steps, and the discount of "
         f"{e.method.sac.discount:g} "
         f"looks {number(e.horizon)} ahead. Raise it to {discount:g}; or let each action last {rounded(steps / 20):g} "
@@ -173,15 +172,15 @@ def _memory(reward: np.ndarray, starts: np.ndarray) -> float:
 def short_episodes(e: Evidence) -> Obstacle:
     """Episodes are cut long before the discount stops looking."""
     limit = e.sample.info.time_limit or 1_000
-    found = judged(
+    sign = judged(
         "short-episodes", "Episodes are cut before the discount stops looking",
         "steps that the discount looks ahead over the steps of an episode",
         np.full(len(e.reward), e.horizon / limit), 3.0, 10.0,
     )  # fmt: skip
-    if found.severity in (None, "none"):
-        return found
+    if sign.quiet:
+        return sign
     discount = round(max(1 - 1 / limit, 0.5), 3)
-    return found.advise(
+    return sign.advise(
         f"Episodes are cut after {count(limit, 'step')}, and the discount looks {number(e.horizon)} ahead, into states "
         f"that no episode reaches. Lower it to {discount:g}.",
         settings={"sac.discount": discount},
@@ -190,21 +189,21 @@ def short_episodes(e: Evidence) -> Obstacle:
 
 def rare_reward(e: Evidence) -> Obstacle:
     """Random actions are hardly ever paid."""
-    share = _dense_share(e)
-    found = judged(
+    share = _unusual(e)[1].mean(1)
+    sign = judged(
         "rare-reward", "Random actions are hardly ever paid",
         "share of rewards that are not the most frequent one", share, SPARSE, 0.005, e.paid, below=True,
     )  # fmt: skip
-    if found.severity in (None, "none"):
-        return found
-    usual = float(np.median(_usual(e)))
-    known = f"Under random actions {number(100 * (found.value or 0))} % of the steps pay anything but {number(usual)}."
-    steps = int(rounded(REWARDED / max(found.value or 0.0, 1e-9)))
+    if sign.quiet:
+        return sign
+    common = float(np.median(usual(e)))
+    known = f"Under random actions {number(100 * (sign.value or 0))} % of the steps pay anything but {number(common)}."
+    steps = int(rounded(REWARDED / max(sign.value or 0.0, 1e-9)))
     if steps > MOST_RANDOM:
-        return found.advise(f"{known} Pay for coming nearer too: there is hardly anything to learn from as it is.")
+        return sign.advise(f"{known} Pay for coming nearer too: there is hardly anything to learn from as it is.")
     if steps <= e.method.random_steps:
-        return found.advise(f"{known} Expect learning to start late; pay for coming nearer too, if you can.")
-    return found.advise(
+        return sign.advise(f"{known} Expect learning to start late; pay for coming nearer too, if you can.")
+    return sign.advise(
         f"{known} Act at random for {steps:,} steps before learning, so that some {REWARDED} of them are paid; or "
         "pay for "
         "coming nearer too.",
@@ -215,12 +214,12 @@ def rare_reward(e: Evidence) -> Obstacle:
 def early_ends(e: Evidence) -> Obstacle:
     """Random actions end episodes at once."""
     ends = (e.mask == 0).mean(1)
-    found = judged(
+    sign = judged(
         "early-ends", "Random actions end episodes soon", "share of steps that end an episode", ends, 0.05, 0.25
     )
-    if found.severity in (None, "none"):
-        return found
-    steps = 1 / (found.value or 1.0)
+    if sign.quiet:
+        return sign
+    steps = 1 / (sign.value or 1.0)
     change = (
         f"Under random actions an episode ends after {number(steps)} steps: the model knows the start of episodes only."
     )
@@ -230,20 +229,20 @@ def early_ends(e: Evidence) -> Obstacle:
             "than "
             "none."
         )
-    return found.advise(change)
+    return sign.advise(change)
 
 
 def no_limit(e: Evidence) -> Obstacle:
     """Episodes have neither limit nor end."""
     unlimited = any("sets its episodes no limit" in note for note in e.sample.info.notes)
     never = float(not (e.mask == 0).any()) * unlimited
-    found = judged(
+    sign = judged(
         "no-limit", "Episodes never end", "1 where there is neither a limit nor an end",
         np.full(len(e.reward), never), 0.5, 2.0,
     )  # fmt: skip
-    if found.severity in (None, "none"):
-        return found
-    return found.advise(
+    if sign.quiet:
+        return sign
+    return sign.advise(
         "Nothing ends an episode, so it is cut after 1,000 steps. Say where it should be: --max-episode-steps 200."
     )
 

@@ -37,16 +37,16 @@ def hidden_state(e: Evidence) -> Obstacle:
         return judged("hidden-state", title, meaning, np.zeros(1), MILD, SEVERE, known=False)
     errors = np.stack([_errors(e, s) for s in range(len(e.sample.train))])  # (S, 1 + candidates)
     gains = 1 - errors[:, 1:].min(1) / np.maximum(errors[:, 0], 1e-12)
-    found = judged("hidden-state", title, meaning, np.where(errors[:, 0] > 0, gains, 0.0), MILD, SEVERE)
-    if found.severity in (None, "none"):
-        return found
+    sign = judged("hidden-state", title, meaning, np.where(errors[:, 0] > 0, gains, 0.0), MILD, SEVERE)
+    if sign.quiet:
+        return sign
     mean = errors.mean(0)
     near = mean[1:] <= NEAR * mean[1:].min() + NEARLY * mean[0]
     name, n = CANDIDATES[int(np.flatnonzero(near)[0])]
     what = WORDS[name].format(n=n).replace("the last 1 actions", "the last action")
     what = what.replace("the last 1 observations and actions", "the last observation and action")
-    return found.advise(
-        f"What happens next depends on the past as well: {100 * (found.value or 0):.0f} % of what observation and "
+    return sign.advise(
+        f"What happens next depends on the past as well: {100 * (sign.value or 0):.0f} % of what observation and "
         "action "
         f"leave open. Add to the observation {what}.",
         adjust={name: n},
