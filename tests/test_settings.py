@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from benchmark import cli
 from benchmark.suite.load import load_suite, specs
 from benchmark.suite.settings import parse, with_settings, written
 from mbpo.config import InputError
@@ -52,3 +54,20 @@ def test_a_setting_beats_what_a_protocol_says_of_a_task_and_changes_the_key() ->
 def test_what_cannot_be_set_is_refused(given: list[str], method: str, words: str) -> None:
     with pytest.raises(InputError, match=words):
         one(parse(given), method)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (["--device", "cupu"], "not a device"),
+        (["--drop", "9:12"], "ranges of its 4 observations"),
+        (["--set", "sac.discount=2"], "sac.discount = 2"),
+    ],
+)
+def test_what_is_impossible_is_refused_before_it_is_announced(
+    wrong: list[str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders = ["--results", str(tmp_path / "r"), "--cache", str(tmp_path / "c")]
+    assert cli.main(["run", "--task", LQR, "--method", "mbpo", "--protocol", "smoke", *wrong, *folders]) == 2
+    err = capsys.readouterr().err
+    assert words in err and "to train" not in err and not list(tmp_path.iterdir())

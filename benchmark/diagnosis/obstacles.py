@@ -68,7 +68,7 @@ def small_reward(e: Evidence) -> Obstacle:
     updates = np.log(sign.value or 1.0) / (sac.temperature_learning_rate or sac.learning_rate)
     slow = (
         f"The learner is also paid for acting at random: at first {number(float(np.median(start)))} a nat, while "
-        f"rewards vary by {number(size)}. Until that pay has sunk to the size of the rewards, some {updates:,.0f} updates or "
+        f"rewards vary by {number(size)}. Until that pay has sunk to the rewards' size, some {updates:,.0f} updates or "
         f"{updates / e.method.utd:,.0f} env steps, it learns to act at random."
     )
     if sign.severity == "mild":
