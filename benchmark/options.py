@@ -50,7 +50,13 @@ Cache = Annotated[Path, typer.Option(help="Folder of leases, progress and snapsh
 Json = Annotated[bool, typer.Option("--json", help="Print JSON alone on standard output.")]
 Tasks = Annotated[list[str], typer.Option(help="Task, such as dmc:hopper-hop; may be repeated.")]
 Methods = Annotated[list[str], typer.Option(help="Method of methods.yaml, such as ftfl; may be repeated.")]
-Drop = Annotated[list[str] | None, typer.Option(help="Observation group to leave out; may be repeated.")]
+Drop = Annotated[
+    list[str] | None, typer.Option(help="Observation group, or range such as 3:7, to leave out; may be repeated.")
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Constant in place of the protocol's, as sac.discount=0.995; may be repeated."),
+]
 Device = Annotated[str, typer.Option(help="Device to compute on: auto, cpu, cuda or cuda:1.")]
 ProtocolName = Annotated[str, Named("protocol", load_suite().protocols, "How much evidence there is to be")]
 PrecisionName = Annotated[Precision, Named("precision", get_args(Precision), "Precision of matrix products")]

@@ -119,3 +119,57 @@ for _name, _knobs in VARIANTS.items():
     if _name not in gymnasium.registry:
         _steps = round(DURATION / float(_knobs.get("dt", 0.1)))
         gymnasium.register(_name, "benchmark.toys:Lqr", max_episode_steps=_steps, kwargs=dict(_knobs))
+
+
+class FaultyLqr(Lqr):
+    """The same masses with a fault between the agent and them.
+
+    Args:
+        late: steps after which an action acts.
+        blind: whether velocities are not observed.
+        bound: bounds of the actions, of which forces beyond 1 are cut off.
+        knobs: those of `Lqr`.
+    """
+
+    def __init__(self, late: int = 0, blind: bool = False, bound: float = 1.0, **knobs: Any) -> None:
+        super().__init__(**knobs)
+        self.late, self.blind = late, blind
+        self.waiting: list[np.ndarray] = []
+        self.action_space = spaces.Box(-bound, bound, (MASSES,), np.float32)
+        if blind:
+            self.observation_structure = {"position": MASSES, "noise": self.noise_dims}
+            self.observation_space = spaces.Box(-np.inf, np.inf, (MASSES + self.noise_dims,), np.float64)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """As `Lqr.reset`, with no force on its way."""
+        self.waiting = [np.zeros(MASSES)] * self.late
+        return super().reset(seed=seed, options=options)
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        """As `Lqr.step`, with the force that was chosen `late` steps ago."""
+        self.waiting.append(np.clip(np.asarray(action, np.float64), -1.0, 1.0))
+        return super().step(self.waiting.pop(0))
+
+    def simulator_state(self) -> np.ndarray:
+        """As `Lqr.simulator_state`, and the forces on their way."""
+        return np.concatenate([self.state, *self.waiting])
+
+    def restore_simulator(self, row: np.ndarray) -> None:
+        """Go back to a state that `simulator_state` gave."""
+        self.state, rest = row[: 2 * MASSES], row[2 * MASSES :]
+        self.waiting = list(rest.reshape(-1, MASSES))
+
+    def _observe(self) -> np.ndarray:
+        whole = super()._observe()
+        return np.delete(whole, slice(MASSES, 2 * MASSES)) if self.blind else whole
+
+
+FAULTY: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {"LateLQR-v0": {"late": 2}, "BlindLQR-v0": {"blind": True}, "WideLQR-v0": {"bound": 100.0}}
+)
+"""Registered ids of `FaultyLqr` and their knobs: faults that `diagnose` was developed on."""
+for _name, _knobs in FAULTY.items():
+    if _name not in gymnasium.registry:
+        gymnasium.register(_name, "benchmark.toys:FaultyLqr", max_episode_steps=100, kwargs=dict(_knobs))

@@ -161,7 +161,7 @@ def test_a_run_does_not_depend_on_its_company() -> None:
 
 
 def test_the_study_is_told_from_its_curve(tmp_path: Path) -> None:
-    assert show.laboratory(Gallery(tmp_path)) is None
+    assert show.kept(study.NAME, Gallery(tmp_path)) is None
     frame = learner.train([HEALTHY, CHAIN], seeds=1, updates=2, looks=1)
     frame.loc[frame["arm"] == "chain", "q_mean"] = -1e9
     (row,) = study.kept(_written(frame, tmp_path / "some.csv"), 1, 2).query("arm == 'chain'").index
@@ -170,7 +170,7 @@ def test_the_study_is_told_from_its_curve(tmp_path: Path) -> None:
     frame.loc[frame["arm"] == "exact", "q_mean"] = known_q(HEALTHY, arms.KNOWN_TEMPERATURE)
     (tmp_path / "studies" / study.NAME).mkdir(parents=True)
     frame.to_csv(tmp_path / "studies" / study.NAME / "curve.csv", index=False)
-    shown = show.laboratory(Gallery(tmp_path))
+    shown = show.kept(study.NAME, Gallery(tmp_path))
     assert shown is not None and (shown.present, shown.study.id) == (2, "laboratory")
     assert "1 of 1 seeds a runaway" in shown.sentences[0]
     made = {path.name for path in (tmp_path / "studies" / study.NAME).iterdir()}

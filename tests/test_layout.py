@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 # It imports from its own floor or a lower one, never in a circle.
 LAYERS: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "benchmark": (
-        ("words", "toys"),
+        ("words", "toys", "adjusted"),
         ("records", "drawing"),
         ("suite",),
         ("options",),
@@ -28,6 +28,7 @@ LAYERS: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("speed",),
         ("studies.factors", "studies.telling"),
         (
+            "studies.advice",
             "studies.calibration",
             "studies.grid",
             "studies.laboratory",

@@ -5,10 +5,11 @@ import pytest
 
 from benchmark.diagnosis import diagnose as doctor
 from benchmark.diagnosis.policies import runs_of
-from benchmark.diagnosis.samples import lived
+from benchmark.diagnosis.samples import check_length, lived
 from benchmark.records.spec import RunSpec
 from benchmark.records.store import Store
 from benchmark.running import ensure, replays
+from benchmark.suite.load import specs
 from mbpo.config import Budget, InputError, Method, SacConfig
 
 TASK = "gym:Pendulum-v1"
@@ -80,8 +81,15 @@ def test_a_diagnosis_says_whose_rows_it_saw(store):
 
 
 @pytest.mark.parametrize(
-    ("steps", "message"), [(299, "--steps 299: too few"), (1201, "--steps 1201: train sac on .* lived 1200 steps")]
+    ("steps", "message"),
+    [(299, "--steps 299: too few"), (1201, "lived 1200 steps, 300 to 1200 can be used .*; give --steps 1200")],
 )
 def test_more_steps_than_lived_are_refused(store, steps, message):
     with pytest.raises(InputError, match=message):
         lived([trained(0)], steps, store.cache)
+
+
+def test_a_run_too_short_for_any_diagnosis_is_refused_before_it_is_trained_again():
+    (short,) = specs("train", ["gym:Pendulum-v1"], ["sac"], "smoke", 1)
+    with pytest.raises(InputError, match=r"lived 60 steps, too few .* diagnose one of at least 300"):
+        check_length(short)

@@ -1,8 +1,8 @@
-"""Would MBPO break on a task, why, and which arm to use: the instruments of the suite on anyone's environment.
+"""Would MBPO break on a task, why, and what to do: the instruments of the suite on anyone's environment.
 
 Transitions of a random policy, or of trained runs; the main arms fitted on them in lockstep; signatures with
-severities; a recommendation with its evidence. There is no verdict on how well an agent would do: that takes
-training.
+severities; obstacles between reward and policy; a recommendation with its evidence. How well an agent would do takes
+training: `benchmark.diagnosis.trial` does some.
 """
 
 from __future__ import annotations
@@ -14,7 +14,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmark.diagnosis import changes
 from benchmark.diagnosis.advice import recommend
+from benchmark.diagnosis.evidence import Evidence
+from benchmark.diagnosis.obstacles import change, obstacles
 from benchmark.diagnosis.samples import Sample
 from benchmark.diagnosis.signatures import SIGNATURES, Measured, judge, measured
 from benchmark.running import fit as forensics
@@ -28,6 +31,8 @@ from mbpo.state import Run
 ARMS = ("mbpo", "reward-norm", "norm-only", "direct-only", "fitted", "ftfl")
 """From the fewest changes to the most; the signatures of a task are those of the first."""
 STEPS, SEEDS = 6_000, 3
+PROTOCOL = "quick"
+"""Whose constants a learner is judged by, that of `run` unless another is given."""
 MODEL: Mapping[str, Any] = {
     "ensemble_size": 3,
     "num_elites": 3,
@@ -50,21 +55,38 @@ class Diagnosis:
 
 
 def diagnose(
-    sample: Sample, *, device: str = "auto", model: Mapping[str, Any] = MODEL, say: Say = lambda line: None
+    sample: Sample,
+    *,
+    device: str = "auto",
+    model: Mapping[str, Any] = MODEL,
+    say: Say = lambda line: None,
+    again: bool = True,
 ) -> Diagnosis:
     """Fit, measure, judge and recommend.
+
+    Where the reward is to be multiplied or sensors are to be left out, the arm is chosen by further fits on the rows as
+    they will be then: what a raw reward asks of a model, a multiplied one may not.
 
     Args:
         sample: transitions of S seeds, each with fits of its own.
         device: as for `mbpo.train`.
         model: constants of the model that replace the paper's.
         say: called with lines of progress.
+        again: whether those further fits are made.
     """
     seeds = len(sample.train)
     for line in (*(f"left out: {line}" for line in sample.left_out), *sample.notes):
         say(line)
     say(f"fitting {len(ARMS)} arms, {seeds} seeds each, in lockstep")
-    return judged(sample, fit(sample, model, device, say))
+    first = judged(sample, fit(sample, model, device, say))
+    advice = first.findings["recommendation"]
+    changed = changes.applied(sample, advice["adjust"].get("reward", 1.0), advice["drop"])
+    if changed is sample or not again:
+        return first
+    say("fitting them again on the rows as they will be with what is advised")
+    then = judged(changed, fit(changed, model, device, say)).findings["recommendation"]
+    first.findings["recommendation"] = changes.merged(advice, then)
+    return first
 
 
 def fit(sample: Sample, model: Mapping[str, Any], device: str, say: Say) -> dict[str, list[Result]]:
@@ -94,6 +116,8 @@ def _method(sample: Sample, arm: str, model: Mapping[str, Any]) -> Method:
 def judged(sample: Sample, results: Mapping[str, Sequence[Result]]) -> Diagnosis:
     """Signatures and recommendation of finished fits."""
     train, layout = torch.as_tensor(sample.train), sample.layout
+    learner = load_suite().method(ARMS[0], sample.info.id, PROTOCOL)
+    standing = obstacles(Evidence(sample, learner))
     geometry = {name: value.numpy() for name, value in diagnostics.target_geometry(train, layout).items()}
     obs, target = (part.double().numpy() for part in (layout.obs(train), layout.targets(train)))
     spread = {"value": target.std(1), "increment": (target[..., :-1] - obs).std(1)}
@@ -112,7 +136,8 @@ def judged(sample: Sample, results: Mapping[str, Sequence[Result]]) -> Diagnosis
             }
             for sign in SIGNATURES
         },
-        "recommendation": recommend(sample, m, arms),
+        "obstacles": {o.id: o.to_json() for o in standing},
+        "recommendation": recommend(sample, m, arms, change(standing)),
     }
     return Diagnosis(_plain(findings), sample, m)
 
@@ -122,8 +147,11 @@ def summary(diagnosis: Diagnosis) -> list[str]:
     findings = diagnosis.findings
     lines = [f"{sign['severity'] or 'not judged':<10}  {sign['title']}" for sign in findings["signatures"].values()]
     advice = findings["recommendation"]
+    lines += [f"{o['severity']:<10}  {o['title']}" for o in findings["obstacles"].values() if o["change"]]
     lines.append(f"recommended: {advice['arm']} (normalize = {advice['normalize']}, predict = {advice['predict']})")
-    return [*lines, *(f"  {line}" for line in advice["evidence"])]
+    lines += [f"  {line}" for line in (f"That is, {advice['words']}.", *advice["evidence"])]
+    lines += [f"  Change: {line}" for line in advice["changes"]]
+    return [*lines, f"  {advice['command']}"]
 
 
 def _signal(spread: Mapping[str, np.ndarray]) -> np.ndarray:

@@ -141,6 +141,25 @@ def _by_dimension(axis: Axes, m: Measured, groups: Groups, measure: str, named: 
     )  # fmt: skip
 
 
+@styled
+def trials(check: Mapping[str, Any], width: float = WIDE) -> Figure:
+    """Learning curves with and without the advice: a thin line a seed, a thick one a side's mean."""
+    figure, (axis,) = canvas(width, 1, 1, 2.4, left=0.75, gap=0.0, title=0.1)
+    hues = dict(zip(check["arms"], (color("mbpo"), color("ftfl"), color("sac")), strict=True))
+    for name, arm in check["arms"].items():
+        for curve in arm["curves"]:
+            axis.plot(arm["env_steps"], curve, color=hues[name], linewidth=0.7, alpha=0.4, zorder=2)
+        axis.plot(arm["env_steps"], np.mean(arm["curves"], axis=0), color=hues[name], linewidth=2.0, zorder=3)
+        axis.plot([], [], color=hues[name], linewidth=2.0, label=name)
+    axis.axhline(check["random"]["mean"], color=SOFT, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
+    axis.set_xlabel("env steps", loc="left")
+    axis.set_ylabel("return of an episode")
+    axis.yaxis.set_major_formatter(lambda v, _: minus(f"{v:.3g}"))
+    axis.grid(axis="y", zorder=0)
+    axis.legend(loc="upper center", bbox_to_anchor=(0.5, 1.22), ncols=3 if width > 6 else 1, frameon=False)
+    return figure
+
+
 def _foot(groups: Groups) -> float:
     """Inches below the axis for slanted names of groups."""
     return 0.22 + (0.03 * max(len(name) for name in groups) if len(groups) > 1 else 0.1)

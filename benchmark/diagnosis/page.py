@@ -24,7 +24,9 @@ LOOKS = {"none": "reproduced", "mild": "inconclusive", "severe": "contradicted",
 def default_path(results: Path, diagnosis: Diagnosis) -> Path:
     """Where the page of a task goes by default."""
     slug = diagnosis.sample.info.id.replace(":", "-").replace("/", "-")
-    return results / "diagnosis" / ("-without-".join([slug, *diagnosis.sample.info.drop]) + ".html")
+    slug = re.sub(r"[^\w.=-]+", "-", slug)  # a task's arguments and ranges hold signs that file systems refuse
+    dropped = [name.replace(":", "-") for name in diagnosis.sample.info.drop]
+    return results / "diagnosis" / ("-without-".join([slug[:150], *dropped]) + ".html")
 
 
 def write(diagnosis: Diagnosis, path: Path) -> None:
@@ -58,7 +60,7 @@ def _context(diagnosis: Diagnosis) -> dict[str, Any]:
     findings = diagnosis.findings
     severities = [findings["signatures"][sign.id]["severity"] for sign in SIGNATURES]
     return {
-        "task": words.task_name(findings["task"]),
+        "task": findings["task"],
         "findings": findings,
         "geometry": findings["geometry"],
         "signatures": [{"id": sign.id, **findings["signatures"][sign.id]} for sign in SIGNATURES],
@@ -68,6 +70,8 @@ def _context(diagnosis: Diagnosis) -> dict[str, Any]:
         "looks": LOOKS,
         "colors": {arm: style.color(arm) for arm in findings["arms"]},
         "pictures": _pictures(diagnosis),
+        "obstacles": list(findings["obstacles"].values()),
+        "check": findings.get("check"),
         "model": {name: words.plain(value) for name, value in MODEL.items()},
     }
 
@@ -77,6 +81,12 @@ def _pictures(diagnosis: Diagnosis) -> dict[str, dict[str, str]]:
     m, groups = diagnosis.measured, diagnosis.sample.groups
     config = ModelConfig(**MODEL)
     drawn: dict[str, tuple[str, Callable[[float], Figure]]] = {}
+    if check := diagnosis.findings.get("check"):
+        drawn["check"] = (
+            "Returns while training, a thin line a seed and a thick one their mean: as advised, mbpo as it is, and SAC "
+            "without a model. The dashed line is random actions.",
+            lambda width: figures.trials(check, width),
+        )
     if m.varies[-1]:
         drawn["rewards"] = (
             "Held-out transitions sorted by their true reward into ten equal parts: the mean prediction of each part "

@@ -97,21 +97,56 @@ def broken_promises(info: TaskInfo, rows: np.ndarray) -> list[str]:
     return notes
 
 
-def lived(runs: Sequence[RunSpec], steps: int, cache: Path) -> Sample:
+def lived(runs: Sequence[RunSpec], steps: int | None, cache: Path, usual: int = LEAST_STEPS) -> Sample:
     """`steps` transitions of the kept replay of each of `runs`, evenly from all of its life, a third of them held out.
 
-    The runs are of one task and differ in their seeds. Raises `InputError` for too few steps or more than there are.
+    The runs are of one task and differ in their seeds. With `steps` None, `usual` or as many as their episodes give.
+    Raises `InputError` for too few steps and for more than there are, with a number that works.
     """
-    _check_steps(steps)
-    first, held = runs[0], steps // 3
+    first = runs[0]
+    if steps is not None:
+        _check_steps(steps)
     info = task_info(first.task, first.drop)
     layout = Layout(info.obs_dim, info.action_dim)
     assert first.budget is not None
-    if steps > first.budget.env_steps:
-        raise InputError(f"--steps {steps}: {first.label} lived {first.budget.env_steps} steps; give at most that")
-    parts = [replays.split(cache, run, run.length, layout, steps - held, held) for run in runs]
+    most = _most(runs, min(max(steps or usual, LEAST_STEPS), first.budget.env_steps), layout, cache)
+    if most < LEAST_STEPS:
+        raise InputError(
+            f"{first.label} lived {first.budget.env_steps} steps, of which no {LEAST_STEPS} can be used with a third "
+            "of them held out in whole episodes; diagnose a longer run"
+        )
+    if steps is not None and steps > most:
+        raise InputError(
+            f"--steps {steps}: of {first.label}, which lived {first.budget.env_steps} steps, {LEAST_STEPS} to {most} "
+            f"can be used with a third of them held out in whole episodes; give --steps {max(LEAST_STEPS, most)}"
+        )
+    length = steps or most
+    parts = [replays.split(cache, run, run.length, layout, length - length // 3, length // 3) for run in runs]
     sample = clean(info, *(np.stack([part[i] for part in parts]) for i in (0, 1)))
     return replace(sample, policy=f"{first.method} replay of {first.budget.env_steps:,} steps")
+
+
+def check_length(run: RunSpec) -> None:
+    """Raise `InputError` for a run too short to be diagnosed by, whatever its episodes are."""
+    if run.length < LEAST_STEPS:
+        raise InputError(
+            f"{run.label} lived {run.length} steps, too few to hold a third out and judge by it; diagnose one of "
+            f"at least {LEAST_STEPS}"
+        )
+
+
+def _most(runs: Sequence[RunSpec], steps: int, layout: Layout, cache: Path) -> int:
+    """The most transitions up to `steps` that every run's episodes give; less than `LEAST_STEPS` where none does."""
+    for run in runs:
+        while steps >= LEAST_STEPS:
+            try:
+                replays.split(cache, run, run.length, layout, steps - steps // 3, steps // 3)
+                break
+            except InputError as error:
+                if "give" not in str(error):
+                    raise  # a damaged replay
+                steps = steps * 19 // 20
+    return steps
 
 
 def _check_steps(steps: int) -> None:

@@ -24,6 +24,8 @@ KEPT = (
     *("verdicts.json", "registry.json", "tables/calibration.*", "figures/calibration-*", "speed/*/*", "precision/*"),
     "studies/laboratory/curve.csv",
     "studies/laboratory/judges.csv",
+    "studies/advice/curve.csv",
+    "studies/advice/cases.csv",
 )
 """Files that a report adds to or tells of, so that the check starts from them as well."""
 

@@ -17,6 +17,7 @@ from benchmark.running.progress import Watch
 from benchmark.speed import rates
 from benchmark.suite.entries import Protocol
 from benchmark.suite.load import load_suite, specs
+from benchmark.suite.settings import parse, with_settings
 from benchmark.words import count, duration
 from mbpo.config import InputError
 
@@ -31,6 +32,7 @@ def run(
     protocol: options.ProtocolName = "quick",
     kind: options.KindName = "train",
     drop: options.Drop = None,
+    changes: options.Set = None,
     steps: Annotated[int | None, options.Count("Env steps of training, in place of the protocol's.")] = None,
     max_episode_steps: options.MaxEpisodeSteps = None,
     precision: options.PrecisionName = "fp32",
@@ -51,12 +53,14 @@ def run(
         raise InputError("--seed names the seeds and --seeds counts them: give one of the two")
     tasks = options.distinct(options.cut_episodes(name, max_episode_steps) for name in task)
     plan = with_steps(load_suite().protocol(protocol), kind, steps)
+    plan = with_settings(plan, kind, parse(changes or ()), options.distinct(method))
     chosen = list(dict.fromkeys(seed)) if seed else seeds
     wanted = specs(kind, tasks, options.distinct(method), plan, chosen, drop=drop or (), precision=precision)
     store = Store(results, cache)
     missing = store.missing(wanted)
     estimate = hours(missing, rates.speeds(results, os.environ).rates, most=max_lockstep)
     if missing:
+        ensure.refuse_impossible(missing, device)
         say(f"{len(missing)} of {count(len(wanted), 'run')} to train, estimated {duration(estimate * 3600)}")
     with Watch(cache, say) if missing else nullcontext():  # with nothing to train, an edited environment is refused
         ensure.ensure(

@@ -22,7 +22,15 @@ from benchmark.running.train import train_job
 from benchmark.running.work import Options, Work
 from mbpo.config import InputError, numerics_version
 
-__all__ = ["MAX_LOCKSTEP", "TRAINERS", "JobsFailed", "ensure", "keep_replays", "refuse_untrainable"]
+__all__ = [
+    "MAX_LOCKSTEP",
+    "TRAINERS",
+    "JobsFailed",
+    "ensure",
+    "keep_replays",
+    "refuse_impossible",
+    "refuse_untrainable",
+]
 
 
 def ensure(
@@ -155,6 +163,12 @@ def _refuse_other(task: str, drop: tuple[str, ...], old: str | None, what: str, 
             f"task {task!r} is not the environment that {what} was made with: {provenance.edit(old, new)}; undo the "
             f"edit, give the new one another id, such as a next version, or {or_else}"
         )
+
+
+def refuse_impossible(specs: Sequence[RunSpec], device: str) -> None:
+    """Raise `InputError` for what `ensure` would refuse of runs to be trained, before any of it is announced."""
+    if specs:
+        _check(specs, device)
 
 
 def _check(specs: Sequence[RunSpec], device: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -86,11 +87,11 @@ def places(runs: Sequence[RunSpec], store: Store, defaults: tuple[Path, Path]) -
     if kept:
         text.append(f"policies  {policies.folder(*kept[0])} ({_size(kept)})")
     if any(spec.kind == "train" for spec in runs):
-        text.append(f"next      python -m benchmark plot {first.task}{folders}")
+        text.append(f"next      python -m benchmark plot {shlex.quote(first.task)}{folders}")
     if kept:
         text.append(f"          python -m benchmark play {kept[0][1].key}{folders}")
     if first.kind == "fit":
-        text.append(f"next      python -m benchmark diagnose {first.task}")
+        text.append(f"next      python -m benchmark diagnose {shlex.quote(first.task)}")
     return text
 
 

@@ -22,11 +22,12 @@ from benchmark.running.progress import Watch
 from benchmark.speed import rates
 from benchmark.words import count, duration
 
-LABORATORY = "laboratory"
+KEPT = ("laboratory", "advice")
+"""Studies that keep what they measured themselves."""
 
 
 def study(
-    name: Annotated[str, typer.Argument(help="Study of suite/studies.yaml, such as grid, or laboratory.")],
+    name: Annotated[str, typer.Argument(help="Study of suite/studies.yaml, such as grid, or laboratory, or advice.")],
     no_train: Annotated[bool, typer.Option("--no-train", help="Show the records there are and train nothing.")] = False,
     device: options.Device = "auto",
     results: options.Results = options.RESULTS,
@@ -34,8 +35,8 @@ def study(
     as_json: options.Json = False,
 ) -> None:
     """Train what a study lacks, and write its tables and pictures."""
-    if name == LABORATORY:
-        _laboratory(results, no_train, as_json)
+    if name in KEPT:
+        _kept(name, results, no_train, as_json)
         return
     studies = import_module("benchmark.suite.studies")
     requested, store = studies.study(name), Store(results, cache)
@@ -55,18 +56,18 @@ def study(
     answer(as_json, {"study": name, "found": row}, *lines)
 
 
-def _laboratory(results: Path, no_train: bool, as_json: bool) -> None:
-    """Run the laboratory, which needs no records, unless what was kept is to be shown; then show it."""
+def _kept(name: str, results: Path, no_train: bool, as_json: bool) -> None:
+    """Run a study that needs no records, unless what was kept is to be shown; then show it."""
     if not no_train:
-        import_module("benchmark.studies.laboratory.study").build(results, say)
-    shown = import_module("benchmark.studies.show").laboratory(
-        import_module("benchmark.drawing.gallery").Gallery(results)
+        import_module(f"benchmark.studies.{name}.study").build(results, say)
+    shown = import_module("benchmark.studies.show").kept(
+        name, import_module("benchmark.drawing.gallery").Gallery(results)
     )
-    lines = [f"the laboratory was not run into {results}; leave out --no-train to run it"]
+    lines = [f"the study {name} was not run into {results}; leave out --no-train to run it"]
     if shown is not None:
-        lines = [*shown.sentences, str(results / "studies" / LABORATORY)]
+        lines = [*shown.sentences, str(results / "studies" / name)]
     row = shown and {"runs": shown.present, "wanted": shown.wanted, "sentences": shown.sentences}
-    answer(as_json, {"study": LABORATORY, "found": row}, *lines)
+    answer(as_json, {"study": name, "found": row}, *lines)
 
 
 def calibrate(results: options.Results = options.RESULTS, as_json: options.Json = False) -> None:

@@ -16,6 +16,9 @@ from benchmark.drawing.gallery import Drawn, Gallery
 from benchmark.records.store import Record, Store
 from benchmark.suite.studies import Study, load_studies, specs_of
 
+KEPT = ("laboratory", "advice")
+"""Studies that need no records: they keep what they measured under results/studies themselves."""
+
 
 class Renderer(Protocol):
     """The functions of the module `study` in a study's folder."""
@@ -74,16 +77,16 @@ def _drawn(figure: Figure, name: str) -> Drawn:
 def render_all(store: Store, gallery: Gallery) -> list[Shown]:
     """Every study that has records, in the order of the page."""
     shown = [render(study, store, gallery) for study in load_studies().values()]
-    return [study for study in (*shown, laboratory(gallery)) if study is not None]
+    return [study for study in (*shown, *(kept(name, gallery) for name in KEPT)) if study is not None]
 
 
-def laboratory(gallery: Gallery) -> Shown | None:
-    """The study that needs no records, from the curve that it keeps in the results; None where it was not run."""
-    kept = import_module("benchmark.studies.laboratory.study")
-    found = kept.shown(gallery.folder / "studies")
+def kept(name: str, gallery: Gallery) -> Shown | None:
+    """A study that needs no records, from the curves that it keeps in the results; None where it was not run."""
+    module = import_module(f"benchmark.studies.{name}.study")
+    found = module.shown(gallery.folder / "studies")
     if found is None:
         return None
-    pictures = _draw(gallery, kept.NAME, found["figures"], found["figures"])
-    study = Study.model_construct(id=kept.NAME, title=kept.TITLE, text=kept.TEXT, runs=())
+    pictures = _draw(gallery, name, found["figures"], found["figures"])
+    study = Study.model_construct(id=name, title=module.TITLE, text=module.TEXT, runs=())
     runs = found["runs"]
     return Shown(study, runs, runs, tuple(found["sentences"]), pictures, found["tables"])

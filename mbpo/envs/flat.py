@@ -25,6 +25,8 @@ from mbpo.envs.tasks import (
     TaskInfo,
     check_action_space,
     group_of,
+    is_partial,
+    kept_columns,
     layers,
     observation_groups,
     observation_space,
@@ -42,9 +44,14 @@ EPISODE_STEPS = 1_000
 """Env steps after which an episode without a limit is cut: the paper's. [C] STFL evaluates so"""
 
 
-def _flattener(space: spaces.Box | spaces.Dict, whole: Groups, kept: Groups) -> Callable[[Any], Array]:
+def _flattener(
+    space: spaces.Box | spaces.Dict, whole: Groups, kept: Groups, drop: Sequence[str]
+) -> Callable[[Any], Array]:
     """The map from an observation of `space` to a fresh float32 row of the `kept` groups."""
     size = max(stop for _, stop in kept.values())
+    if isinstance(space, spaces.Dict) and is_partial(whole, kept):
+        row_of, left = _flattener(space, whole, whole, ()), kept_columns(whole, drop)
+        return lambda obs: row_of(obs)[left]
     if isinstance(space, spaces.Dict):
         parts = [(name, slice(*place), len(space[name].shape or ()) > 1) for name, place in kept.items()]
 
@@ -55,9 +62,9 @@ def _flattener(space: spaces.Box | spaces.Dict, whole: Groups, kept: Groups) -> 
             return row
 
         return from_dict
-    if len(kept) == len(whole):
+    if kept == whole:
         return lambda obs: np.array(obs, np.float32).ravel()
-    columns = np.concatenate([np.arange(*whole[name]) for name in kept])
+    columns = np.array(kept_columns(whole, drop))
     return lambda obs: np.ravel(obs)[columns].astype(np.float32)
 
 
@@ -94,7 +101,7 @@ class FlatEnv(gymnasium.Wrapper[Array, Array, Any, Any]):
         )
         self.observation_space = spaces.Box(-np.inf, np.inf, (obs_dim,), np.float32)
         self.action_space = spaces.Box(-1.0, 1.0, (action_dim,), np.float32)
-        self._space, self._flatten = space, _flattener(space, whole, kept)
+        self._space, self._flatten = space, _flattener(space, whole, kept, drop)
         self._low, self._high = action.low.ravel(), action.high.ravel()
         self._scale, self._shift = self._high / 2 - self._low / 2, self._high / 2 + self._low / 2
         self._shape, self._steps, self._finite = action.shape, 0, finite
@@ -257,7 +264,7 @@ def _shortly(value: Any) -> str:
 
 
 def make_env(task: str, drop: Sequence[str] = (), finite: bool = True) -> FlatEnv:
-    """The environment of `task` less the observation groups in `drop`; `finite` as for `FlatEnv`.
+    """The environment of `task` less the observations in `drop`; `finite` as for `FlatEnv`.
 
     Flat float32 observations (O,) and actions (A,) in [-1, 1]. Raises `InputError` for an unknown
     task or group, and for spaces that do not fit.

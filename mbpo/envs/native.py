@@ -17,7 +17,7 @@ from gymnasium import spaces
 from mbpo.config import InputError
 from mbpo.envs.flat import make_env
 from mbpo.envs.load import Array, DmcEnv
-from mbpo.envs.tasks import observation_groups, observation_space
+from mbpo.envs.tasks import is_partial, kept_columns, observation_groups, observation_space
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,9 @@ class Native:
     """What the learner of `task` reads and gives, O observation dimensions and A action dimensions.
 
     `parts` are names and shapes of a Dict observation that are read, in order; of a Box it is empty, `obs_shape` is the
-    Box's shape and `columns` are the dimensions read of its flattened form. `low`, `high` (A,), `action_shape` and
-    `action_dtype` are the environment's action space. `time_limit` is in env steps.
+    Box's shape and `columns` are the dimensions read of its flattened form. Of a Dict `columns` is empty, unless a part
+    of a group was left out: then all parts are listed, and `columns` are the dimensions read of them together. `low`,
+    `high` (A,), `action_shape` and `action_dtype` are the environment's action space. `time_limit` is in env steps.
     """
 
     task: str
@@ -43,7 +44,7 @@ class Native:
     @property
     def obs_dim(self) -> int:
         """O."""
-        return sum(math.prod(shape) for _, shape in self.parts) if self.parts else len(self.columns)
+        return len(self.columns) if self.columns else sum(math.prod(shape) for _, shape in self.parts)
 
     @property
     def action_dim(self) -> int:
@@ -82,7 +83,8 @@ class Native:
             if values.shape[values.ndim - len(shape) :] != shape:
                 raise InputError(f"observation {name!r} of {self.task!r} has shape {values.shape}, not {shape}")
             rows.append(values.reshape(*values.shape[: values.ndim - len(shape)], math.prod(shape)))
-        return np.concatenate(rows, axis=-1)
+        row = np.concatenate(rows, axis=-1)
+        return np.ascontiguousarray(row[..., self.columns]) if self.columns else row
 
     def action(self, unit: Array) -> Array:
         """Actions ``(..., A)`` in [-1, 1] as the environment takes them: ``(..., *action_shape)``, within its bounds.
@@ -138,10 +140,12 @@ def native_of(task: str, drop: tuple[str, ...] = ()) -> Native:
         shape: tuple[int, ...] = ()
         columns: tuple[int, ...] = ()
         if isinstance(space, spaces.Dict):
-            parts = tuple((name, tuple(space[name].shape or ())) for name in info.groups)
+            some = is_partial(whole, info.groups)
+            parts = tuple((name, tuple(space[name].shape or ())) for name in (whole if some else info.groups))
+            columns = tuple(kept_columns(whole, info.drop)) if some else ()
         else:
             shape = space.shape
-            columns = tuple(dim for name in info.groups for dim in range(*whole[name]))
+            columns = tuple(kept_columns(whole, info.drop))
         return Native(
             task,
             info.drop,

@@ -208,20 +208,74 @@ def observation_groups(task: str, space: spaces.Box | spaces.Dict, structure: ob
 
 
 def without(task: str, groups: Groups, drop: Sequence[str], rule: Rule) -> Groups:
-    """`groups` less those of `drop`, closed up. Refused if `rule` reads one of them, or none is left."""
+    """`groups` less what `drop` names, closed up: groups, or ranges of the flat observation such as '3:7' or '5'.
+
+    What is left of a group in parts goes by its own range: ``obs[0:3]``. Refused if `rule` reads one of them, or none
+    is left.
+    """
+    size = max(stop for _, stop in groups.values())
     for name in drop:
-        if name not in groups:
-            raise InputError(f"task {task!r}: no observation group {name!r} to drop; {nearest(name, groups)}")
+        columns = _columns_of(name, groups)
+        if columns is None:
+            raise InputError(
+                f"task {task!r}: no observation group {name!r} to drop; {nearest(name, groups)}; a range of its {size} "
+                "observations is written 3:7"
+            )
+        if not columns or columns[-1] >= size:
+            raise InputError(f"task {task!r}: --drop {name}: ranges of its {size} observations lie within 0:{size}")
         if rule.name == OWN:
             raise InputError(
                 f"task {task!r}: {name!r} cannot be dropped, its own `termination` function takes the full observation"
             )
-        if name in rule.reads:
+        if any(_overlap(columns, groups[read]) for read in rule.reads if read in groups):
             raise InputError(f"task {task!r}: {name!r} cannot be dropped, its termination rule ({rule.name}) reads it")
-    kept = _consecutive({name: stop - start for name, (start, stop) in groups.items() if name not in drop})
+    kept = _consecutive(_parts(groups, kept_columns(groups, drop)))
     if not kept:
         raise InputError(f"task {task!r}: drop = {tuple(drop)} leaves no observation")
     return kept
+
+
+def kept_columns(groups: Groups, drop: Sequence[str]) -> list[int]:
+    """The dimensions of the whole flat observation that are left without `drop`, in order."""
+    gone = {column for name in drop for column in _columns_of(name, groups) or ()}
+    return [column for _, (start, stop) in groups.items() for column in range(start, stop) if column not in gone]
+
+
+def is_partial(groups: Groups, kept: Groups) -> bool:
+    """Whether some group was left in parts, so that it is no key of a Dict any more."""
+    return any(name not in groups for name in kept)
+
+
+def _columns_of(name: str, groups: Groups) -> range | None:
+    """The dimensions that one entry of `drop` names; None where it is neither a group nor a range."""
+    if name in groups:
+        return range(*groups[name])
+    written = re.fullmatch(r"(\d{1,9})(?::(\d{1,9}))?", name)
+    if written is None:
+        return None
+    start = int(written[1])
+    return range(start, start + 1 if written[2] is None else int(written[2]))
+
+
+def _overlap(columns: range, group: tuple[int, int]) -> bool:
+    return columns.start < group[1] and group[0] < columns.stop
+
+
+def _parts(groups: Groups, columns: Sequence[int]) -> dict[str, int]:
+    """Sizes of the groups made of `columns`: whole ones by their name, others by their ranges within the group."""
+    sizes: dict[str, int] = {}
+    for name, (start, stop) in groups.items():
+        mine = [column - start for column in columns if start <= column < stop]
+        if len(mine) == stop - start:
+            sizes[name] = len(mine)
+            continue
+        first = None
+        for i, column in enumerate(mine):
+            first = column if first is None else first
+            if i + 1 == len(mine) or mine[i + 1] != column + 1:
+                sizes[f"{name}[{first}:{column + 1}]"] = column + 1 - first
+                first = None
+    return sizes
 
 
 def _consecutive(sizes: Mapping[str, int]) -> Groups:
@@ -235,6 +289,7 @@ def _consecutive(sizes: Mapping[str, int]) -> Groups:
 
 
 def group_of(groups: Groups, dim: int) -> str:
-    """Name and place of one dimension, e.g. 'touch[1]'."""
+    """Name and index of one dimension within its group, e.g. 'touch[1]', whatever else of that group was left out."""
     name, start = next((name, start) for name, (start, stop) in groups.items() if start <= dim < stop)
-    return f"{name}[{dim - start}]"
+    part = re.fullmatch(r"(.*)\[(\d+):\d+\]", name)
+    return f"{name}[{dim - start}]" if part is None else f"{part[1]}[{int(part[2]) + dim - start}]"

@@ -1,0 +1,1 @@
+"""What `diagnose` advises, judged by training with and without it on environments it was not developed on."""
