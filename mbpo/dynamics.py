@@ -56,10 +56,10 @@ class GaussianEnsemble:
         ``inputs`` are raw ``(obs, action)``: ``(R, B, O + A)``, or ``(R, E, B, O + A)`` if each member has
         rows of its own.
         """
-        return self._bounded(self.net(self.scaled(inputs)), self.min_logvar, self.max_logvar)
+        return self.bounded(self.net(self.scaled(inputs)), self.min_logvar, self.max_logvar)
 
     @staticmethod
-    def _bounded(out: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    def bounded(out: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and bounded log-variance ``(..., D)`` from network outputs ``(..., 2 D)``."""
         mean, raw = out.chunk(2, dim=-1)
         logvar = high - softplus(high - raw)
@@ -80,7 +80,7 @@ class GaussianEnsemble:
             noise: ``(R, B, D)`` standard normal.
         """
         out = self.net.forward_members(self.scaled(torch.cat([obs, action], dim=-1)), self.elite(member))
-        mean, logvar = self._bounded(out, self.min_logvar[:, 0], self.max_logvar[:, 0])
+        mean, logvar = self.bounded(out, self.min_logvar[:, 0], self.max_logvar[:, 0])
         y = mean + (0.5 * logvar).exp() * noise
         return self.map.decode(obs, y)
 
@@ -90,7 +90,7 @@ class GaussianEnsemble:
         Without gradients; a row's numbers do not depend on the other rows.
         """
         out = self.net.forward_all(self.scaled(torch.cat([obs, action], dim=-1))).to(obs.dtype)
-        mean, logvar = self._bounded(out, self.min_logvar, self.max_logvar)
+        mean, logvar = self.bounded(out, self.min_logvar, self.max_logvar)
         return mean, logvar.exp()
 
     def elite(self, member: Tensor) -> Tensor:

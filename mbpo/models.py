@@ -12,13 +12,13 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mbpo import checkpoint, tensorfile
+from mbpo import checkpoint, export, tensorfile
 from mbpo.buffer import Layout
 from mbpo.config import InputError, Method, ModelConfig, Target, build
 from mbpo.dynamics import GaussianEnsemble
@@ -28,6 +28,15 @@ from mbpo.state import TrainState
 from mbpo.streams import Streams
 
 KIND = "dynamics"
+
+
+class Prediction(NamedTuple):
+    """What K elites predict: means ``next_obs (K, ..., O)``, ``reward (K, ...)``, and their standard deviations."""
+
+    next_obs: Array
+    reward: Array
+    next_obs_std: Array
+    reward_std: Array
 
 
 class Dynamics:
@@ -63,17 +72,45 @@ class Dynamics:
         Returns:
             next_obs ``(..., O)`` float32 and reward ``(...)`` float64.
         """
+        flat, acted, leading = self._rows(obs, action)
+        member = torch.rand(flat.shape[:2], generator=self._generator).to(flat.dtype)
+        drawn = torch.randn((*flat.shape[:2], flat.shape[2] + 1), generator=self._generator).to(flat.dtype)
+        with torch.no_grad():
+            out = self._ensemble.sample(flat, acted, member, drawn if noise else torch.zeros_like(drawn))[0]
+        drawn_rows = out.double().numpy().reshape(*leading, -1)
+        return drawn_rows[..., :-1].astype(np.float32), drawn_rows[..., -1]
+
+    def predict(self, obs: Any, action: Any) -> Prediction:
+        """What each of the K elites predicts: no random number is drawn. The arguments are those of `sample`."""
+        flat, acted, leading = self._rows(obs, action)
+        with torch.no_grad():
+            both = export.elites(self._ensemble, flat, acted)
+        mean, std = (x.double().numpy().reshape(len(x), *leading, -1) for x in both)
+        return Prediction(
+            mean[..., :-1].astype(np.float32), mean[..., -1], std[..., :-1].astype(np.float32), std[..., -1]
+        )
+
+    def _rows(self, obs: Any, action: Any) -> tuple[Tensor, Tensor, tuple[int, ...]]:
+        """Observations ``(1, N, O)``, actions ``(1, N, A)`` in [-1, 1], and the leading axes that make up N."""
         rows, unit = self.native.flat(obs), self.native.unit(action)
         if rows.shape[:-1] != unit.shape[:-1]:
             raise InputError(f"{rows.shape[:-1]} observations and {unit.shape[:-1]} actions do not go together")
         dtype = self._ensemble.input_mean.dtype
         flat, acted = (torch.as_tensor(x.reshape(1, -1, x.shape[-1])).to(dtype) for x in (rows, unit))
-        member = torch.rand(flat.shape[:2], generator=self._generator).to(dtype)
-        drawn = torch.randn((*flat.shape[:2], flat.shape[2] + 1), generator=self._generator).to(dtype)
-        with torch.no_grad():
-            out = self._ensemble.sample(flat, acted, member, drawn if noise else torch.zeros_like(drawn))[0]
-        found = out.double().numpy().reshape(*rows.shape[:-1], -1)
-        return found[..., :-1].astype(np.float32), found[..., -1]
+        return flat, acted, rows.shape[:-1]
+
+    def export(self, path: Path | str) -> Path:
+        """Write the elites' predictions as a graph that needs no `mbpo`, and return its path.
+
+        Args:
+            path: ends in ``.onnx``, for any ONNX runtime (needs the packages onnx and onnxscript), or in ``.pt2``, for
+                ``torch.export.load(path).module()``.
+
+        The graph takes raw ``obs (N, *obs_shape)``, or one input for each part of a mapping, and raw
+        ``action (N, *action_shape)``, all float32, and gives the four arrays of `Prediction` as `predict` does. Raises
+        `InputError` for another ending or a missing package.
+        """
+        return export.write(path, export.DynamicsGraph(self._ensemble, self.native), self._page())
 
     def seed(self, seed: int) -> None:
         """Start the draws anew."""
@@ -82,13 +119,17 @@ class Dynamics:
     def save(self, path: Path | str) -> Path:
         """Write the ensemble to one file and return its path; the name should end in ``.safetensors``."""
         path = Path(path)
-        page = {
+        tensorfile.write(
+            path, KIND, {name: tensor[0] for name, tensor in _tensors(self._ensemble).items()}, self._page()
+        )
+        return path
+
+    def _page(self) -> dict[str, Any]:
+        return {
             "model": self._ensemble.config.model_dump(mode="json"),
             "target": self.target.model_dump(mode="json"),
             "native": self.native.to_json(),
         }
-        tensorfile.write(path, KIND, {name: tensor[0] for name, tensor in _tensors(self._ensemble).items()}, page)
-        return path
 
 
 def load_dynamics(path: Path | str, method: Method | None = None) -> Dynamics:

@@ -161,13 +161,18 @@ class TwoHeads:
     """A network for the observations and one for the reward that share inputs and nothing else."""
 
     def __init__(self, obs: StackedMLP, reward: StackedMLP) -> None:
-        self._parts = (obs, reward)
+        self.parts = (obs, reward)
         self.weights = [*obs.weights, *reward.weights]
         self.biases = [*obs.biases, *reward.biases]
 
     def __call__(self, x: Tensor) -> Tensor:
         """``x (*S, B, in) -> (*S, B, 2 D)``: all means, then all raw log-variances, the reward last in each."""
-        (obs_mean, obs_raw), (mean, raw) = (part(x).chunk(2, dim=-1) for part in self._parts)
+        return self.joined([part(x) for part in self.parts])
+
+    @staticmethod
+    def joined(outs: Sequence[Tensor]) -> Tensor:
+        """The outputs of both networks as one: all means, then all raw log-variances, the reward last in each."""
+        (obs_mean, obs_raw), (mean, raw) = (out.chunk(2, dim=-1) for out in outs)
         return torch.cat([obs_mean, mean, obs_raw, raw], dim=-1)
 
     def forward_members(self, x: Tensor, member: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mbpo import tensorfile
+from mbpo import export, tensorfile
 from mbpo.buffer import Layout
 from mbpo.config import InputError, SacConfig, build
 from mbpo.envs.load import Array
@@ -95,16 +95,31 @@ class Policy:
         """Start the noise of stochastic actions anew."""
         self._generator.manual_seed(seed)
 
+    def export(self, path: Path | str) -> Path:
+        """Write the deterministic policy as a graph that needs no `mbpo`, and return its path.
+
+        Args:
+            path: ends in ``.onnx``, for any ONNX runtime (needs the packages onnx and onnxscript), or in ``.pt2``, for
+                ``torch.export.load(path).module()``.
+
+        The graph takes raw observations in float32, ``obs (N, *obs_shape)`` or one input for each part of a mapping,
+        and gives ``action (N, *action_shape)`` as `act` does. Raises `InputError` for another ending, and where a
+        package is missing.
+        """
+        return export.write(path, export.PolicyGraph(self._sac, self.native), self._page())
+
     def save(self, path: Path | str) -> Path:
         """Write the policy to one file and return its path; the name should end in ``.safetensors``."""
         path = Path(path)
-        page = {
+        tensorfile.write(path, KIND, {name: tensor[0] for name, tensor in _tensors(self._sac).items()}, self._page())
+        return path
+
+    def _page(self) -> dict[str, Any]:
+        return {
             "sac": self._sac.config.model_dump(mode="json"),
             "native": self.native.to_json(),
             "origin": vars(self.origin),
         }
-        tensorfile.write(path, KIND, {name: tensor[0] for name, tensor in _tensors(self._sac).items()}, page)
-        return path
 
 
 def load_policy(path_or_key: Path | str, which: str = FINAL, folders: Sequence[Path] = FOLDERS) -> Policy:

@@ -32,7 +32,7 @@ from mbpo.streams import Streams
 Info = dict[str, Tensor]
 
 
-def policy(sac: Sac, scaled_obs: Tensor, actor: StackedMLP | None = None) -> tuple[Tensor, Tensor]:
+def policy(sac: Sac, scaled_obs: Tensor, actor: Callable[[Tensor], Tensor] | None = None) -> tuple[Tensor, Tensor]:
     """Mean and log std of the Gaussian before tanh: ``scaled_obs (R, B, O) -> (R, B, A)`` each."""
     config = sac.config
     mean, raw = (actor or sac.actor)(scaled_obs).chunk(2, dim=-1)

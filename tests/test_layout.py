@@ -66,7 +66,7 @@ LAYERS: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("fast.sac_kernels",),  # of networks and packed rows; the rest of the drawer knows neither
         ("dynamics", "fitting", "learner", "sac"),
         ("rollouts", "simulator_model", "uncertainty", "episodes", "diagnostics", "checkpoint", "rowlog"),
-        ("state", "vitals", "look", "saving", "guards"),
+        ("state", "vitals", "look", "saving", "guards", "export"),
         ("policies", "models"),
         ("loop", "views"),
         ("loggers",),

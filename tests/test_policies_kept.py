@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -149,6 +151,87 @@ def test_a_saved_model_samples_what_the_trainers_does(trained: tuple[TrainState,
     assert model.target == FTFL and np.shape(model.sample(obs[0], model.native.action(unit[0]))[1]) == ()
     spread = np.std([model.sample(obs[0], model.native.action(unit[0]))[1] for _ in range(40)])
     assert spread > 0
+
+
+def _page_of_onnx(graph: Any) -> dict[str, Any]:
+    return json.loads(next(entry.value for entry in graph.metadata_props if entry.key == "mbpo"))
+
+
+def _run(path: Path, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The outputs of an exported graph by name, by what reads it without this package, and its page."""
+    if path.suffix == ".onnx":
+        onnx = pytest.importorskip("onnx")
+        graph = onnx.load(path)
+        onnx.checker.check_model(graph)
+        reference = pytest.importorskip("onnx.reference").ReferenceEvaluator(graph)
+        assert reference.input_names == list(inputs)
+        page, outs = _page_of_onnx(graph), reference.run(None, inputs)
+    else:
+        extra = {"mbpo.json": ""}
+        module = torch.export.load(path, extra_files=extra).module()
+        page, outs = (
+            json.loads(extra["mbpo.json"]),
+            [out.numpy() for out in module(*map(torch.as_tensor, inputs.values()))],
+        )
+    assert list(page["inputs"]) == list(inputs)
+    return dict(zip(page["outputs"], outs, strict=True))
+
+
+@pytest.mark.parametrize("ending", [".pt2", ".onnx"])
+def test_an_exported_policy_acts_as_the_kept_one(trained: tuple[TrainState, list], tmp_path: Path, ending: str) -> None:
+    if ending == ".onnx":
+        pytest.importorskip("onnxscript")
+    policy = Policy.of(trained[0], 0)
+    path = policy.export(tmp_path / "deep" / f"policy{ending}")
+    rng = np.random.default_rng(4)
+    for rows in (1, 7):  # N is free, and one row is no special case
+        obs = {"matrix": rng.normal(size=(rows, 2, 2)), "depth": rng.normal(size=(rows,))}
+        obs = {name: obs[name].astype(np.float32) for name, _ in policy.native.parts}
+        out = _run(path, obs)["action"]
+        assert out.shape == (rows, 2, 1) and out.dtype == np.float64
+        np.testing.assert_allclose(out, policy.act(obs), rtol=1e-5, atol=1e-6)
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize(("ending", "head"), [(".pt2", "shared"), (".onnx", "separate"), (".onnx", "shared")])
+def test_an_exported_model_predicts_as_the_kept_one(tmp_path: Path, ending: str, head: str) -> None:
+    if ending == ".onnx":
+        pytest.importorskip("onnxscript")
+    _, state = drive(LQR, [Run(small(FTFL, model={"reward_head": head}), 4)], BUDGET)
+    model = Dynamics.of(state, 0)
+    rng = np.random.default_rng(5)
+    inputs = {name: rng.normal(size=(6, n)).astype(np.float32) for name, n in (("obs", 2), ("action", 1))}
+    out, expected = _run(model.export(tmp_path / f"model{ending}"), inputs), model.predict(**inputs)
+    for name, values in expected._asdict().items():
+        np.testing.assert_allclose(out[name], values, rtol=1e-4, atol=1e-5)
+    sampled, reward = model.sample(**inputs, noise=False)
+    both = np.concatenate([expected.next_obs, expected.reward[..., None]], -1)
+    off = np.abs(both - np.concatenate([sampled, reward[:, None]], -1)).max(-1)  # (K, N)
+    assert both.shape[0] == len(state.dynamics.elites[0]) and off.min(0).max() < 1e-5
+    draws = np.stack([model.sample(inputs["obs"][:1], inputs["action"][:1])[1] for _ in range(400)])
+    mixed = np.sqrt((expected.reward_std[:, 0] ** 2).mean() + expected.reward[:, 0].var())
+    assert draws.std() == pytest.approx(mixed, rel=0.2)
+
+
+def test_dropped_and_normalized_observations_are_exported_too(tmp_path: Path) -> None:
+    """Columns that the learner does not read stay inputs, since the graph takes what the environment gives."""
+    native = replace(native_of(LQR), obs_shape=(3,), columns=(0, 2))
+    state = drive(LQR, [Run(small(sac={"obs_norm": "frozen"}), 0)], BUDGET)[1]
+    policy = Policy.of(state, 0, native)
+    obs = np.random.default_rng(6).normal(size=(5, 3)).astype(np.float32)
+    out = _run(policy.export(tmp_path / "policy.pt2"), {"obs": obs})["action"]
+    np.testing.assert_allclose(out, policy.act(obs), rtol=1e-5, atol=1e-6)
+
+
+def test_what_cannot_be_exported_is_one_sentence(
+    trained: tuple[TrainState, list], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = Policy.of(trained[0], 0)
+    with pytest.raises(InputError, match=r"give a name that ends in \.onnx or \.pt2"):
+        policy.export(tmp_path / "policy.pt")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"needs onnx and onnxscript: pip install onnx onnxscript, or give a \.pt2"):
+        policy.export(tmp_path / "policy.onnx")
 
 
 def test_a_snapshot_gives_its_model_to_who_knows_the_method(tmp_path: Path) -> None:

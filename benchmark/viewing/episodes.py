@@ -43,12 +43,19 @@ def play(policy: Policy, seeds: range, deterministic: bool = True, film: Path | 
     draw = None if film is None else renderer(env, task)
     try:
         episodes = [_episode(policy, env, seed, deterministic, draw, frames) for seed in seeds]
-        rate = float((getattr(env, "metadata", None) or {}).get("render_fps", 30))
+        rate = _rate(env)
     finally:
         env.close()
     if film is not None:
         write_film(film, frames, rate)
     return episodes
+
+
+def _rate(env: Any) -> float:
+    """Pictures a second at which a film runs as fast as the simulated world."""
+    if isinstance(env.unwrapped, DmcEnv):
+        return float(1.0 / env.unwrapped._env.control_timestep())
+    return float((getattr(env, "metadata", None) or {}).get("render_fps", 30))
 
 
 def _episode(

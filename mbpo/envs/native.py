@@ -91,7 +91,7 @@ class Native:
 
         The arithmetic is that of `FlatEnv.step`, to the bit.
         """
-        low, high, scale, shift = self._bounds()
+        low, high, scale, shift = self.bounds()
         native = np.multiply(unit, scale, dtype=scale.dtype, casting="same_kind")
         native += shift
         np.minimum(native, high, out=native)
@@ -104,11 +104,12 @@ class Native:
         own = len(self.action_shape)
         if values.shape[values.ndim - own :] != self.action_shape:
             raise InputError(f"an action of shape {values.shape} does not fit {self.task!r}: give {self.action_shape}")
-        _, _, scale, shift = self._bounds()
+        _, _, scale, shift = self.bounds()
         rows = values.reshape(*values.shape[: values.ndim - own], self.action_dim)
         return np.clip((rows - shift) / scale, -1.0, 1.0).astype(np.float32)
 
-    def _bounds(self) -> tuple[Array, Array, Array, Array]:
+    def bounds(self) -> tuple[Array, Array, Array, Array]:
+        """Least and largest actions ``(A,)``, and the factor and the shift by which ``[-1, 1]`` becomes them."""
         low, high = (np.asarray(bound, dtype=self.action_dtype) for bound in (self.low, self.high))
         return low, high, high / 2 - low / 2, high / 2 + low / 2
 
