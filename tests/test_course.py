@@ -32,8 +32,7 @@ class Killed(BaseException):
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing here loses power; blocks are short, so that a tiny fit has many ends of one."""
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+    """Blocks are short, so that a tiny fit has many ends of one."""
     monkeypatch.setattr(fitting, "_BLOCK", 6)
 
 

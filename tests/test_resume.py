@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -21,18 +20,12 @@ from mbpo.state import TrainState
 
 PENDULUM, HOPPER = "gym:InvertedPendulum-v5", "dmc:hopper-hop"
 BUDGET = Budget(env_steps=120, eval_every=40, eval_episodes=1)
-ARMS = [Run(small(MBPO), 0), Run(small(FTFL), 0), Run(small(FITTED), 1)]
+ARMS = [Run(small(MBPO, utd=1), 0), Run(small(FTFL, utd=1), 0), Run(small(FITTED, utd=1), 1)]
 
 
 @cache
 def undisturbed() -> tuple[list[Row], TrainState]:
     return drive(DRIFT, ARMS, BUDGET)
-
-
-@pytest.fixture(autouse=True)
-def _no_power_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing here loses power, and waiting for the disk is most of the time that a snapshot takes."""
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
 class Interrupted(Exception):
@@ -216,8 +209,8 @@ def test_any_runs_of_a_job_go_on_in_any_company(tmp_path: Path) -> None:
     """Three runs are stopped; two of them go on in another order beside one of another job, the third alone."""
     rows, whole = undisturbed()
     interrupt(57, DRIFT, ARMS, tmp_path)
-    interrupt(57, DRIFT, [Run(small(MBPO), 5)], tmp_path)
-    company = [ARMS[2], Run(small(MBPO), 5), ARMS[0]]
+    interrupt(57, DRIFT, [Run(small(MBPO, utd=1), 5)], tmp_path)
+    company = [ARMS[2], Run(small(MBPO, utd=1), 5), ARMS[0]]
     steps: list[int] = []
     mixed, state = drive(DRIFT, company, BUDGET, checkpoint=tmp_path, at_step=lambda s: steps.append(s.env_steps))
     alone, last = drive(DRIFT, [ARMS[1]], BUDGET, checkpoint=tmp_path)

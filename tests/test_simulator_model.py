@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from unittest import mock
 
@@ -148,7 +147,7 @@ def test_a_resumed_run_has_the_states_and_is_the_uninterrupted_one(tmp_path: Pat
             saving.save(state, saving.folders_of(tmp_path, runs))
             raise Interrupted
 
-    with pytest.raises(Interrupted), mock.patch.object(os, "fsync", lambda descriptor: None):
+    with pytest.raises(Interrupted):
         drive(TOY, runs, budget, at_step=stop, checkpoint=tmp_path)
     again, resumed = drive(TOY, runs, budget, checkpoint=tmp_path)
     for r in range(2):

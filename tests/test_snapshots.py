@@ -38,8 +38,6 @@ from mbpo import Budget, checkpoint
 from mbpo.config import InputError
 from mbpo.envs.flat import FlatEnv
 
-pytestmark = pytest.mark.usefixtures("no_power_cut")
-
 TESTS = Path(__file__).parent
 BUDGET = Budget(env_steps=80, eval_every=40, eval_episodes=1)
 
