@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 from collections.abc import Callable, Iterator
@@ -44,9 +45,15 @@ def store(tmp_path: Path) -> Store:
     return Store(tmp_path / "results", tmp_path / "cache")
 
 
+def pytest_collection_finish() -> None:
+    """What is imported and collected stays to the end: no garbage collection need walk it again."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(scope="session", autouse=True)
-def _no_power_cut() -> Iterator[None]:
-    """Waiting for the disk is most of the time that a record or a snapshot takes, and no test loses power."""
+def no_power_cut() -> Iterator[None]:
+    """Waiting for the disk is most of the time that a snapshot or a record takes, and no test loses power."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda descriptor: None)
         yield

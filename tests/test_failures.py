@@ -18,7 +18,7 @@ from mbpo.envs.flat import FlatEnv
 from mbpo.loop import Row, Run
 from mbpo.state import TrainState
 
-BUDGET = Budget(env_steps=160, eval_every=40, eval_episodes=2, bias_episodes=1)
+BUDGET = Budget(env_steps=120, eval_every=30, eval_episodes=2, bias_episodes=1)
 RUNS = [Run(small(MBPO), 0), Run(small(FTFL), 0), Run(small(MBPO), 1)]
 JANNER = [Run(small_janner(MBPO), 0), Run(small_janner(FTFL), 1), Run(small_janner(MBPO), 2)]
 
@@ -61,7 +61,7 @@ def test_an_environment_that_fails_ends_its_own_run_alone(
     rows, whole = undisturbed(runs is JANNER)
 
     def at_step(state: TrainState) -> None:
-        if state.env_steps == 95:
+        if state.env_steps == 65:
             break_training(state, 1, error, monkeypatch)
 
     hit_rows, hit = drive(DRIFT, runs, BUDGET, at_step=at_step)
@@ -70,7 +70,7 @@ def test_an_environment_that_fails_ends_its_own_run_alone(
         assert_same_run(parameters(whole, k), parameters(hit, k))
     assert [dict(row.failures) for row in hit_rows[:3]] == [{}] * 3
     for row in hit_rows[3:]:
-        assert {r: tuple(f) for r, f in row.failures.items()} == {1: (95, cause, True, 80)}
+        assert {r: tuple(f) for r, f in row.failures.items()} == {1: (65, cause, True, 60)}
         assert row.diagnostics["diverged"].tolist() == [0, 1, 0]
     before, after = reached(rows, 1), reached(hit_rows, 1)
     assert after == [*before[:3], before[2], before[2]], "it ends with the score that it reached"
@@ -81,7 +81,7 @@ def test_an_episode_that_cannot_be_played_ends_its_run_alone(monkeypatch: pytest
     rows, whole = undisturbed()
 
     def at_row(row: Row, state: TrainState) -> None:
-        if row.env_steps == 80:
+        if row.env_steps == 60:
             n = 2 if kind == "eval" else 1
             break_env(state.eval_envs(n), 2 * n, ArithmeticError("no root"), monkeypatch)
 
@@ -90,7 +90,7 @@ def test_an_episode_that_cannot_be_played_ends_its_run_alone(monkeypatch: pytest
         assert_same_rows(rows, hit_rows, run=k)
         assert_same_run(parameters(whole, k), parameters(hit, k))
     (failure,) = hit_rows[-1].failures.values()
-    assert failure.step == 120 and failure.cause.endswith(": ArithmeticError: no root") and failure.scored_at == 80
+    assert failure.step == 90 and failure.cause.endswith(": ArithmeticError: no root") and failure.scored_at == 60
     assert reached(hit_rows, 2)[3:] == [reached(rows, 2)[2]] * 2
 
 
@@ -121,14 +121,14 @@ def test_a_failed_run_stays_failed_through_a_resume(tmp_path: Path, monkeypatch:
 
 def test_when_all_have_failed_only_their_rows_are_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
     def at_step(state: TrainState) -> None:
-        for r in range(len(state.runs)) if state.env_steps == 90 else ():
+        for r in range(len(state.runs)) if state.env_steps == 65 else ():
             break_training(state, r, ArithmeticError("no root"), monkeypatch)
 
     rows, state = drive(DRIFT, RUNS[:2], BUDGET, at_step=at_step)
-    assert [row.env_steps for row in rows] == [0, 40, 80, 120, 160]
-    assert [row.updates for row in rows] == [0, 2, 82, 104, 104]
+    assert [row.env_steps for row in rows] == [0, 30, 60, 90, 120]
+    assert [row.updates for row in rows] == [0, 0, 42, 54, 54]
     for r in (0, 1):
-        assert reached(rows, r)[2:] == [reached(rows, r)[2]] * 3 and state.failures[r].scored_at == 80
+        assert reached(rows, r)[2:] == [reached(rows, r)[2]] * 3 and state.failures[r].scored_at == 60
 
 
 def test_a_task_that_fails_before_any_score_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,12 +142,12 @@ def test_a_task_that_fails_before_any_score_is_an_error(monkeypatch: pytest.Monk
 
 def test_a_learner_that_diverges_is_marked_with_step_and_cause() -> None:
     def poison(state: TrainState) -> None:
-        if state.env_steps == 50:
+        if state.env_steps == 70:
             state.sac.actor.weights[0].data[1] = np.nan
 
     rows, _ = drive(DRIFT, RUNS, BUDGET, at_step=poison)
     assert {r: tuple(f) for r, f in rows[-1].failures.items()} == {
-        1: (50, "an action of its policy is not finite", False, 40)
+        1: (70, "an action of its policy is not finite", False, 60)
     }
 
 

@@ -18,7 +18,7 @@ from mbpo.envs import EnvBatch
 from mbpo.loop import Row, Run
 from mbpo.state import TrainState
 
-BUDGET = Budget(env_steps=120, eval_every=40, eval_episodes=2, bias_episodes=1)
+BUDGET = Budget(env_steps=90, eval_every=30, eval_episodes=2, bias_episodes=1)
 JOBS = {
     "arms": [Run(small(MBPO), 0), Run(small(FTFL), 0), Run(small(FITTED), 1)],
     "sac": [Run(small(model=None), seed) for seed in (0, 1, 2)],
@@ -41,7 +41,7 @@ def undisturbed(family: str) -> tuple[list[Row], TrainState]:
 
 
 def test_a_run_among_three_is_the_run_alone(job: tuple[list[Run], list[Row], TrainState]) -> None:
-    """Returns, diagnostics, weights, moments, target maps and buffers after 120 env steps, model fits included."""
+    """Returns, diagnostics, weights, moments, target maps and buffers after 90 env steps, model fits included."""
     runs, rows, state = job
     assert len(set(state.episodes.tolist())) > 1, "all episodes ended together: the toy shows too little"
     for k, run in enumerate(runs):
@@ -87,11 +87,11 @@ def break_dynamics(state: TrainState) -> None:
 @pytest.mark.parametrize("broken", [break_actor, break_critic, break_dynamics], ids=lambda f: f.__name__)
 @pytest.mark.parametrize("family", SEEDS)
 def test_a_run_that_diverges_is_reported_scored_and_alone(family: str, broken: Any) -> None:
-    """Poison in the second of three runs at step 80: the others keep every bit, it keeps its place in every row."""
+    """Poison in the second of three runs at step 60: the others keep every bit, it keeps its place in every row."""
     runs, (rows, state) = SEEDS[family], undisturbed(family)
 
     def poison(row: Row, state: TrainState) -> None:
-        if row.env_steps == 80:
+        if row.env_steps == 60:
             broken(state)
 
     hit_rows, hit = drive(DRIFT, runs, BUDGET, at_row=poison)
@@ -105,10 +105,10 @@ def test_a_run_that_diverges_is_reported_scored_and_alone(family: str, broken: A
 
 
 def test_divergence_is_seen_before_it_has_acted() -> None:
-    """The critic breaks right before the evaluation at step 80: that row says so, by the parameters alone."""
+    """The critic breaks right before the evaluation at step 60: that row says so, by the parameters alone."""
 
     def poison(state: TrainState) -> None:
-        if state.env_steps == 79:
+        if state.env_steps == 59:
             break_critic(state)
 
     rows, _ = drive(DRIFT, JOBS["sac"], BUDGET, at_step=poison)
@@ -132,11 +132,11 @@ def resets(monkeypatch: pytest.MonkeyPatch, runs: Sequence[Run]) -> list[tuple[l
 
 def test_every_episode_of_every_run_has_a_seed_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """Training and evaluation, all runs: no seed twice. And a run's seeds are those that it has alone."""
-    method, other = (small(target, model=None, utd=1, random_steps=90) for target in (MBPO, FTFL))
+    method, other = (small(target, model=None, utd=1, random_steps=70) for target in (MBPO, FTFL))
     runs = [*(Run(method, seed) for seed in range(3)), Run(other, 0)]
     seen = resets(monkeypatch, runs)
     seeds = [seed for _, some, _ in seen for seed in some]
-    episodes = 4 * 120 // 25 + 4 * 4 * 2  # at least: full-length training episodes, and those of the evaluations
+    episodes = 4 * 90 // 25 + 4 * 4 * 2  # at least: full-length training episodes, and those of the evaluations
     assert len(seeds) == len(set(seeds)) > episodes
     for r, run in enumerate(runs):
         mine = [s for which, some, size in seen if size == 4 for w, s in zip(which, some, strict=True) if w == r]

@@ -318,11 +318,10 @@ def test_tables_are_the_same_whatever_the_last_bit_of_a_sum(tmp_path):
 # Up to date or not
 
 
-def test_a_stale_page_is_told_and_left_alone(tmp_path, capsys, monkeypatch):
+def test_a_stale_page_is_told_and_left_alone(built, tmp_path, capsys, monkeypatch):
     folder, cache = tmp_path / "results", tmp_path / "cache"
-    fill(Store(folder, cache), claims=("reward-collapse-control",))
+    shutil.copytree(built, folder)
     (folder / "precision" / "another-machine" / "runs").mkdir(parents=True)  # records of its own: none of the pages'
-    report.build(folder, cache, "quick")
     given = ["report", "--check", "--results", str(folder), "--cache", str(cache)]
     before = digests(folder)
     with monkeypatch.context() as patch:
@@ -447,7 +446,7 @@ def test_a_filled_paper_protocol_draws_every_figure(tmp_path):
     store = Store(folder, tmp_path / "cache")
     chosen = ("synthetic-share-half", "synthetic-share-amplifies", "hopper-stand-without-touch", "critic-cure")
     for spec in needed(load_suite().protocol("paper"), chosen):
-        if spec.task in tasks:
+        if spec.task in tasks and spec.seed < 5:
             write_train(store, spec, [100.0 + spec.seed] * 11, {"critic_bias": -1.0 * spec.seed})
     drawn = report.build(folder, tmp_path / "cache", "paper").parent / "figures"
     names = {path.stem for path in drawn.glob("*.svg")}

@@ -20,7 +20,7 @@ from mbpo.state import TrainState
 
 PENDULUM, HOPPER = "gym:InvertedPendulum-v5", "dmc:hopper-hop"
 BUDGET = Budget(env_steps=120, eval_every=40, eval_episodes=1)
-ARMS = [Run(small(MBPO), 0), Run(small(FTFL), 0), Run(small(FITTED), 1)]
+ARMS = [Run(small(MBPO, utd=1), 0), Run(small(FTFL, utd=1), 0), Run(small(FITTED, utd=1), 1)]
 
 
 @cache
@@ -209,8 +209,8 @@ def test_any_runs_of_a_job_go_on_in_any_company(tmp_path: Path) -> None:
     """Three runs are stopped; two of them go on in another order beside one of another job, the third alone."""
     rows, whole = undisturbed()
     interrupt(57, DRIFT, ARMS, tmp_path)
-    interrupt(57, DRIFT, [Run(small(MBPO), 5)], tmp_path)
-    company = [ARMS[2], Run(small(MBPO), 5), ARMS[0]]
+    interrupt(57, DRIFT, [Run(small(MBPO, utd=1), 5)], tmp_path)
+    company = [ARMS[2], Run(small(MBPO, utd=1), 5), ARMS[0]]
     steps: list[int] = []
     mixed, state = drive(DRIFT, company, BUDGET, checkpoint=tmp_path, at_step=lambda s: steps.append(s.env_steps))
     alone, last = drive(DRIFT, [ARMS[1]], BUDGET, checkpoint=tmp_path)

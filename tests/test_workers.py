@@ -243,6 +243,20 @@ def test_folders_are_checked_from_the_place_that_pytest_was_called_in(
 def test_claims_and_smoke_runs_are_collected_only_where_they_are_named(project: Path) -> None:
     (project / "benchmark").mkdir()
     (project / "benchmark" / "test_hours.py").write_text("def test_hours(): pass\n")
-    for arguments, count in (([], 4), (["."], 4), (["benchmark/"], 1), (["benchmark/test_hours.py::test_hours"], 1)):
-        done = session(project, "--collect-only", "-q", "--import-mode=importlib", *arguments)
-        assert f"{count} test" in done.stdout, (arguments, done.stdout)
+    done = session(project, "--collect-only", "-q", "--import-mode=importlib")
+    assert "4 tests" in done.stdout, done.stdout
+    done = session(project, "--collect-only", "-q", "--import-mode=importlib", "benchmark/test_hours.py::test_hours")
+    assert "1 test" in done.stdout, done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "ignored"),
+    [([], True), (["."], True), (["tests"], True), (["benchmark/"], None), (["benchmark/a.py::test_a"], None)],
+)
+def test_the_folder_of_claims_is_ignored_unless_the_command_line_names_it(
+    pytestconfig: pytest.Config, arguments: list[str], ignored: bool | None
+) -> None:
+    root = next(p for p in pytestconfig.pluginmanager.get_plugins() if hasattr(p, "TORCH_CAME_FIRST"))
+    config: Any = SimpleNamespace(invocation_params=SimpleNamespace(dir=ROOT), args=arguments)
+    assert root.pytest_ignore_collect(ROOT / "benchmark", config) is ignored
+    assert root.pytest_ignore_collect(ROOT / "tests", config) is None

@@ -131,9 +131,15 @@ def _whole(seeds: Array) -> Array:
 
 def _drawn_in(x: Array, y: Array) -> tuple[Array, Array]:
     """Scores no further from their median on the far side than on the side of the other arm; `x` is the upper arm."""
-    x_top = 2 * np.median(x, axis=-1, keepdims=True) - x.min(axis=-1, keepdims=True)
-    y_bottom = 2 * np.median(y, axis=-1, keepdims=True) - y.max(axis=-1, keepdims=True)
+    x_top = 2 * _median(x) - x.min(axis=-1, keepdims=True)
+    y_bottom = 2 * _median(y) - y.max(axis=-1, keepdims=True)
     return np.minimum(x, x_top), np.maximum(y, y_bottom)
+
+
+def _median(x: Array) -> Array:
+    """The median along the last axis, which is kept; numpy's takes ten times as long for a few seeds."""
+    ordered, n = np.sort(x, axis=-1), x.shape[-1]
+    return np.asarray((ordered[..., [(n - 1) // 2]] + ordered[..., [n // 2]]) / 2)
 
 
 def _tamed_welch(x: Array, y: Array) -> tuple[Array, Array, Array]:
@@ -196,12 +202,15 @@ def mean_interval(strata: Strata, confidence: float = 0.90) -> Interval:
 def _welch(strata: Strata, lost: int) -> tuple[Array, Array, Array]:
     """Mean difference over the strata, its standard error, and Satterthwaite's degrees of freedom; NaN where none."""
     share = 1 / len(strata)
-    gaps = [x.mean(axis=-1) - y.mean(axis=-1) for x, y in strata]
-    parts, weights = [], []
+    gaps, parts, weights = [], [], []
     for pair in strata:
-        for values in pair:
+        means = [values.mean(axis=-1) for values in pair]
+        gaps.append(means[0] - means[1])
+        for values, mean in zip(pair, means, strict=True):
             n = values.shape[-1]
-            part = share**2 * values.var(axis=-1, ddof=1) / n if n > 1 else np.full(values.shape[:-1], math.nan)
+            # The sum of squares of `values.var`, whose mean is known already.
+            squares = ((values - mean[..., None]) ** 2).sum(axis=-1)
+            part = share**2 * (squares / (n - 1)) / n if n > 1 else np.full(values.shape[:-1], math.nan)
             parts.append(part)
             weights.append(part**2 / max(n - lost, 1))
     variance, below = np.sum(parts, axis=0), np.sum(weights, axis=0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 
 from benchmark.records.spec import Kind
@@ -20,6 +20,7 @@ class Suite:
     families: Mapping[str, Family]
     methods: Mapping[str, MethodEntry]
     protocols: Mapping[str, Protocol]
+    _built: dict[tuple[str, ...], Method] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def task(self, name: str) -> TaskEntry:
         """The task's entry; a registered task that is on no page gets one without scores. Else raises `InputError`."""
@@ -43,18 +44,32 @@ class Suite:
         Raises `InputError` for an unknown name, a task that the method's family has no constants for, a method without
         a model where a model is to be fitted, or constants that do not fit together.
         """
-        flat = {row.constant: row.value for row in self.constants(name, task, protocol, kind)}
+        layers = self._layers(name, task, protocol, kind)
+        # A method is built once for all tasks and protocols that give it the same constants.
+        varies = any(constant.by_task is not None for _, constants in layers for constant in constants.values())
+        overrides = [repr(constants) for _, constants in layers[1:-1]]
+        key = (name, kind, task if varies else "", *overrides)
+        if key in self._built:
+            return self._built[key]
+        flat = {row.constant: row.value for row in resolve(layers, task, kind)}
         if kind != "train" and "model" in flat:
             raise InputError(f"method {name!r} has no model to fit; give one that has, such as 'mbpo'")
         where = f"method {name!r} on {task!r}"
         if protocol is not None:
             where += f" under protocol {self._protocol(protocol).name!r}"
-        return build(Method, nested(flat), where)
+        self._built[key] = build(Method, nested(flat), where)
+        return self._built[key]
 
     def constants(
         self, name: str, task: str, protocol: Protocol | str | None = None, kind: Kind = "train"
     ) -> list[ConstantRow]:
         """The constants that `method` assembles, each with its unit, source and the page it came from."""
+        return resolve(self._layers(name, task, protocol, kind), task, kind)
+
+    def _layers(
+        self, name: str, task: str, protocol: Protocol | str | None, kind: Kind
+    ) -> list[tuple[str, Mapping[str, Constant]]]:
+        """Origin and constants of the family, the protocol (if given) and the method, in this order."""
         if name not in self.methods:
             raise InputError(f"unknown method {name!r}; {nearest(name, self.methods)}")
         self.task(task)
@@ -65,7 +80,7 @@ class Suite:
                 f"method {name!r} has no constants for {task!r}: the {entry.family!r} family has them for "
                 f"{', '.join(family.tasks)}; use one of these, or a method of another family"
             )
-        layers = [(f"family {entry.family}", family.constants)]
+        layers: list[tuple[str, Mapping[str, Constant]]] = [(f"family {entry.family}", family.constants)]
         if protocol is not None:
             protocol = self._protocol(protocol)
             origin = f"protocol {protocol.name}"
@@ -73,7 +88,7 @@ class Suite:
             over = {path: Constant(value=value, source=origin) for path, value in overrides.items()}
             layers.append((origin, over))
         layers.append((f"method {name}", entry.constants))
-        return resolve(layers, task, kind)
+        return layers
 
     def _protocol(self, protocol: Protocol | str) -> Protocol:
         return self.protocol(protocol) if isinstance(protocol, str) else protocol
