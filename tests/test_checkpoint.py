@@ -190,7 +190,7 @@ def test_a_disk_that_is_really_full_is_an_error_of_the_disk(tmp_path: Path) -> N
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
     try:
-        with pytest.raises(OSError, match="cannot be written|File too large"):
+        with pytest.raises(OSError, match=r"cannot be written|File too large"):
             checkpoint.save(tmp_path, 2, {"w": torch.zeros(50_000)})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)

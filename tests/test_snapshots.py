@@ -543,6 +543,18 @@ def test_a_job_that_is_refused_leaves_nothing_behind(store: Store) -> None:
     assert snapshots.steps(store.cache, begun) == [20]
 
 
+def test_a_job_that_is_refused_as_it_begins_leaves_nothing_behind(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object) -> dict[str, Any]:
+        raise InputError("it raises in its first step")
+
+    monkeypatch.setattr(work, "conditions", refuse)
+    with pytest.raises(JobsFailed, match="raises in its first step"):
+        go(store, specs(1), Fake())
+    assert list((store.cache / "snapshots").iterdir()) == []
+
+
 def test_a_lease_from_the_future_is_held(tmp_path: Path) -> None:
     """Where the folder's clock was set back, a live holder's last beat lies ahead: it is not taken over."""
     with Leases(tmp_path, "one").take(["a"]) as mine:
@@ -602,5 +614,5 @@ def test_a_full_disk_under_the_leases_is_one_sentence(tmp_path: Path, monkeypatc
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(Path, "write_text", fails)
-    with pytest.raises(InputError, match="cannot be written: .*No space left"), Leases(tmp_path).take(["a"]):
+    with pytest.raises(InputError, match=r"cannot be written: .*No space left"), Leases(tmp_path).take(["a"]):
         pass
