@@ -185,7 +185,8 @@ class InProcesses:
         except (EOFError, OSError):
             process.join(CLOSING_SECONDS)
             why = f"its process ended with exit code {process.exitcode}"
-            return self._fault(w, f"{why}; a script that trains needs `if __name__ == '__main__':`")
+            hint = "" if self._calls[w, 1] > 0 else "; a script that trains needs `if __name__ == '__main__':`"
+            return self._fault(w, f"{why}{hint}")
         if isinstance(answer, tuple):
             return _Fault(*answer)
         if answer:
