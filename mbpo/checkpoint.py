@@ -57,7 +57,10 @@ def save(
             files += rowlog.append(folder, name, buffer, run, known)
         draft.mkdir()
         with open(draft / _STATE, "wb") as file:
-            torch.save(tree, file)
+            try:
+                torch.save(tree, file)
+            except RuntimeError as error:  # what it makes of a disk that is full
+                raise OSError(f"{draft / _STATE} cannot be written: {str(error).splitlines()[0]}") from error
             _flush(file)
         lines = [_digest(draft / _STATE), *(f"{segment.digest} {segment.file}" for segment in files)]
         with open(draft / _SENTINEL, "w", encoding="utf-8") as sentinel:

@@ -1,6 +1,7 @@
 """Snapshots: whole or not at all, and a damaged one is said to be damaged."""
 
 import os
+import resource
 import struct
 from pathlib import Path
 from typing import Any
@@ -181,3 +182,16 @@ def test_a_tree_of_another_form_is_refused_at_its_place(saved: Any, place: str) 
     with pytest.raises(InputError) as caught:
         copy_into(live, saved)
     assert f"does not fit this run at {place};" in str(caught.value)
+
+
+def test_a_disk_that_is_really_full_is_an_error_of_the_disk(tmp_path: Path) -> None:
+    """A limit on the size of files stands for the disk: torch raises something of its own then."""
+    checkpoint.save(tmp_path, 1, {"w": torch.zeros(3)})
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+    try:
+        with pytest.raises(OSError, match=r"cannot be written|File too large"):
+            checkpoint.save(tmp_path, 2, {"w": torch.zeros(50_000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert checkpoint.steps(tmp_path) == [1] and [path.name for path in tmp_path.iterdir()] == ["step-000000000001"]

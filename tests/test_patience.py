@@ -190,3 +190,19 @@ def test_a_users_environment_is_stepped_in_a_process_where_that_is_asked_for(imp
             np.testing.assert_array_equal(one, other)
     batch.close()
     assert promises.check("gym:broken_envs:RightRule-v0") == ()
+
+
+def test_an_idle_process_that_is_killed_is_started_again(monkeypatch, caplog):
+    monkeypatch.setenv(patience.PROCESSES, patience.OWN)
+    batch, alone = EnvBatch(HANGS, 2, isolate=True), EnvBatch(HANGS, 2, here=True)
+    for each in (batch, alone):
+        each.reset([0, 1])
+    for _ in range(3):
+        (process,) = batch._simulators._processes
+        process.kill()
+        process.join()
+        actions = np.full((2, 1), 0.5, np.float32)
+        for one, other in zip(batch.step(actions), alone.step(actions), strict=True):
+            np.testing.assert_array_equal(one, other)
+    assert batch.failed == {} and caplog.text.count("started again") == 3
+    batch.close()

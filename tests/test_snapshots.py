@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -540,6 +541,18 @@ def test_a_job_that_is_refused_leaves_nothing_behind(store: Store) -> None:
     assert snapshots.steps(store.cache, begun) == [20]
 
 
+def test_a_job_that_is_refused_as_it_begins_leaves_nothing_behind(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object) -> dict[str, Any]:
+        raise InputError("it raises in its first step")
+
+    monkeypatch.setattr(work, "conditions", refuse)
+    with pytest.raises(JobsFailed, match="raises in its first step"):
+        go(store, specs(1), Fake())
+    assert list((store.cache / "snapshots").iterdir()) == []
+
+
 def test_a_lease_from_the_future_is_held(tmp_path: Path) -> None:
     """Where the folder's clock was set back, a live holder's last beat lies ahead: it is not taken over."""
     with Leases(tmp_path, "one").take(["a"]) as mine:
@@ -578,3 +591,26 @@ def test_a_damaged_snapshot_of_a_shorter_run_is_told(store: Store, caplog: pytes
     folder = snapshots.begin(store.cache, short, kept=True)
     (checkpoint.save(folder, 80, {"step": 80}) / "state.pt").unlink()
     assert go(store, [long], Fake()) == [] and "not taken over" in caplog.text
+
+
+@pytest.mark.parametrize("code, traced", [(errno.ENOSPC, False), (errno.EBADF, True)])
+def test_a_disk_that_is_full_when_a_record_is_written_is_one_sentence(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, code: int, traced: bool
+) -> None:
+    def fails(self: Store, *arguments: Any) -> Path:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(Store, "write", fails)
+    with pytest.raises(JobsFailed, match=os.strerror(code)):
+        go(store, specs(1)[:1], Fake())
+    (record,) = [r for r in caplog.records if r.message.startswith("job failed")]
+    assert bool(record.exc_info) == traced
+
+
+def test_a_full_disk_under_the_leases_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(self: Path, text: str) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_text", fails)
+    with pytest.raises(InputError, match=r"cannot be written: .*No space left"), Leases(tmp_path).take(["a"]):
+        pass

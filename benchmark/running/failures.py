@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Sequence
 from types import TracebackType
@@ -11,6 +12,8 @@ from benchmark.running.job import Job
 from benchmark.words import count
 from mbpo.config import InputError
 
+DISK = {getattr(errno, name, None) for name in ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EIO")}
+"""Errors that lie in the disk: their sentence says all, and where in this project they arose says nothing."""
 log = logging.getLogger("benchmark.running.ensure")
 
 
@@ -61,7 +64,8 @@ class Failures:
             return False
         if self._passing is not None and isinstance(error, self._passing):
             return False
-        log.error("job failed: %s", self._job.label, exc_info=None if isinstance(error, InputError) else error)
+        told = isinstance(error, InputError) or (isinstance(error, OSError) and error.errno in DISK)
+        log.error("job failed: %s", self._job.label, exc_info=None if told else error)
         self.found.append((self._job.label, error))
         self.keys.update(spec.key for spec in self._job.specs)
         return True

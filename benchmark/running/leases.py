@@ -146,7 +146,9 @@ class Leases:
     def _permitted(self) -> Iterator[None]:
         try:
             yield
-        except PermissionError as error:
+        except OSError as error:
+            if not isinstance(error, PermissionError):
+                raise InputError(f"the cache folder's {str(self.folder)!r} cannot be written: {error}") from error
             raise InputError(
                 f"the cache folder has {str(error.filename or self.folder)!r} of another user, which cannot be "
                 "written; give another --cache, or let its owner make the folder writable for both"

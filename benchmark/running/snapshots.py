@@ -82,6 +82,13 @@ def forget_ended(cache: Path, runs: Sequence[RunSpec]) -> None:
             shutil.rmtree(folder(cache, run))
 
 
+def forget_refused(cache: Path, runs: Sequence[RunSpec]) -> None:
+    """Remove the folders of those of `runs` that were refused before their first snapshot."""
+    for run in runs:
+        if not steps(cache, run):
+            shutil.rmtree(folder(cache, run), ignore_errors=True)
+
+
 def groups(todo: Sequence[RunSpec], cache: Path, most: int) -> list[list[RunSpec]]:
     """Lockstep groups of `todo`: runs of one group stand at one step.
 

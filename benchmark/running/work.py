@@ -110,6 +110,8 @@ class Work:
                     job, self.store, self.options, self.trainers, leases, lambda: self.stopping.requested, keep_replay
                 )
             except Exception as error:
+                if isinstance(error, InputError):
+                    snapshots.forget_refused(self.store.cache, job.specs)
                 if len(job.specs) > 1 and not isinstance(error, InputError):
                     raise _Halved from error
                 raise
@@ -171,13 +173,7 @@ def run_job(
             progress(step, of)
 
         place = Place(*(cache, folders, told, options.device, options.checkpoint_seconds, keep_replay, stop))
-        try:
-            results = trainers[first.kind](job.specs, place)
-        except InputError:  # what was refused before its first snapshot leaves nothing to go on from
-            for spec, folder in zip(job.specs, folders, strict=True):
-                if not snapshots.steps(cache, spec):
-                    shutil.rmtree(folder)
-            raise
+        results = trainers[first.kind](job.specs, place)
         seconds = time.monotonic() - start
         for spec, result, each, again in zip(job.specs, results, stretches, resumed, strict=True):
             failure = place.failures.get(spec.key)

@@ -31,7 +31,8 @@ log = logging.getLogger(__name__)
 class _Fault(NamedTuple):
     """Why an order was not carried out: the environment, whether the input is to blame, a sentence.
 
-    `gone`: the process has ended while that environment was at work. `hung`: it was ended because it did not answer.
+    `gone`: the process has ended, while that environment was at work or, if `idle`, between two orders. `hung`: it was
+    ended because it did not answer.
     """
 
     row: int
@@ -39,6 +40,7 @@ class _Fault(NamedTuple):
     sentence: str
     gone: bool = False
     hung: bool = False
+    idle: bool = False
 
 
 class InProcesses:
@@ -130,8 +132,11 @@ class InProcesses:
         return fault
 
     def _note(self, fault: _Fault) -> None:
-        """Count a lost process against the environment that was at work."""
+        """Count a lost process against the environment that was at work; one that was idle is nobody's fault."""
         assert self.failures is not None
+        if fault.idle:
+            log.warning("task %r: %s; it is started again", self.info.id, fault.sentence)
+            return
         i, told = fault.row, f"task {self.info.id!r}: {fault.sentence}"
         self._ends[i] += 1
         if fault.hung or self._ends[i] > 1:
@@ -180,7 +185,8 @@ class InProcesses:
         except (EOFError, OSError):
             process.join(CLOSING_SECONDS)
             why = f"its process ended with exit code {process.exitcode}"
-            return self._fault(w, f"{why}; a script that trains needs `if __name__ == '__main__':`")
+            hint = "" if self._calls[w, 1] > 0 else "; a script that trains needs `if __name__ == '__main__':`"
+            return self._fault(w, f"{why}{hint}")
         if isinstance(answer, tuple):
             return _Fault(*answer)
         if answer:
@@ -206,6 +212,9 @@ class InProcesses:
         return False
 
     def _fault(self, w: int, why: str, hung: bool = False) -> _Fault:
-        """The end of process `w`, laid on the environment that was at work, if any was."""
-        at = int(self._calls[w, 0])
-        return _Fault(self._cuts[w] if at < 0 else at, False, why, gone=at >= 0, hung=hung)
+        """The end of process `w`, laid on the environment that was at work, if any was.
+
+        One that was idle and had never carried anything out would end again.
+        """
+        at, has_worked = int(self._calls[w, 0]), self._calls[w, 1] > 0
+        return _Fault(self._cuts[w] if at < 0 else at, False, why, gone=at >= 0 or has_worked, hung=hung, idle=at < 0)

@@ -122,9 +122,10 @@ def blamed(task: str) -> Iterator[None]:
         raise
     except Exception as error:
         at = traceback.extract_tb(error.__traceback__)[-1]
-        in_process = Path(at.filename).parent == Path(__file__).parent  # of another process: its sentence says it all
-        where = "" if in_process else f" ({Path(at.filename).name}, line {at.lineno})"
-        raise InputError(f"task {task!r}: the environment raised {sentence(error)}{where}") from error
+        if Path(at.filename).parent == Path(__file__).parent:  # of another process: its sentence says it all
+            raise InputError(" ".join(str(error).split())) from error
+        where = f"{Path(at.filename).name}, line {at.lineno}"
+        raise InputError(f"task {task!r}: the environment raised {sentence(error)} ({where})") from error
 
 
 def _examine(task: str, drop: Sequence[str], finite: bool) -> Findings:
