@@ -6,7 +6,9 @@ import os
 import platform
 import pwd
 import shutil
+import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -21,8 +23,8 @@ SlurmdUser={user}
 AuthType=auth/munge
 AuthInfo=socket={folder}/munge/socket
 CredType=cred/munge
-SlurmctldPort=16817
-SlurmdPort=16818
+SlurmctldPort={ports[0]}
+SlurmdPort={ports[1]}
 StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool
 SlurmctldPidFile={folder}/slurmctld.pid
@@ -63,6 +65,15 @@ def wait_for(condition: Callable[[], bool], what: str, seconds: float = 300.0) -
         time.sleep(0.5)
 
 
+def free_ports(number: int) -> list[int]:
+    """Ports that nobody listens on now."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [int(one.getsockname()[1]) for one in sockets]
+
+
 class Cluster:
     """The daemons. Use as a context manager; `folder` must be empty."""
 
@@ -82,7 +93,7 @@ class Cluster:
         key.chmod(0o600)
         host = platform.node().split(".")[0]
         user = pwd.getpwuid(os.getuid()).pw_name
-        settings = CONF.format(host=host, user=user, folder=self.folder, cpus=self._cpus)
+        settings = CONF.format(host=host, user=user, folder=self.folder, cpus=self._cpus, ports=free_ports(2))
         (self.folder / "slurm.conf").write_text(settings)
         self._stack.callback(self.stop)
         try:
@@ -96,6 +107,8 @@ class Cluster:
             wait_for(lambda: self.node_state() == "idle", "the node", 60)
         except BaseException:
             self._stack.close()
+            for path in sorted(self.folder.glob("*.log")):
+                print(f"{path.name}: {path.read_text(errors='replace')[-1000:]}", file=sys.stderr)
             raise
         return self
 

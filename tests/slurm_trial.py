@@ -52,6 +52,7 @@ class Trial:
     def __init__(self, folder: Path, cluster: Cluster, log: Path | None) -> None:
         self.folder, self.cluster, self._log = folder, cluster, log
         self._start = time.monotonic()
+        self._waiting: dict[str, float] = {}
 
     def say(self, line: str) -> None:
         """Print a line with the seconds since the start, and write it into the log, without paths."""
@@ -63,7 +64,7 @@ class Trial:
                 stream.write(line + "\n")
 
     def bench(self, command: str, name: str, *arguments: str, fails: bool = False) -> str:
-        """A command of the benchmark on the folders called `name`; its standard output."""
+        """A command of the benchmark on the folders called `name`; its output, or its error if it is to fail."""
         where = ("--results", str(self.folder / name / "results"), "--cache", str(self.folder / name / "cache"))
         environ = {
             **self.cluster.environ,
@@ -76,7 +77,7 @@ class Trial:
         )  # fmt: skip
         if (done.returncode != 0) != fails:
             raise RuntimeError(f"{command}: exit code {done.returncode}\n{done.stderr[-2000:]}")
-        return done.stdout
+        return done.stderr if fails else done.stdout
 
     def judge(self, name: str, *arguments: str) -> str:
         """What pytest says of the claim on the folders called `name`, where it trains what is missing."""
@@ -95,16 +96,19 @@ class Trial:
         return lines[-1].split("job ")[1].split(";")[0]
 
     def state(self, job: str) -> str:
-        """The job's state; one that waits after a requeue is let go at once. Empty: SLURM has forgotten it."""
+        """The job's state; one that waits after a requeue is let go soon. Empty: SLURM has forgotten it."""
         try:
             shown = self.cluster.call("scontrol", "show", "job", "--oneliner", job)
         except subprocess.CalledProcessError:
             return ""
         state = re.search(r"JobState=(\w+)", shown)[1]  # type: ignore[index]
         if state == "PENDING" and "Reason=BeginTime" in shown:
-            subprocess.run(
-                ["scontrol", "update", f"JobId={job}", "StartTime=now"], env=self.cluster.environ, capture_output=True
-            )
+            # SLURM waits two minutes so that no word of the ended start reaches the next one; some seconds do here.
+            if time.monotonic() - self._waiting.setdefault(job, time.monotonic()) > 8:
+                self.cluster.call("scontrol", "update", f"JobId={job}", "StartTime=now")
+                self._waiting.pop(job)
+        else:
+            self._waiting.pop(job, None)
         return state
 
     def restarts(self, job: str) -> str:
@@ -203,6 +207,8 @@ def requeued(trial: Trial) -> None:
 
 def cancelled(trial: Trial) -> None:
     """`cancel`, and the same `submit` again; a job of somebody else stays."""
+    refused = trial.bench("submit", "cancel", *RUNS, "--partition", "nowhere", fails=True)
+    trial.say(f"  {refused.strip().splitlines()[-1]}")
     other = trial.cluster.call("sbatch", "--parsable", "--hold", "--output=/dev/null", "--wrap=true").strip()
     job = trial.submit("cancel", *RUNS, "--steps", SHORT)
     trial.until_step("cancel", job, 500)
