@@ -21,7 +21,7 @@ say    = @printf '\n== %s ==\n'
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help setup test lint types unit smoke claims bundle test-slurm format lock clean
+.PHONY: help setup test lint types unit smoke claims bundle test-slurm site format lock clean
 
 help:  ## List the targets
 	@echo "make TARGET  (PYTHON=$(PYTHON) WORKERS=$(WORKERS) PROTOCOL=$(PROTOCOL) RESULTS=$(RESULTS) CACHE=$(CACHE) ARGS='more options for pytest')"
@@ -77,6 +77,11 @@ bundle: setup  ## Pack all but torch into dist/kit.tar.xz for machines without a
 test-slurm: setup  ## Jobs on a real SLURM on this machine, disturbed in every way; takes minutes
 	@$(PY) tests/slurm_trial.py $(ARGS)
 
+site:  ## Build the documentation into dist/site, every link checked; mkdocs has an environment of its own
+	@[ -x .venv-docs/bin/mkdocs ] || { $(PYTHON) -m venv .venv-docs && .venv-docs/bin/pip install -qq --disable-pip-version-check 'mkdocs-material>=9.6,<10'; }
+	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --quiet --site-dir dist/site
+	@echo "dist/site is built."
+
 format: setup  ## Let ruff rewrite the code
 	@$(PY) -m ruff check --fix .
 	@$(PY) -m ruff format .
@@ -93,5 +98,5 @@ lock:  ## Resolve pyproject.toml anew in an empty environment and rewrite requir
 	echo "requirements.lock holds $$(grep -c == requirements.lock) packages; try them with: make test"
 
 clean:  ## Remove .venv, tool caches and build products; results/ stays
-	@rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info
+	@rm -rf $(VENV) .venv-docs .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info
 	@find mbpo benchmark tests -name __pycache__ -type d -prune -exec rm -rf {} +

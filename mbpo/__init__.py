@@ -27,8 +27,8 @@ from mbpo.methods import method
 
 if TYPE_CHECKING:
     from mbpo.api import train
-    from mbpo.loggers import CsvLogger, JsonLinesLogger, Logger, TensorBoardLogger
-    from mbpo.models import Dynamics, load_dynamics
+    from mbpo.loggers import CsvLogger, JsonLinesLogger, Logger, TensorBoardLogger, WandbLogger
+    from mbpo.models import Dynamics, Prediction, load_dynamics
     from mbpo.policies import Policy, load_policy
     from mbpo.state import Row, Run
     from mbpo.views import View
@@ -46,6 +46,7 @@ __all__ = [
     "Method",
     "ModelConfig",
     "Policy",
+    "Prediction",
     "RolloutConfig",
     "Row",
     "Run",
@@ -53,6 +54,7 @@ __all__ = [
     "Target",
     "TensorBoardLogger",
     "View",
+    "WandbLogger",
     "load_dynamics",
     "load_policy",
     "method",
@@ -66,12 +68,14 @@ _LAZY = {
     "Policy": "mbpo.policies",
     "load_policy": "mbpo.policies",
     "Dynamics": "mbpo.models",
+    "Prediction": "mbpo.models",
     "load_dynamics": "mbpo.models",
     "View": "mbpo.views",
     "Logger": "mbpo.loggers",
     "CsvLogger": "mbpo.loggers",
     "JsonLinesLogger": "mbpo.loggers",
     "TensorBoardLogger": "mbpo.loggers",
+    "WandbLogger": "mbpo.loggers",
 }
 
 

@@ -1,12 +1,13 @@
 """`train` as users call it: a task by id or by factory, one run or many, loggers and callbacks.
 
-`mbpo.loop.train` is the algorithm and takes ids and runs alone; here what was meant is found out, or refused in one
-sentence that says what to pass instead.
+`mbpo.loop.train` is the algorithm and takes ids and runs alone. This module turns other forms into these, or refuses
+them in one sentence that says what to pass instead.
 """
 
 from __future__ import annotations
 
 import functools
+import numbers
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -34,10 +35,10 @@ def train(
     *,
     logger: Any = None,
     callbacks: Callback | Sequence[Callback] = (),
-    drop: Sequence[str] = (),
+    drop: str | Sequence[str] = (),
     device: str = "auto",
     precision: str = "fp32",
-    checkpoint: Path | Sequence[Path] | None = None,
+    checkpoint: Path | str | Sequence[Path | str] | None = None,
     checkpoint_seconds: float = 300.0,
     keep_last: bool = False,
     stop: Callable[[], bool] | None = None,
@@ -52,11 +53,11 @@ def train(
             makes a fresh Gymnasium environment each time it is called without arguments.
         runs: a `Run`, or several that differ in target and seed alone; a pair ``("ftfl", 0)`` names its method.
         budget: steps and evaluations.
-        logger: where rows are written: a ``.csv`` or ``.jsonl`` path, ``"tensorboard:FOLDER"``, an object with
-            ``log(row, runs)`` and ``close()``, or a list of these.
+        logger: where rows are written: a ``.csv`` or ``.jsonl`` path, ``"tensorboard:FOLDER"``,
+            ``"wandb:FOLDER"``, an object with ``log(row, runs)`` and ``close()``, or a list of these.
         callbacks: functions of a read-only `View`, called at each evaluation before its row is yielded; training ends
             after a row at which one of them returns True.
-        drop: names of observation groups to leave out.
+        drop: names of observation groups to leave out, or one name.
         device: "auto", "cpu", "cuda", "cuda:1".
         precision: "fp32", "fp64", "tf32", "bf16".
         checkpoint: a folder of snapshots, or one for each run; the same call goes on from what it holds.
@@ -75,10 +76,10 @@ def train(
         raise InputError(f"budget is {_kind(budget)}: give Budget(env_steps=20_000), which also says how to evaluate")
     options = {
         **{
-            "drop": drop,
+            "drop": (drop,) if isinstance(drop, str) else drop,
             "device": device,
             "precision": precision,
-            "checkpoint": checkpoint,
+            "checkpoint": _folders(checkpoint),
             "env_workers": env_workers,
         },
         **{"checkpoint_seconds": checkpoint_seconds, "keep_last": keep_last, "stop": stop, "progress": progress},
@@ -124,7 +125,7 @@ def as_runs(runs: Any) -> list[Run]:
         raise InputError("runs is a bare Method: give Run(method, seed=0), or a list of runs with a seed each")
     if isinstance(runs, str):
         raise InputError(f"runs is the name {runs!r}: give [({runs!r}, seed)], such as [({runs!r}, 0)]")
-    if isinstance(runs, tuple) and len(runs) == 2 and isinstance(runs[0], Method | str) and isinstance(runs[1], int):
+    if isinstance(runs, tuple) and len(runs) == 2 and isinstance(runs[0], Method | str) and _whole(runs[1]):
         return [_checked(runs, "runs")]
     try:
         given = list(runs)
@@ -143,17 +144,39 @@ def _checked(run: Any, where: str) -> Run:
         what = method(what)
     if not isinstance(what, Method):
         raise InputError(f"{where}.method is {_kind(what)}: give a Method, or a name such as 'ftfl'")
-    if isinstance(seed, bool) or not isinstance(seed, int):
+    if not _whole(seed):
         raise InputError(f"{where}.seed is {_kind(seed)}: give a whole number")
-    return Run(what, seed)
+    return Run(what, int(seed))
+
+
+def _whole(value: Any) -> bool:
+    """Whether a value is a whole number, numpy's among them."""
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
 def _callbacks(given: Any) -> list[Callback]:
-    listed: list[Any] = [given] if callable(given) else list(given)
+    if given is None:
+        return []
+    listed: list[Any] = list(given) if isinstance(given, list | tuple) else [given]
     for callback in listed:
         if not callable(callback):
             raise InputError(f"callbacks: {_kind(callback)} cannot be called; give functions of a View")
     return listed
+
+
+def _folders(given: Any) -> Path | list[Path] | None:
+    """The folder of snapshots, or one for each run. Raises `InputError` for what is no path, and for a file."""
+    if given is None:
+        return None
+    return [_folder(each) for each in given] if isinstance(given, list | tuple) else _folder(given)
+
+
+def _folder(given: Any) -> Path:
+    if not isinstance(given, str | Path):
+        raise InputError(f"checkpoint: {_kind(given)} is no folder; give a path, or one for each run")
+    if Path(given).is_file():
+        raise InputError(f"checkpoint: {str(given)!r} is a file; give a folder, which is made if it is not there")
+    return Path(given)
 
 
 def task_id(task: Any) -> str:

@@ -1,6 +1,6 @@
-"""Where the rows of `train` go: CSV, JSON lines, TensorBoard event files, or anything with the two methods of `Logger`.
+"""Where the rows of `train` go: CSV, JSON lines, TensorBoard, Weights & Biases, or anything that is a `Logger`.
 
-train(task, runs, budget, logger="log.csv")                # also log.jsonl, or tensorboard:FOLDER
+train(task, runs, budget, logger="log.csv")                # also log.jsonl, tensorboard:FOLDER or wandb:FOLDER
 train(task, runs, budget, logger=["log.jsonl", TensorBoardLogger("events")])
 """
 
@@ -19,7 +19,7 @@ from mbpo.config import InputError
 from mbpo.state import Row, Run
 from mbpo.views import names
 
-TENSORBOARD = "tensorboard:"
+TENSORBOARD, WANDB = "tensorboard:", "wandb:"
 COLUMNS = ("run", "seed", "env_steps", "updates", "measure", "value")
 
 
@@ -112,15 +112,53 @@ class TensorBoardLogger:
         for r, name in enumerate(names(runs)):
             if name not in self._writers:
                 self._writers[name] = self._writer(str(self._folder / name))
-            for measure, value in _measures(row, r):
-                group = "evaluation" if measure.startswith(("return_", "length_")) else "diagnostics"
-                self._writers[name].add_scalar(f"{group}/{measure}", value, row.env_steps)
+            for measure, value in _grouped(row, r):
+                self._writers[name].add_scalar(measure, value, row.env_steps)
             self._writers[name].flush()
 
     def close(self) -> None:
         """See `Logger`."""
         for writer in self._writers.values():
             writer.close()
+
+
+class WandbLogger:
+    """Offline runs of Weights & Biases, one for each run; ``wandb sync FOLDER/wandb/*`` uploads them. Needs wandb.
+
+    Nothing is sent and no account is needed. `settings` go to ``wandb.init``, such as ``project="mine"``.
+    """
+
+    def __init__(self, folder: Path | str, **settings: Any) -> None:
+        try:
+            self._wandb = importlib.import_module("wandb")
+        except ImportError:
+            raise InputError(
+                "Weights & Biases files need the package wandb: pip install wandb, or log to a .csv or a .jsonl"
+            ) from None
+        self._folder = Path(folder)
+        self._settings = {"project": "mbpo", "mode": "offline", "reinit": "create_new", **settings}
+        self._runs: dict[str, Any] = {}
+
+    def log(self, row: Row, runs: Sequence[Run]) -> None:
+        """See `Logger`."""
+        for r, (run, name) in enumerate(zip(runs, names(runs), strict=True)):
+            if name not in self._runs:
+                self._folder.mkdir(parents=True, exist_ok=True)
+                config = {"seed": run.seed, **run.method.model_dump(mode="json")}
+                self._runs[name] = self._wandb.init(dir=str(self._folder), name=name, config=config, **self._settings)
+            self._runs[name].log({"updates": row.updates, **dict(_grouped(row, r))}, step=row.env_steps)
+
+    def close(self) -> None:
+        """See `Logger`."""
+        for run in self._runs.values():
+            run.finish()
+
+
+def _grouped(row: Row, run: int) -> Iterator[tuple[str, float]]:
+    """`_measures` with the group that a dashboard shows each in before its name."""
+    for measure, value in _measures(row, run):
+        group = "evaluation" if measure.startswith(("return_", "length_")) else "diagnostics"
+        yield f"{group}/{measure}", value
 
 
 def loggers(given: Any) -> list[Logger]:
@@ -134,16 +172,20 @@ def loggers(given: Any) -> list[Logger]:
         return [one for each in given for one in loggers(each)]
     if isinstance(given, str) and given.startswith(TENSORBOARD):
         return [TensorBoardLogger(given.removeprefix(TENSORBOARD))]
+    if isinstance(given, str) and given.startswith(WANDB):
+        return [WandbLogger(given.removeprefix(WANDB))]
     if isinstance(given, str | Path):
         kinds: dict[str, type[CsvLogger] | type[JsonLinesLogger]] = {".csv": CsvLogger, ".jsonl": JsonLinesLogger}
         if Path(given).suffix not in kinds:
-            raise InputError(f"logger = {str(given)!r}: give a .csv, a .jsonl or '{TENSORBOARD}FOLDER'")
+            raise InputError(
+                f"logger = {str(given)!r}: give a .csv, a .jsonl, '{TENSORBOARD}FOLDER' or '{WANDB}FOLDER'"
+            )
         return [kinds[Path(given).suffix](given)]
     if isinstance(given, Logger) and not isinstance(given, type):
         return [given]
     raise InputError(
-        f"logger = {given!r:.60}: give a .csv or .jsonl path, '{TENSORBOARD}FOLDER', or an object with log(row, runs) "
-        "and close()"
+        f"logger = {given!r:.60}: give a .csv or .jsonl path, '{TENSORBOARD}FOLDER', '{WANDB}FOLDER', or an object "
+        "with log(row, runs) and close()"
     )
 
 

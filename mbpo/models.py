@@ -160,7 +160,13 @@ def load_dynamics(path: Path | str, method: Method | None = None) -> Dynamics:
 def _from_snapshot(folder: Path, method: Method | None) -> Dynamics:
     tree = checkpoint.load(folder)
     if tree is None:
-        raise InputError(f"the folder {str(folder)!r} holds no snapshot; keep one by checkpoint= with keep_last=True")
+        inside = sorted(str(each) for each in folder.iterdir() if each.is_dir())
+        way = (
+            f"give one of its runs: {', '.join(inside[:5])}"
+            if inside
+            else "keep one by checkpoint= with keep_last=True"
+        )
+        raise InputError(f"the folder {str(folder)!r} holds no snapshot; {way}")
     page = folder / "run.json"
     if method is None and page.is_file():
         method = build(Method, json.loads(page.read_text(encoding="utf-8"))["spec"]["constants"], str(page))

@@ -40,6 +40,9 @@ def test_without_runs_everything_is_untested(ledger: Ledger) -> None:
     text = answers.block(ledger, rows(ledger, {}))
     assert 'The headline, "FTFL beats SAC on five of seven tasks", is untested.' in text
     assert text.count("None.") == 2
+    assert context["plain"] == "Not known yet." and context["bar"] == [(context["papers"], "untested", "incomplete")]
+    short = answers.short(ledger, rows(ledger, {}))
+    assert text.startswith(short[:400]) and len(short.splitlines()) < 10
 
 
 def test_claims_are_counted_once_by_what_their_tasks_say(ledger: Ledger) -> None:
@@ -60,7 +63,8 @@ def test_claims_are_counted_once_by_what_their_tasks_say(ledger: Ledger) -> None
         "contradicted wherever decided": 2,
         "untested": before - 4,
     }
-    assert context["toys"]["reproduced"] == 1
+    assert context["toys"]["reproduced"] == 1 and context["plain"] == "No, not by these runs."
+    assert [color for _, _, color in context["bar"]] == ["reproduced", "partly", "contradicted", "incomplete"]
     text = answers.block(ledger, rows(ledger, given))
     assert "FTFL's model predicts the reward where MBPO's does not (all 7 tasks)" in text
     assert "Raw targets predict the reward worse (6 of 7 tasks)" in text
@@ -86,5 +90,5 @@ def test_the_block_replaces_what_stands_between_the_marks_alone() -> None:
 def test_the_first_sentences_of_both_readmes_are_those_of_the_committed_verdicts(ledger: Ledger) -> None:
     committed = json.loads((ROOT / "results" / "verdicts.json").read_text())
     readme = (ROOT / "README.md").read_text()
-    assert answers.BEGIN in readme and answers.put_into(readme, answers.block(ledger, committed)) == readme
+    assert answers.BEGIN in readme and answers.put_into(readme, answers.short(ledger, committed)) == readme
     assert (ROOT / "results" / "README.md").read_text() == answers.readme(ledger, committed)

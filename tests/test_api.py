@@ -7,6 +7,7 @@ import functools
 import inspect
 import json
 import sys
+import types
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,7 @@ def test_one_run_or_many_by_value_or_name() -> None:
     ftfl = method("ftfl")
     assert as_runs(Run(ftfl, 3)) == as_runs(("ftfl", 3)) == as_runs([("ftfl", 3)]) == [Run(ftfl, 3)]
     assert as_runs([Run(ftfl, 0), ("mbpo", 1)]) == [Run(ftfl, 0), Run(Method(), 1)]
+    assert as_runs(("ftfl", np.int64(3))) == [Run(ftfl, 3)] and type(as_runs(("ftfl", np.int64(3)))[0].seed) is int
     assert as_runs(Run(ftfl, s) for s in range(2)) == [Run(ftfl, 0), Run(ftfl, 1)]
 
 
@@ -125,8 +127,15 @@ def test_options_reach_the_loop(tmp_path: Path) -> None:
     assert [row.env_steps for row in again] == [row.env_steps for row in rows] and (
         tmp_path / Run(SAC, 0).name
     ).is_dir()
-    with pytest.raises(InputError, match="no observation group 'touch' to drop"):
-        list(train(toy_envs.LQR, Run(SAC, 0), BUDGET, drop=["touch"], **CPU))
+    for drop in (["touch"], "touch"):
+        with pytest.raises(InputError, match="no observation group 'touch' to drop"):
+            list(train(toy_envs.LQR, Run(SAC, 0), BUDGET, drop=drop, **CPU))
+    kept = list(train(toy_envs.LQR, Run(SAC, 0), BUDGET, **(options | {"checkpoint": str(tmp_path)}), **CPU))
+    assert [row.env_steps for row in kept] == [row.env_steps for row in rows]
+    (tmp_path / "file").write_text("")
+    for wrong, words in ((tmp_path / "file", "is a file; give a folder"), ([3], "a int is no folder; give a path")):
+        with pytest.raises(InputError, match=words):
+            list(train(toy_envs.LQR, Run(SAC, 0), BUDGET, checkpoint=wrong, **CPU))  # type: ignore[arg-type]
 
 
 # Tasks
@@ -262,6 +271,32 @@ def test_tensorboard_is_missed_in_a_sentence(monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(InputError, match=r"need the package tensorboard: pip install tensorboard"):
         mbpo.TensorBoardLogger(tmp_path)
+
+
+def test_offline_runs_are_made_for_each_run_and_nothing_is_sent(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    made: list[Any] = []
+
+    class Wandb(types.ModuleType):
+        """What of the package is called, with the arguments of the real one."""
+
+        @staticmethod
+        def init(**settings: Any) -> Any:
+            run = types.SimpleNamespace(settings=settings, lines=[], ended=False)
+            run.log = lambda values, step: run.lines.append((step, values["evaluation/return_mean"]))
+            run.finish = lambda: setattr(run, "ended", True)
+            made.append(run)
+            return run
+
+    monkeypatch.setitem(sys.modules, "wandb", Wandb("wandb"))
+    rows = list(train(toy_envs.LQR, [Run(SAC, 4), Run(SAC, 2)], BUDGET, logger=f"wandb:{tmp_path / 'w'}", **CPU))
+    assert [run.settings["name"] for run in made] == ["seed-4", "seed-2"] and all(run.ended for run in made)
+    assert {run.settings["mode"] for run in made} == {"offline"} and made[0].settings["config"]["seed"] == 4
+    assert made[1].lines == [(row.env_steps, row.returns[1].mean()) for row in rows]
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(InputError, match=r"need the package wandb: pip install wandb"):
+        mbpo.WandbLogger(tmp_path)
 
 
 def test_event_files_hold_every_row(tmp_path: Path) -> None:

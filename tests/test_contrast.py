@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmark.drawing import contrast, jinja, style
-from benchmark.drawing.shrink import shrink
+from benchmark.drawing.shrink import compact, shrink
 
 CSS = (jinja.TEMPLATES / "report.css").read_text()
 
@@ -59,3 +59,15 @@ def test_shrinking_rounds_places_and_keeps_words_and_references() -> None:
         '<svg viewBox="0 0 619.2 100" aria-label="R2 of 0.123456"><g><path id="m" d="M1.23 2L3.1 -4z"'
         ' style="stroke-width: 0.123456"/></g><use href="#m" x="10.12" y="5"/><text x="2">0.123456</text></svg>'
     )
+
+
+def test_a_compact_element_has_one_class_a_style_and_short_ids_of_its_own() -> None:
+    drawn = "".join(f'<g><g><path id="p-{i}" style="fill: none; stroke: red"/></g></g>' for i in range(3))
+    svg = f'<svg><defs><style type="text/css">*{{a: b}}</style></defs>{drawn}<use href="#p-1" style="x: 1"/></svg>'
+    one, other = compact(svg, "one"), compact(svg, "other")
+    ids = [re.findall(r' id="([^"]+)"', text) for text in (one, other)]
+    assert len(set(ids[0])) == 3 and not set(ids[0]) & set(ids[1])
+    assert f'href="#{ids[0][1]}"' in one and "<g" not in one
+    (name,) = set(re.findall(r'class="([^"]+)"', one))
+    assert one.count(f'class="{name}"') == 3 and f".{name}{{fill:none;stroke:red}}</style>" in one
+    assert one.endswith('style="x:1"/></svg>') and name not in other

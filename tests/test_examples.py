@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -45,3 +47,21 @@ def test_raw_targets_lose_the_tiny_reward_and_ftfl_finds_it() -> None:
 
 def test_the_model_predicts_the_toy() -> None:
     assert ask_the_model.main() < 0.15
+
+
+def test_the_notebook_runs_from_top_to_bottom_and_is_kept_without_outputs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its code cells run in order in one namespace, as a kernel runs them; no package of Jupyter is needed."""
+    notebook = json.loads((ROOT / "examples" / "train_look_export.ipynb").read_text())
+    code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in code)
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {"__name__": "__main__"}
+    for cell in code:
+        exec(compile("".join(cell["source"]), cell["id"], "exec"), names)
+    returns = names["returns"]
+    assert isinstance(returns, np.ndarray) and returns.shape == (4, 2) and np.isfinite(returns).all()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["examples", "thermostat.pt2", "thermostat.safetensors"]

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from benchmark.drawing import contrast
-from benchmark.drawing.shrink import shrink
+from benchmark.drawing.shrink import compact, shrink
 
 WIDE, NARROW = 8.6, 3.9
 """Inches; on a page of 880 and 360 pixels their type is equally large."""
@@ -207,7 +207,7 @@ def svg(figure: Figure, name: str, description: str) -> str:
         text,
         count=1,
     )
-    return shrink(text.strip())
+    return compact(shrink(text.strip()), name)
 
 
 def hues() -> str:

@@ -35,11 +35,15 @@ def context(ledger: Ledger, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]
     every = standings(ledger, rows)
     shown = [standing for standing in every if standing.claim.chapter != TOYS]
     papers = of_the_paper(every)
+    counts = _counts(papers, every)
+    first = next((standing for standing in every if standing.claim.id == HEADLINE), None)
     toys = Counter(v for s in every if s.claim.chapter == TOYS for v, tasks in s.tasks.items() for _ in tasks)
     return {
-        "headline": next((standing for standing in every if standing.claim.id == HEADLINE), None),
+        "headline": first,
         "papers": len(papers),
-        "counts": [(number, STANDINGS[name]) for name, number in _counts(papers, every).items() if number],
+        "counts": [(number, STANDINGS[name]) for name, number in counts.items() if number],
+        "bar": [(number, STANDINGS[name], COLORED[name]) for name, number in counts.items() if number],
+        "plain": PLAIN[stands(first)] if first else PLAIN["untested"],
         "untested": [standing for standing in papers if standing.untested],
         "by_verdict": {
             verdict: [standing for standing in shown if verdict in standing.tasks and not standing.untested]
@@ -62,6 +66,26 @@ STANDINGS = {
     "untested": "untested",
 }
 """How a claim stands over its tasks, and how that is said."""
+COLORED = {
+    "reproduced": "reproduced",
+    "partly": "partly",
+    "split": "invalid",
+    "contradicted": "contradicted",
+    "inconclusive": "inconclusive",
+    "invalid": "invalid",
+    "untested": "incomplete",
+}
+"""The class of the page's style sheet that a standing is drawn in."""
+PLAIN = {
+    "reproduced": "Yes, by these runs.",
+    "partly": "On some tasks; on others these runs leave it open.",
+    "split": "On some tasks, and on others not.",
+    "contradicted": "No, not by these runs.",
+    "inconclusive": "These runs cannot say.",
+    "invalid": "These runs must not be compared.",
+    "untested": "Not known yet.",
+}
+"""Whether FTFL works, by how its headline claim stands."""
 
 
 def _counts(papers: Iterable[Standing], every: Sequence[Standing]) -> dict[str, int]:
@@ -74,6 +98,12 @@ def block(ledger: Ledger, rows: Sequence[Mapping[str, Any]]) -> str:
     """The three sentences that every first screen begins with, as Markdown."""
     text = jinja.environment().get_template("answer.md.j2").render(context(ledger, rows) | {"paper": PAPER})
     return text.strip() + "\n"
+
+
+def short(ledger: Ledger, rows: Sequence[Mapping[str, Any]]) -> str:
+    """The same without the lists of claims, for the project's own README."""
+    text = block(ledger, rows).partition("**Contradicted,")[0]
+    return text + "Claim by claim, with numbers and intervals: [results/README.md](results/README.md).\n"
 
 
 def readme(ledger: Ledger, rows: Sequence[Mapping[str, Any]]) -> str:
@@ -95,4 +125,4 @@ def write(ledger: Ledger, rows: Sequence[Mapping[str, Any]], results: Path) -> N
     (results / "README.md").write_text(readme(ledger, rows), encoding="utf-8")
     above = results.resolve().parent / "README.md"
     if above.is_file() and BEGIN in (text := above.read_text(encoding="utf-8")):
-        above.write_text(put_into(text, block(ledger, rows)), encoding="utf-8")
+        above.write_text(put_into(text, short(ledger, rows)), encoding="utf-8")

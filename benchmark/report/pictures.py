@@ -85,9 +85,7 @@ def _claim_picture(data: Data, claim: Claim, gallery: Gallery) -> list[Picture]:
         def draw(width: float) -> Figure:
             return figures.dots([(frame, axis)], tasks, arms, width)
 
-    if len(tasks) == 1:
-        caption = f"{task_name(tasks[0])}. {caption}"
-    return [picture(draw, name, caption, gallery)] if tasks else []
+    return [picture(draw, name, _of(tasks, caption), gallery)] if tasks else []
 
 
 def _over_training(data: Data, claim: Claim) -> tuple[pd.DataFrame, str]:
@@ -117,7 +115,7 @@ def _reward_by_bin(data: Data, name: str, named: Sequence[str], gallery: Gallery
         "each part in grey, the mean predicted one (up) as a line per seed. A triangle at the edge is a prediction "
         "beyond the panel."
     )
-    return [picture(draw, name, caption, gallery)] if tasks else []
+    return [picture(draw, name, _of(tasks, caption), gallery)] if tasks else []
 
 
 def _logvar_units(data: Data, name: str, named: Sequence[str], gallery: Gallery) -> list[Picture]:
@@ -135,7 +133,7 @@ def _logvar_units(data: Data, name: str, named: Sequence[str], gallery: Gallery)
         "multiplied back in. Residual arms are mbpo and norm-only, direct ones direct-only and ftfl. A dot is a "
         "seed, a bar the median."
     )
-    return [picture(draw, name, caption, gallery)] if tasks else []
+    return [picture(draw, name, _of(tasks, caption), gallery)] if tasks else []
 
 
 def _logvar_training(data: Data, name: str, named: Sequence[str], gallery: Gallery) -> list[Picture]:
@@ -150,7 +148,7 @@ def _logvar_training(data: Data, name: str, named: Sequence[str], gallery: Galle
         "The mean log-variance on held-out transitions while the model is fitted, in both units, a pair of panels per "
         "task. A thin line is a seed, a thick one their mean."
     )
-    return [picture(draw, name, caption, gallery)] if tasks else []
+    return [picture(draw, name, _of(tasks, caption), gallery)] if tasks else []
 
 
 def _onset(data: Data, name: str, named: Sequence[str], gallery: Gallery) -> list[Picture]:
@@ -166,7 +164,7 @@ def _onset(data: Data, name: str, named: Sequence[str], gallery: Gallery) -> lis
         "learn; the first 5,000 env steps are random. Axes are logarithmic away from zero where values span orders of "
         "magnitude. A thin line is a seed, a thick one their median. Rewards in [0, 1] can be worth 100 at most."
     )
-    return [picture(draw, name, caption, gallery)] if tasks else []
+    return [picture(draw, name, _of(tasks, caption), gallery)] if tasks else []
 
 
 def _aggregates(data: Data, name: str, named: Sequence[str], gallery: Gallery) -> list[Picture]:
@@ -200,7 +198,7 @@ def _sweep(data: Data, name: str, named: Sequence[str], gallery: Gallery) -> lis
         "Mean return over the last fifth of training by the share of each batch that is synthetic; zero is SAC with as "
         "many updates. A dot is a seed, the line joins medians."
     )
-    return [picture(lambda width: panels.sweep(frame, tasks, width), name, caption, gallery)]
+    return [picture(lambda width: panels.sweep(frame, tasks, width), name, _of(tasks, caption), gallery)]
 
 
 def _toy_costs(data: Data, name: str, named: Sequence[str], gallery: Gallery) -> list[Picture]:
@@ -216,7 +214,7 @@ def _toy_costs(data: Data, name: str, named: Sequence[str], gallery: Gallery) ->
     def draw(width: float) -> Figure:
         return figures.dots([(frame, toy_costs.COST)], tasks, arms, width)
 
-    return [picture(draw, name, caption, gallery)] if tasks else []
+    return [picture(draw, name, _of(tasks, caption), gallery)] if tasks else []
 
 
 def _toy_signatures(data: Data, name: str, named: Sequence[str], gallery: Gallery) -> list[Picture]:
@@ -266,6 +264,11 @@ def picture(draw: Callable[[float], Figure], name: str, caption: str, gallery: G
 
     drawn = gallery.draw("figures", name, (draw, caption), make)[name]
     return Picture(name, caption, *drawn.elements)
+
+
+def _of(tasks: Sequence[str], caption: str) -> str:
+    """The caption, with the task before it where the figure is about one alone."""
+    return f"{task_name(tasks[0])}. {caption}" if len(tasks) == 1 else caption
 
 
 def _told(arms: Sequence[str]) -> str:

@@ -23,12 +23,15 @@ def play(
     video: Annotated[
         Path | None, typer.Option(help="film all episodes: a .gif, or an .mp4 with imageio-ffmpeg")
     ] = None,
+    export: Annotated[
+        Path | None, typer.Option(help="write the policy as a graph too: an .onnx, or a .pt2 of torch alone")
+    ] = None,
     again: Annotated[bool, typer.Option("--again", help="train the run again where its policy was not kept")] = False,
     results: Results = RESULTS,
     cache: Cache = CACHE,
     as_json: Json = False,
 ) -> None:
-    """Play episodes of a trained policy in its own environment and print their returns."""
+    """Play episodes of a trained policy in its own environment and print their returns; film or export it."""
     policies, viewing = import_module("mbpo.policies"), import_module("benchmark.viewing.episodes")
     store = Store(results, cache)
     folders = [cache / "policies", results / "policies"]
@@ -38,6 +41,8 @@ def play(
         policy = policies.load_policy(key, which, folders)
     except InputError as error:
         raise _with_a_way_out(key, store, error) from None
+    if export is not None:
+        policy.export(export)
     played = viewing.play(policy, range(seed, seed + episodes), not stochastic, video)
     returns = [episode.total for episode in played]
     origin, mean = policy.origin, sum(returns) / len(returns)
@@ -48,7 +53,7 @@ def play(
         f"{origin.label or 'policy'} on {policy.native.task}, seed {origin.seed}, after {origin.env_steps:,} env steps",
         *(_told(episode) for episode in played),
         f"mean {number(mean)}, from {number(min(returns))} to {number(max(returns))}",
-        *([str(video)] if video is not None else []),
+        *(str(path) for path in (video, export) if path is not None),
     )
 
 

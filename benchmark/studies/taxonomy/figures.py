@@ -19,8 +19,6 @@ from benchmark.words import minus, number, task_name
 
 LOSS = LinearSegmentedColormap.from_list("loss", ["#9fb8c9", "#e6a117", "#8c1c2f"])
 SIGNED = LinearSegmentedColormap.from_list("signed", ["#d1495b", "#f6f3ee", "#2a7fc0"])
-DARK = 0.7
-"""Absolute rank correlation above which a cell of the heat table is dark and has white text."""
 
 
 @styled
@@ -160,7 +158,7 @@ def heat(predictors: pd.DataFrame, membership: pd.DataFrame) -> Figure:
             text = "" if math.isnan(value) else minus(f"{value:.2f}")
             firm = outcome in OUTCOMES and p_values.loc[predictor, outcome] < 0.05
             axis.text(j, i, text, ha="center", va="center", fontsize=7.5, fontweight="bold" if firm else "normal",
-                      color="white" if abs(value) > DARK else CELL)  # fmt: skip
+                      color=CELL)  # fmt: skip
     heads = {**OUTCOMES, "paper_seven": "in the paper's seven, 2 AUC less 1"}
     axis.set_xticks(range(len(columns)), [_folded(heads[c]) for c in columns], fontsize=6.5)
     axis.set_yticks(range(len(PREDICTORS)), list(PREDICTORS.values()))
