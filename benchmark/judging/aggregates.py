@@ -29,17 +29,17 @@ Matrices = dict[str, dict[str, Scores]]
 
 def matrices(curves: pd.DataFrame, suite: Suite) -> Matrices:
     """Per suite and method, normalized final returns, of the tasks that all methods there have."""
-    found: Matrices = {}
-    here = curves[curves["method"].isin(METHODS)]
-    for name in ("dmc", "gym") if len(here) else ():
-        mine = here[[suite.task(task).suite == name and _scaled(suite, task) for task in here["task"]]]
+    by_suite: Matrices = {}
+    compared = curves[curves["method"].isin(METHODS)]
+    for name in ("dmc", "gym") if len(compared) else ():
+        mine = compared[[suite.task(task).suite == name and _scaled(suite, task) for task in compared["task"]]]
         methods = [method for method in METHODS if method in set(mine["method"])]
         shared = [t for t in dict.fromkeys(mine["task"]) if set(mine.loc[mine["task"] == t, "method"]) == set(methods)]
         final = _final(mine[mine["task"].isin(shared)], suite)
         made = {method: _by_task(final[final["method"] == method], shared) for method in methods}
         if shared and all(len(scores) for scores in made.values()):
-            found[name] = made
-    return found
+            by_suite[name] = made
+    return by_suite
 
 
 def frames(scores: Matrices) -> dict[str, pd.DataFrame]:
@@ -55,9 +55,11 @@ def intervals(scores: Matrices) -> pd.DataFrame:
         both = stats.interval_estimates(whole, repetitions=REPETITIONS) if whole else {}
         both |= ragged.interval_estimates(rest, repetitions=REPETITIONS)
         for method in made:
-            found, by_task = both[method], _tasks(made[method])
+            estimates, by_task = both[method], _tasks(made[method])
             seeds, tasks = min(map(len, by_task)), len(by_task)
-            rows += [(suite, method, name, *found[name], seeds, tasks) for name in ("iqm", "median", "optimality_gap")]
+            rows += [
+                (suite, method, name, *estimates[name], seeds, tasks) for name in ("iqm", "median", "optimality_gap")
+            ]
     columns = ["suite", "method", "aggregate", "estimate", "interval_low", "interval_high", "seeds", "tasks"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -66,11 +68,11 @@ def profiles(scores: Matrices) -> pd.DataFrame:
     """``suite, method, score, share, low, high, tasks``: the share of runs above each normalized score."""
     rows = []
     for suite, made in scores.items():
-        top = max(1.0, *(float(task.max()) for found in made.values() for task in _tasks(found)))
+        top = max(1.0, *(float(task.max()) for scores in made.values() for task in _tasks(scores)))
         taus = np.linspace(0, top, POINTS)
         whole, rest = _split(made)
         both = stats.performance_profiles(whole, taus, repetitions=REPETITIONS) if whole else {}
-        both |= {method: ragged.profile(found, taus, REPETITIONS) for method, found in rest.items()}
+        both |= {method: ragged.profile(by_task, taus, REPETITIONS) for method, by_task in rest.items()}
         for method in made:
             share, low, high = both[method]
             tasks = len(_tasks(made[method]))
@@ -88,16 +90,16 @@ def improvements(scores: Matrices) -> pd.DataFrame:
         equal = [pair for pair in pairs_here if whole.keys() >= set(pair)]
         both = stats.improvement_intervals({(x, y): (whole[x], whole[y]) for x, y in equal}, REPETITIONS)
         for x, y in pairs_here:
-            found = both.get((x, y)) or ragged.improvement(_tasks(made[x]), _tasks(made[y]), REPETITIONS)
-            rows.append((suite, x, y, *found, len(_tasks(made[x]))))
+            interval = both.get((x, y)) or ragged.improvement(_tasks(made[x]), _tasks(made[y]), REPETITIONS)
+            rows.append((suite, x, y, *interval, len(_tasks(made[x]))))
     columns = ["suite", "method", "over", "probability", "interval_low", "interval_high", "tasks"]
     return pd.DataFrame(rows, columns=columns)
 
 
 def _by_task(final: pd.DataFrame, tasks: list[str]) -> Scores:
     """One method's scores of every task, in the order of its seeds."""
-    found = [final.loc[final["task"] == task].sort_values("seed")["score"].to_numpy() for task in tasks]
-    return np.column_stack(found) if len({len(scores) for scores in found}) == 1 else found
+    by_task = [final.loc[final["task"] == task].sort_values("seed")["score"].to_numpy() for task in tasks]
+    return np.column_stack(by_task) if len({len(scores) for scores in by_task}) == 1 else by_task
 
 
 def _split(made: dict[str, Scores]) -> tuple[dict[str, np.ndarray], dict[str, list[np.ndarray]]]:

@@ -41,29 +41,29 @@ def _blamed(page: Path = PAGE) -> dict[str, str]:
     porcelain = git("blame", "--line-porcelain", "--", page.name, folder=page.parent)
     if porcelain is None:
         return {}
-    found: dict[str, str] = {}
+    blamed: dict[str, str] = {}
     for claim, lines in _entries(_lines(porcelain)).items():
         if all(set(commit) != {"0"} for _, commit in lines):
-            found[claim] = max(lines)[1]
-    return found
+            blamed[claim] = max(lines)[1]
+    return blamed
 
 
 def _lines(porcelain: str) -> list[tuple[int, str, str]]:
     """(commit time, commit, text) of every line that git blames."""
-    found, commit, when = [], "", 0
+    lines, commit, when = [], "", 0
     for line in porcelain.split("\n"):
         if line.startswith("\t"):
-            found.append((when, commit, line[1:]))
+            lines.append((when, commit, line[1:]))
         elif line.startswith("committer-time "):
             when = int(line.split()[1])
         elif re.match(r"[0-9a-f]{40} \d+ \d+", line):
             commit = line[:40]
-    return found
+    return lines
 
 
 def _entries(lines: Sequence[tuple[int, str, str]]) -> dict[str, list[tuple[int, str]]]:
     """The lines of each entry under ``claims:``, as (commit time, commit)."""
-    found: dict[str, list[tuple[int, str]]] = {}
+    entries: dict[str, list[tuple[int, str]]] = {}
     inside, name = False, ""
     for when, commit, text in lines:
         if re.match(r"\S", text) and not text.startswith("#"):
@@ -71,5 +71,5 @@ def _entries(lines: Sequence[tuple[int, str, str]]) -> dict[str, list[tuple[int,
         elif inside and (head := re.match(r"  ([a-z0-9-]+):\s*$", text)):
             name = head[1]
         if inside and name and text.startswith("  ") and text.strip() and not text.lstrip().startswith("#"):
-            found.setdefault(name, []).append((when, commit))
-    return found
+            entries.setdefault(name, []).append((when, commit))
+    return entries

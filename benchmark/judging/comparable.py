@@ -32,8 +32,8 @@ def fault(evidence: Evidence, task: str = "") -> str:
     if evidence.fault:
         return evidence.fault
     for name, scores in evidence.sides:
-        if told := _broken(name, scores):
-            return told
+        if detail := _broken(name, scores):
+            return detail
     engines = sorted({score.engine for score in (*evidence.x, *evidence.y)})
     if len(engines) > 1:
         return f"runs of {len(engines)} engines are mixed ({engines[0]}, {engines[1]}): run them again on one"
@@ -87,8 +87,8 @@ def aligned(evidence: Evidence) -> Aligned:
     runs = [(name, s, s.curve) for name, scores in evidence.sides for s in scores if s.curve is not None]
     if not runs:
         return Aligned(evidence, "", "")
-    if told := _ends(runs):
-        return Aligned(evidence, "", told)
+    if detail := _ends(runs):
+        return Aligned(evidence, "", detail)
     shared = sorted(set.intersection(*(set(curve.steps) for _, _, curve in runs)))
     lacks = _lacking(runs, shared)
     for arm, one, own in runs:
@@ -130,21 +130,21 @@ def _ends(runs: list[tuple[str, Score, Curve]]) -> str:
         return ""
     short, long = min(ends, key=lambda end: end[0]), max(ends, key=lambda end: end[0])
     if short[0] != long[0]:
-        told = f"{short[2]} seed {short[3].seed} ends at {short[0]:,} env steps, {long[2]} seed {long[3].seed} at"
-        return f"runs of unequal length: {told} {long[0]:,}"
+        detail = f"{short[2]} seed {short[3].seed} ends at {short[0]:,} env steps, {long[2]} seed {long[3].seed} at"
+        return f"runs of unequal length: {detail} {long[0]:,}"
     if len({end for _, end, _, _ in ends}) > 1:
         other = next(e for e in ends if e[1] != ends[0][1])
-        told = f"{ends[0][2]} was to train for {ends[0][1]:,} env steps, {other[2]} for {other[1]:,}"
-        return f"runs of unequal length: {told}"
+        detail = f"{ends[0][2]} was to train for {ends[0][1]:,} env steps, {other[2]} for {other[1]:,}"
+        return f"runs of unequal length: {detail}"
     if short[0] < short[1]:
         return f"{short[2]} seed {short[3].seed} ends at {short[0]:,} of {short[1]:,} env steps"
     return ""
 
 
 def _steps(steps: list[int], most: int = 4) -> str:
-    told = ", ".join(f"{step:,}" for step in steps[:most])
+    listed = ", ".join(f"{step:,}" for step in steps[:most])
     left = len(steps) - most
-    return f"step{'s' if len(steps) > 1 else ''} {told}" + (f" and {left:,} more" if left > 0 else "")
+    return f"step{'s' if len(steps) > 1 else ''} {listed}" + (f" and {left:,} more" if left > 0 else "")
 
 
 # Seeds
@@ -177,5 +177,5 @@ def _uneven_tasks(evidence: Evidence) -> str:
     few, many = min(sets, key=lambda key: len(sets[key])), max(sets, key=lambda key: len(sets[key]))
     if all(seeds == sets[many] for seeds in sets.values()):
         return ""
-    told = ", ".join(f"{name} on {task} has {spans(sets[name, task])}" for name, task in (few, many))
-    return f"seeds differ between tasks ({told}); all count, every task with the same weight"
+    detail = ", ".join(f"{name} on {task} has {spans(sets[name, task])}" for name, task in (few, many))
+    return f"seeds differ between tasks ({detail}); all count, every task with the same weight"

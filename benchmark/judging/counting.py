@@ -15,8 +15,8 @@ def count(criterion: Criterion, family: Mapping[str, Evidence], tasks: Mapping[s
     """One outcome for the family: effect is the number of confirmed tasks, interval the numbers still possible."""
     by = {verdict: [task for task, out in tasks.items() if out.verdict == verdict] for verdict in VERDICTS}
     wins, losses = len(by["reproduced"]), len(by["contradicted"])
-    told = "; ".join(f"{verdict} on {', '.join(names)}" for verdict, names in by.items() if names)
-    out = Outcome("inconclusive", None, None, criterion.level, min(o.n for o in tasks.values()), None, told)
+    listed = "; ".join(f"{verdict} on {', '.join(names)}" for verdict, names in by.items() if names)
+    out = Outcome("inconclusive", None, None, criterion.level, min(o.n for o in tasks.values()), None, listed)
     if by["invalid"]:
         first = by["invalid"][0]
         return replace(out, verdict="invalid", reason=f"{first}: {tasks[first].reason}")
@@ -24,9 +24,9 @@ def count(criterion: Criterion, family: Mapping[str, Evidence], tasks: Mapping[s
         hours = [family[task].hours for task in by["incomplete"]]
         first = family[by["incomplete"][0]].lacking or tasks[by["incomplete"][0]].reason
         cost = "" if None in hours else f"; about {in_hours(sum(h for h in hours if h is not None))} on two cores"
-        return replace(out, verdict="incomplete", reason=f"{told} ({first}, and so on){cost}")
+        return replace(out, verdict="incomplete", reason=f"{listed} ({first}, and so on){cost}")
     marks = [evidence.mark for evidence in family.values() if evidence.mark]
-    reason = "; ".join([f"{wins} of {len(tasks)} confirmed, {at_least} claimed: {told}", *marks])
+    reason = "; ".join([f"{wins} of {len(tasks)} confirmed, {at_least} claimed: {listed}", *marks])
     out = replace(out, effect=float(wins), interval=(float(wins), float(len(tasks) - losses)), reason=reason)
     if wins >= at_least:
         return replace(out, verdict="reproduced")

@@ -64,12 +64,12 @@ def _at_looks(criterion: Criterion, family: Mapping[str, Evidence], planned: int
         if number > 1 and (until is None or any(seen[task].n < until for task in _open(decided))):
             break
         rule = criterion.model_copy(update={"level": criterion.level * share, "looks": ()})
-        told = f"look {number} of {len(steps)}, at level {rule.level:g}" if len(steps) > 1 else ""
+        remark = f"look {number} of {len(steps)}, at level {rule.level:g}" if len(steps) > 1 else ""
         fresh = _tasks(rule, seen, planned if number == 1 else None)
         for task in family if number == 1 else _open(decided):
             out = fresh[task]
-            if told and out.verdict in JUDGED:
-                out = replace(out, reason=f"{out.reason} ({told})")
+            if remark and out.verdict in JUDGED:
+                out = replace(out, reason=f"{out.reason} ({remark})")
             decided[task] = _with_all(rule, family[task], seen[task], out, task)
         if not _open(decided):
             break
@@ -100,9 +100,9 @@ def _with_all(criterion: Criterion, whole: Evidence, seen: Evidence, out: Outcom
         return out
     data = sample(criterion, aligned(whole).evidence)
     effect, low, high = data.interval(criterion.confidence)
-    told = f"judged on {seen.n} seeds per arm; {extra} runs beyond those are in the interval alone"
+    remark = f"judged on {seen.n} seeds per arm; {extra} runs beyond those are in the interval alone"
     out = replace(out, effect=effect, interval=(low, high), mean=data.mean, iqm=data.iqm)
-    return replace(out, reason=f"{out.reason}; {told}")
+    return replace(out, reason=f"{out.reason}; {remark}")
 
 
 # Tasks
@@ -122,8 +122,8 @@ def _tasks(criterion: Criterion, family: Mapping[str, Evidence], planned: int | 
     for task, out in early.items():
         if out is None:
             out = _decide(criterion, one_grid[task], ready[task], confirm[task], refute[task], len(family))
-            told = [*notes[task], *_fewer(task, counts)]
-            out = replace(out, reason="; ".join([out.reason, *told]))
+            remarks = [*notes[task], *_fewer(task, counts)]
+            out = replace(out, reason="; ".join([out.reason, *remarks]))
         outcomes[task] = out
     return outcomes
 
@@ -184,8 +184,8 @@ def _decide(
         out = replace(out, verdict="reproduced", reason=claim + sentences.means(criterion, data, "reproduced"))
     elif refute <= criterion.level:
         denied = f"the opposite holds: {sentences.denial(criterion, evidence)}, p = {refute:.2g}{holm}"
-        told = denied + sentences.means(criterion, data, "contradicted")
-        out = replace(out, verdict="contradicted", p=refute, reason=told)
+        reason = denied + sentences.means(criterion, data, "contradicted")
+        out = replace(out, verdict="contradicted", p=refute, reason=reason)
     else:
         out = _undecided(criterion, out, data, tasks)
     diverged = [f"{name} {lost}" for name, scores in evidence.sides if (lost := _diverged(scores))]

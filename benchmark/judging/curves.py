@@ -59,10 +59,10 @@ def _task(suite: str, text: str, frame: pd.DataFrame, names: Names) -> str:
     if task is None:
         known = {name.partition(":")[2] for name in load_suite().tasks}
         shown = f"{suite}:{text}" if suite else text
-        told = unknown_task(text)
-        if suite in ("dmc", "gym") and "another version" not in told:
-            told = suggestion(text, known)
-        raise InputError(f"{where}: unknown task {shown!r}; {told}")
+        advice = unknown_task(text)
+        if suite in ("dmc", "gym") and "another version" not in advice:
+            advice = suggestion(text, known)
+        raise InputError(f"{where}: unknown task {shown!r}; {advice}")
     if suite and task.partition(":")[0] != suite:
         if suite not in ("dmc", "gym"):
             raise InputError(
@@ -75,9 +75,9 @@ def _task(suite: str, text: str, frame: pd.DataFrame, names: Names) -> str:
 def _method(text: str, frame: pd.DataFrame, names: Names) -> str:
     method = names.methods.get(text, text)
     if method not in known_methods():
-        told = suggestion(text, known_methods())
+        advice = suggestion(text, known_methods())
         raise InputError(
-            f"{_place(frame, method=text)}: unknown method {text!r}; {told}; or say which of ours it stands for, "
+            f"{_place(frame, method=text)}: unknown method {text!r}; {advice}; or say which of ours it stands for, "
             f"such as --method {text or 'THEIRS'}=mbpo"
         )
     return method
@@ -116,11 +116,11 @@ def _refuse_twice(frame: pd.DataFrame) -> None:
         return
     row = frame[again].iloc[0]
     first = frame[(frame[run] == row[run]).all(axis=1)].iloc[0][reading.PLACE]
-    here = row[reading.PLACE]
+    origin = row[reading.PLACE]
     file, _, line = str(first).partition(" line ")
-    first = f"line {line}" if str(here).startswith(f"{file} line ") else first
+    first = f"line {line}" if str(origin).startswith(f"{file} line ") else first
     raise InputError(
-        f"{here}: {row['method']} on {row['task']} seed {row['seed']} has env_steps {row['env_steps']} on {first} "
+        f"{origin}: {row['method']} on {row['task']} seed {row['seed']} has env_steps {row['env_steps']} on {first} "
         "already; every seed counts once (rows that are single episodes are averaged by --every N)"
     )
 

@@ -173,6 +173,6 @@ def spans(seeds: Iterable[int], most: int = 6) -> str:
             runs[-1][1] = seed
         else:
             runs.append([seed, seed])
-    told = ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in runs[:most])
+    listed = ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in runs[:most])
     left = len(ordered) - sum(b - a + 1 for a, b in runs[:most])
-    return f"seed{'s' if len(ordered) != 1 else ''} {told or 'none'}" + (f" and {left:,} more" if left else "")
+    return f"seed{'s' if len(ordered) != 1 else ''} {listed or 'none'}" + (f" and {left:,} more" if left else "")

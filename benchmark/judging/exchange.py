@@ -92,8 +92,8 @@ def _whatever_the_order(out: Outcome, of_all: Outcome) -> Outcome:
     """
     if out.verdict not in criteria.DECIDED or of_all.verdict == out.verdict:
         return out
-    told = f"{out.verdict} on the first {out.n} seeds by number, {of_all.verdict} on all {of_all.n}"
-    return replace(out, verdict="inconclusive", reason=f"{told}: the order of seeds must not decide")
+    remark = f"{out.verdict} on the first {out.n} seeds by number, {of_all.verdict} on all {of_all.n}"
+    return replace(out, verdict="inconclusive", reason=f"{remark}: the order of seeds must not decide")
 
 
 def _unregistered(claim: Claim, runs: Runs, tolerance: float) -> list[str]:
@@ -146,8 +146,8 @@ def _as_planned(claim: Claim, evidence: Evidence, planned: int) -> Evidence:
     x, y = (tuple(sorted(scores, key=lambda score: score.seed)[:last]) for scores in (evidence.x, evidence.y))
     fewest = min(len(x), len(y))
     if not evidence.lacking and criteria.MIN_SEEDS <= fewest < planned:
-        told = f"{fewest} of {planned} planned seeds per arm; if fewer were planned, say --planned-seeds {fewest}"
-        return replace(evidence, x=x, y=y, lacking=told)
+        remark = f"{fewest} of {planned} planned seeds per arm; if fewer were planned, say --planned-seeds {fewest}"
+        return replace(evidence, x=x, y=y, lacking=remark)
     return replace(evidence, x=x, y=y)
 
 
@@ -157,10 +157,10 @@ def _looked(claim: Claim, out: Outcome, whole: Mapping[str, Evidence], planned: 
     number = max([i for i, time in enumerate(times, start=1) if time * planned <= out.n], default=1)
     have = min((min(len(e.x), len(e.y)) for e in whole.values() if e.x and e.y), default=0)
     left = max(have - planned * times[number - 1], 0)
-    told = f"look {number} of {len(times)}, {planned} seeds planned for the first, {origin}"
+    remark = f"look {number} of {len(times)}, {planned} seeds planned for the first, {origin}"
     if left and out.verdict not in ("incomplete", "invalid"):
-        told += f"; {left} more per arm not counted in it"
-    return {"look": number, "looks": len(times), "planned_seeds": planned, "looked": told}
+        remark += f"; {left} more per arm not counted in it"
+    return {"look": number, "looks": len(times), "planned_seeds": planned, "looked": remark}
 
 
 def _verdict(claim: Claim, task: str, out: Outcome, looked: Mapping[str, Any]) -> dict[str, Any]:

@@ -60,8 +60,8 @@ def place(method: str, task: str, agent_steps: int, scores: Sequence[Score]) -> 
     entry = load_suite().task(task)
     known = placing.sources(method, task, agent_steps)
     if not known:
-        told = f"no published {method} on {task} at {agent_steps:,} agent steps"
-        return Placing(unplaced=f"{told}, so the baseline gate is not yet measurable")
+        reason = f"no published {method} on {task} at {agent_steps:,} agent steps"
+        return Placing(unplaced=f"{reason}, so the baseline gate is not yet measurable")
     if entry.random_score is None:
         return Placing(unplaced=f"no measured random policy on {task}, so the baseline gate is not yet measurable")
     if not scores:
@@ -69,8 +69,8 @@ def place(method: str, task: str, agent_steps: int, scores: Sequence[Score]) -> 
     if fault := comparable.fault(Evidence(method, method, tuple(scores), tuple(scores)), task):
         return Placing(refused=f"the baseline of the gate: {fault}")
     values = [score.value for score in scores]
-    if told := not_learned(entry, values):
-        return Placing(refused=f"{method} has not learned on {task}: {told}")
+    if reason := not_learned(entry, values):
+        return Placing(refused=f"{method} has not learned on {task}: {reason}")
     return _held_against(method, task, statistics.fmean(values), len(values), known, entry)
 
 
@@ -86,9 +86,9 @@ def _held_against(
     spans = {source.name: source.predicts(seeds) for source in learned}
     scored = f"{method} scores {mean:.4g} on {task}"
     if mean < min(span.low for span in spans.values()):
-        told = ", ".join(f"{name} at least {span.low:.4g}" for name, span in spans.items())
+        bounds = ", ".join(f"{name} at least {span.low:.4g}" for name, span in spans.items())
         least = f"below what each of the {len(spans)} published sources that learned predicts of {seeds} seeds"
-        return Placing(refused="; ".join([f"{scored}, {least}: {told}", *([left] if idle else [])]))
+        return Placing(refused="; ".join([f"{scored}, {least}: {bounds}", *([left] if idle else [])]))
     marks = [left.replace(" there ", f" on {task} ")] if idle else []
     if mean > (most := max(span.high for span in spans.values())):
         marks.append(f"{scored}, better than all published sources predict (at most {most:.4g})")
@@ -115,14 +115,14 @@ def not_learned(entry: TaskEntry, values: Sequence[float]) -> str:
     mean = statistics.fmean(values)
     ours = statistics.variance(values) / len(values) if len(values) > 1 else math.inf
     theirs = spread**2 / RANDOM_EPISODES
-    told = f"its mean {mean:.4g} is not clearly above the {low:.4g} of random actions"
+    reason = f"its mean {mean:.4g} is not clearly above the {low:.4g} of random actions"
     if not _far_enough(mean, entry):
-        return told
+        return reason
     if math.isinf(ours):
-        return f"{told} (one seed has no spread)"
+        return f"{reason} (one seed has no spread)"
     error = math.sqrt(ours + theirs)
     if error == 0:
-        return "" if mean > low else told
+        return "" if mean > low else reason
     freedom = (ours + theirs) ** 2 / (ours**2 / (len(values) - 1) + theirs**2 / (RANDOM_EPISODES - 1))
     p = float(sps.t.sf((mean - low) / error, freedom))
-    return "" if p <= LEARNED_LEVEL else f"{told} (p = {p:.2g})"
+    return "" if p <= LEARNED_LEVEL else f"{reason} (p = {p:.2g})"

@@ -109,8 +109,8 @@ def _renamed(frame: pd.DataFrame, path: Path, names: Names) -> pd.DataFrame:
     if {"metric", "value"} <= set(frame.columns):
         kept = [SYNONYMS.get(name.lower(), name.lower()) == "return" for name in frame["metric"]]
         if not any(kept):
-            told = ", ".join(sorted(set(frame["metric"]))[:6])
-            raise InputError(f"{path.name}: no metric is a return; it has {told}")
+            metrics = ", ".join(sorted(set(frame["metric"]))[:6])
+            raise InputError(f"{path.name}: no metric is a return; it has {metrics}")
         frame = frame[kept].drop(columns="metric").rename(columns={"value": "return"})
     frame = frame.rename(columns=dict(names.columns))
     present = set(frame.columns)
@@ -127,9 +127,9 @@ def _check(frame: pd.DataFrame, path: Path) -> None:
     if not lacking:
         return
     for column in (c for c in frame.columns if c not in (*COLUMNS, PLACE)):
-        if "did you mean" in (told := suggestion(str(column), lacking)):
-            ours = told.split("'")[1]
-            raise InputError(f"{path.name}: unknown column {column!r}; {told} Then say --columns {ours}={column}")
+        if "did you mean" in (advice := suggestion(str(column), lacking)):
+            ours = advice.split("'")[1]
+            raise InputError(f"{path.name}: unknown column {column!r}; {advice} Then say --columns {ours}={column}")
     raise InputError(f"{path.name}: the column {lacking[0]!r} is missing; the columns are {', '.join(COLUMNS)}")
 
 

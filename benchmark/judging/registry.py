@@ -91,8 +91,8 @@ def mark(claim: Claim, records: Iterable[Record], first: Mapping[str, str], ledg
     if declared:
         return f"edited after its runs, declared on {declared[0].date}: {declared[0].reason}"
     if others:
-        told = f"its runs were trained under {', '.join(sorted(others))}"
-        return f"edited after its runs: the present form is {claim.form}, {told}"
+        remark = f"its runs were trained under {', '.join(sorted(others))}"
+        return f"edited after its runs: the present form is {claim.form}, {remark}"
     return f"{POST_HOC}: no run was trained for form {claim.form}"
 
 

@@ -50,14 +50,14 @@ def means(criterion: Criterion, data: Sample, verdict: Verdict) -> str:
         return ""
     means = data.of_means
     sure, opposite = (means.inside, means.outside) if verdict == "reproduced" else (means.outside, means.inside)
-    told = f"the means differ by {_number(data.mean)} and the interquartile means by {_number(data.iqm)}"
+    sentence = f"the means differ by {_number(data.mean)} and the interquartile means by {_number(data.iqm)}"
     if sure <= criterion.level:
-        return f"; {told}, which agrees"
+        return f"; {sentence}, which agrees"
     if opposite <= criterion.level:
-        return f"; but {told}: the mean says the opposite"
+        return f"; but {sentence}: the mean says the opposite"
     if sure > 0.5:
-        return f"; but {told}: the mean lies on the other side, not clearly"
-    return f"; {told}: the mean alone would leave it open"
+        return f"; but {sentence}: the mean lies on the other side, not clearly"
+    return f"; {sentence}: the mean alone would leave it open"
 
 
 def excluded(criterion: Criterion, out: Outcome) -> str:

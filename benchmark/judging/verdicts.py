@@ -229,8 +229,8 @@ def _elsewhere(claim: Claim, task: str, store: Store, protocol: Protocol) -> Evi
     outside = f"outside the {protocol.name} protocol"
     if not absent:
         return Evidence(claim.arm_label, claim.against_label, (), (), lacking=f"{outside}; judged under {able[0]}")
-    told = f"{outside}; needs {len(absent)} runs of the {able[0]} protocol"
-    return Evidence(claim.arm_label, claim.against_label, (), (), told, cost.hours(absent, MACHINE))
+    sentence = f"{outside}; needs {len(absent)} runs of the {able[0]} protocol"
+    return Evidence(claim.arm_label, claim.against_label, (), (), sentence, cost.hours(absent, MACHINE))
 
 
 def _named(absent: Sequence[RunSpec]) -> list[str]:

@@ -22,8 +22,8 @@ class JobsFailed(RuntimeError):
 
     def __init__(self, failures: Sequence[tuple[str, Exception]]) -> None:
         self.failures = list(failures)
-        told = "; ".join(f"{label}: {_named(error)}" for label, error in failures)
-        super().__init__(f"{count(len(self.failures), 'job')} failed: {told}")
+        sentences = "; ".join(f"{label}: {_named(error)}" for label, error in failures)
+        super().__init__(f"{count(len(self.failures), 'job')} failed: {sentences}")
 
     @property
     def bad_input(self) -> bool:
@@ -39,7 +39,7 @@ class Failures:
     """Errors of jobs, kept so that one broken job does not stop the others; an interrupt stops everything."""
 
     def __init__(self) -> None:
-        self.found: list[tuple[str, Exception]] = []
+        self.errors: list[tuple[str, Exception]] = []
         self.keys: set[str] = set()
         self._job: Job | None = None
         self._passing: type[Exception] | None = None
@@ -51,8 +51,8 @@ class Failures:
 
     def tell(self) -> None:
         """Raise `JobsFailed` if any job did."""
-        if self.found:
-            raise JobsFailed(self.found) from self.found[0][1]
+        if self.errors:
+            raise JobsFailed(self.errors) from self.errors[0][1]
 
     def __enter__(self) -> Self:
         return self
@@ -64,8 +64,8 @@ class Failures:
             return False
         if self._passing is not None and isinstance(error, self._passing):
             return False
-        told = isinstance(error, InputError) or (isinstance(error, OSError) and error.errno in DISK)
-        log.error("job failed: %s", self._job.label, exc_info=None if told else error)
-        self.found.append((self._job.label, error))
+        expected = isinstance(error, InputError) or (isinstance(error, OSError) and error.errno in DISK)
+        log.error("job failed: %s", self._job.label, exc_info=None if expected else error)
+        self.errors.append((self._job.label, error))
         self.keys.update(spec.key for spec in self._job.specs)
         return True

@@ -46,13 +46,13 @@ def keeper(specs: Sequence[RunSpec], cache: Path) -> Callable[[TrainState], None
     What cannot be written is told, and training goes on.
     """
     native, made = once(import_module("mbpo.envs.native").native_of), import_module("mbpo.policies").Policy
-    told: list[bool] = []
+    warned: list[bool] = []
 
     def keep(state: TrainState) -> None:
         last = state.env_steps == state.budget.env_steps
         for r, spec in enumerate(specs):
-            place, mean = folder(cache, spec), window_mean(state, r)
-            best = bool(state.updates) and mean > _best_so_far(place / f"{BEST}{ENDING}")
+            kept_in, mean = folder(cache, spec), window_mean(state, r)
+            best = bool(state.updates) and mean > _best_so_far(kept_in / f"{BEST}{ENDING}")
             if not (last or best):
                 continue
             try:
@@ -60,11 +60,11 @@ def keeper(specs: Sequence[RunSpec], cache: Path) -> Callable[[TrainState], None
                 policy.origin = replace(policy.origin, window_mean=mean)
                 for name, wanted in ((BEST, best), (FINAL, last)):
                     if wanted:
-                        policy.save(place / f"{name}{ENDING}")
+                        policy.save(kept_in / f"{name}{ENDING}")
             except Exception as error:  # a by-product must not cost the training that it comes from
-                if not told:
+                if not warned:
                     log.warning("policies are not kept, training goes on: %s", error)
-                told.append(True)
+                warned.append(True)
 
     return keep
 
@@ -77,10 +77,10 @@ def window_mean(state: TrainState, run: int) -> float:
 
 def _best_so_far(path: Path) -> float:
     try:
-        found = import_module("mbpo.policies").origin_of(path).window_mean
+        best_mean = import_module("mbpo.policies").origin_of(path).window_mean
     except InputError:  # none yet, or torn
         return float("-inf")
-    return float("-inf") if found is None else float(found)
+    return float("-inf") if best_mean is None else float(best_mean)
 
 
 def publish(specs: Sequence[RunSpec], store: Store) -> tuple[list[Path], list[RunSpec]]:

@@ -100,12 +100,12 @@ class Progress:
 def running(cache: Path) -> list[dict[str, Any]]:
     """The jobs that some process is training now. The files of killed ones remain, but nobody holds their leases."""
     leases = Leases(cache)
-    found = []
+    jobs = []
     for path in sorted((cache / "progress").glob("*.json")):
         data = read(path)
         if data is not None and any(leases.held(key) for key in data["keys"]):
-            found.append({name: value for name, value in data.items() if name != "keys"})
-    return found
+            jobs.append({name: value for name, value in data.items() if name != "keys"})
+    return jobs
 
 
 def read(path: Path) -> dict[str, Any] | None:

@@ -52,14 +52,14 @@ def keeper(specs: Sequence[RunSpec], cache: Path) -> Callable[[TrainState], None
 
     def keep(state: TrainState) -> None:
         for r, spec in enumerate(specs):
-            place = folder(cache, spec)
-            place.mkdir(parents=True, exist_ok=True)
+            kept_in = folder(cache, spec)
+            kept_in.mkdir(parents=True, exist_ok=True)
             policy = {"sac": own(of_run(state.sac.state(), r, len(specs))), "env_steps": state.env_steps}
             engine = provenance.engine(spec.task, spec.drop)
-            _keep(place / f"policy-{state.env_steps}.pt", partial(torch.save, policy), engine)
+            _keep(kept_in / f"policy-{state.env_steps}.pt", partial(torch.save, policy), engine)
             if state.env_steps == state.budget.env_steps:
                 rows = state.real.rows[r, : int(state.real.size[r])].float().cpu().numpy()
-                _keep(place / "rows.npy", partial(_save_rows, rows), engine)
+                _keep(kept_in / "rows.npy", partial(_save_rows, rows), engine)
 
     return keep
 
@@ -150,26 +150,26 @@ def _keep(path: Path, save: Callable[[Path], object], engine: str) -> None:
     with open(draft, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         os.fsync(file.fileno())
-    files = {name: told for name, told in _seal(path.parent).get("files", {}).items() if (path.parent / name).exists()}
+    files = {name: seal for name, seal in _seal(path.parent).get("files", {}).items() if (path.parent / name).exists()}
     replace_file(path.parent / _SEAL, json.dumps({"engine": engine, "files": {**files, path.name: digest}}) + "\n")
     draft.replace(path)
 
 
-def _seal(place: Path) -> Mapping[str, Any]:
-    """What `_keep` wrote of the files in `place`; nothing of replays that older versions kept."""
+def _seal(kept_in: Path) -> Mapping[str, Any]:
+    """What `_keep` wrote of the files in `kept_in`; nothing of replays that older versions kept."""
     with suppress(*DAMAGE):
-        told = json.loads((place / _SEAL).read_text(encoding="utf-8"))
-        if isinstance(told, dict) and isinstance(told.get("files"), dict):
-            return told
+        seal = json.loads((kept_in / _SEAL).read_text(encoding="utf-8"))
+        if isinstance(seal, dict) and isinstance(seal.get("files"), dict):
+            return seal
     return {}
 
 
 def _check(path: Path) -> None:
     """Raise `InputError` for a file that is not what was written, as far as its seal says."""
-    told = _seal(path.parent).get("files", {}).get(path.name)
+    stated = _seal(path.parent).get("files", {}).get(path.name)
     try:
         with open(path, "rb") as file:
-            sound = told is None or hashlib.file_digest(file, "sha256").hexdigest() == told
+            sound = stated is None or hashlib.file_digest(file, "sha256").hexdigest() == stated
     except OSError:
         sound = False
     if not sound:

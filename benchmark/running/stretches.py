@@ -61,10 +61,10 @@ class Stretches:
 
 def changed(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     """The parts of the engine in which two stretches differ; of packages, their releases."""
-    told = [name for name in ENGINE if one.get(name) != other.get(name)]
+    differing = [name for name in ENGINE if one.get(name) != other.get(name)]
     packages = [{k: str(v).split("+")[0] for k, v in row.get("versions", {}).items()} for row in (one, other)]
     names = sorted(set(packages[0]) | set(packages[1]) - {"python"})
-    return told + [name for name in names if name != "python" and packages[0].get(name) != packages[1].get(name)]
+    return differing + [name for name in names if name != "python" and packages[0].get(name) != packages[1].get(name)]
 
 
 def mixed(stretches: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -49,8 +49,8 @@ def train_job(specs: Sequence[RunSpec], place: Place) -> list[Result]:
             measures = {"updates": float(row.updates), **{name: float(v[r]) for name, v in row.diagnostics.items()}}
             diagnostics[r] += [(row.env_steps, name, -1, value) for name, value in measures.items()]
         for r, failure in row.failures.items():
-            told = {"step": failure.step, "seed": specs[r].seed, "arm": specs[r].arm, "cause": failure.cause}
-            place.failures[specs[r].key] = {**told, "ended": failure.ended, "scored_at": failure.scored_at}
+            fields = {"step": failure.step, "seed": specs[r].seed, "arm": specs[r].arm, "cause": failure.cause}
+            place.failures[specs[r].key] = {**fields, "ended": failure.ended, "scored_at": failure.scored_at}
     return [
         Result(pd.DataFrame(curve, columns=COLUMNS["train"]), pd.DataFrame(measured, columns=DIAGNOSTICS))
         for curve, measured in zip(curves, diagnostics, strict=True)

@@ -127,20 +127,22 @@ class _Halved(Exception):
 
 def check_resumable(cache: Path, spec: RunSpec, options: Options) -> None:
     """Raise `InputError` for a run whose snapshot is damaged or was made by another engine than this one."""
-    here = snapshots.folder(cache, spec)
-    if not here.is_dir():
+    snapshot_folder = snapshots.folder(cache, spec)
+    if not snapshot_folder.is_dir():
         return
-    stretches = Stretches(here)
+    stretches = Stretches(snapshot_folder)
     if not snapshots.steps(cache, spec):
         return
     differ = stretches.differ(conditions(spec, device_name(options.device)))
     if differ and not options.mix_engines:
         raise InputError(
             f"{spec.label} was begun with another engine ({', '.join(differ)}): go on where it was begun, give "
-            f"--mix-engines (its provenance will say so), or delete {str(here)!r} to train from the start"
+            f"--mix-engines (its provenance will say so), or delete {str(snapshot_folder)!r} to train from the start"
         )
-    if snapshots.is_damaged(here):
-        raise InputError(f"the snapshot of {spec.label} is damaged; delete {str(here)!r} to train from the start")
+    if snapshots.is_damaged(snapshot_folder):
+        raise InputError(
+            f"the snapshot of {spec.label} is damaged; delete {str(snapshot_folder)!r} to train from the start"
+        )
 
 
 def run_job(
@@ -167,12 +169,12 @@ def run_job(
     unscored: list[tuple[RunSpec, str]] = []
     with Progress(cache, job.name, job.specs, first.length) as progress:
 
-        def told(step: int, of: int) -> None:
+        def report_progress(step: int, of: int) -> None:
             if leases.lost & {spec.key for spec in job.specs}:
                 raise RuntimeError("another machine has taken over this job: this one was out of reach too long")
             progress(step, of)
 
-        place = Place(*(cache, folders, told, options.device, options.checkpoint_seconds, keep_replay, stop))
+        place = Place(*(cache, folders, report_progress, options.device, options.checkpoint_seconds, keep_replay, stop))
         results = trainers[first.kind](job.specs, place)
         seconds = time.monotonic() - start
         for spec, result, each, again in zip(job.specs, results, stretches, resumed, strict=True):
@@ -184,8 +186,8 @@ def run_job(
             else:
                 life = each.ended(_end(spec, result), seconds)
                 marks = {"failure": failure, "mixed": mixed(life)}
-                found = provenance(spec, job.specs, name, seconds, again, life)
-                store.write(spec, *result, {**found, **{mark: value for mark, value in marks.items() if value}})
+                origin = provenance(spec, job.specs, name, seconds, again, life)
+                store.write(spec, *result, {**origin, **{mark: value for mark, value in marks.items() if value}})
     for spec, folder in zip(job.specs, folders, strict=True):
         if not (options.keep_last and spec.kind == "train"):
             shutil.rmtree(folder)
