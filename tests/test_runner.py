@@ -454,7 +454,7 @@ def test_the_engine_is_the_simulator_not_the_moment(monkeypatch: pytest.MonkeyPa
     monkeypatch.undo()
     names = [provenance.engine.__wrapped__(task, ()) for task in (PENDULUM, PENDULUM, HOPPER)]
     assert names[0] == names[1] != names[2]
-    envs = sys.modules["mbpo.envs"]
+    envs = sys.modules["mbpo.envs.promises"]
     real = envs.make_env
 
     def heavier(task: str, drop: Sequence[str]) -> Any:
