@@ -225,3 +225,9 @@ def test_noise_is_named_by_its_range_unless_something_depends_on_it() -> None:
     assert advice._says_nothing(data, np.array([False, True, True, False]))
     assert not advice._says_nothing(data, np.array([False, True, True, True]))
     assert advice._ranges(data, [1, 2]) == ["1:3"] and advice._ranges(data, [0, 2, 3]) == ["0", "2:4"]
+
+
+def test_an_observation_that_never_changes_hides_no_saturation() -> None:
+    """A goal that is constant within an episode has no increment to explain."""
+    signs = found(collect("gym:benchmark.studies.advice.environments:PointWide-v0", (), 1_500, 2))
+    assert signs["wide-actions"].severity == "severe" and signs["wide-actions"].adjust["actions"] < 1 / 16

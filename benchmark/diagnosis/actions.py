@@ -32,7 +32,7 @@ def wide_actions(e: Evidence) -> Obstacle:
         "and its "
         f"bounds are {number(float(low[dim]))} to {number(float(high[dim]))}: nearly all that is tried is an "
         "extreme. Give "
-        f"its Box bounds that are {1 / factor:g} times narrower."
+        f"its Box bounds that are {1 / factor:g} times narrower, and diagnose again."
     )
     return sign.advise(change, adjust={"actions": factor} if all_of_them else {})
 
@@ -59,7 +59,9 @@ def _by_one(train: np.ndarray, held: np.ndarray, left: tuple[np.ndarray, np.ndar
     x, y = (np.stack([np.ones_like(c), c, c * c], 1) for c in (a, b))
     weights, *_ = np.linalg.lstsq(x, left[0], rcond=None)
     variance = np.square(left[1]).mean(0)
-    return np.asarray(1 - np.square(left[1] - y @ weights).mean(0) / np.where(variance > 0, variance, 1.0))
+    open_ = variance > 1e-9 * variance.max()  # of what never changes nothing is explained
+    shares = 1 - np.square(left[1] - y @ weights).mean(0) / np.where(open_, variance, 1.0)
+    return np.where(open_, shares, 0.0)
 
 
 def idle_actions(e: Evidence) -> Obstacle:
