@@ -63,5 +63,5 @@ def test_the_notebook_runs_from_top_to_bottom_and_is_kept_without_outputs(
     for cell in code:
         exec(compile("".join(cell["source"]), cell["id"], "exec"), names)
     returns = names["returns"]
-    assert isinstance(returns, np.ndarray) and returns.shape == (4, 2) and np.isfinite(returns).all()
+    assert isinstance(returns, np.ndarray) and returns.shape == (3, 2) and np.isfinite(returns).all()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["examples", "thermostat.pt2", "thermostat.safetensors"]

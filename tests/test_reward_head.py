@@ -60,7 +60,7 @@ def test_with_one_network_another_reward_moves_the_observations() -> None:
 
 def test_outputs_are_the_two_networks_side_by_side() -> None:
     ensemble, _ = make(SEPARATE)
-    obs, reward = ensemble.net._parts  # type: ignore[union-attr]
+    obs, reward = ensemble.net.parts  # type: ignore[union-attr]
     x = torch.randn(1, 1, 7, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     out = ensemble.net(x)
     assert out.shape == (1, 3, 7, 6)

@@ -56,15 +56,17 @@ def _claim_picture(data: Data, claim: Claim, gallery: Gallery) -> list[Picture]:
     """The claim's two arms, every seed."""
     if claim.kind != "train" and not needs.runs(claim, data.protocol):
         return []
-    if claim.reference.measure != claim.estimand.measure:  # a number of the arm beside another of the same arm
+    alone = claim.reference.measure != claim.estimand.measure  # a number of the arm beside another of the same arm
+    if alone and claim.kind != "train":
         return []
     arms = list(dict.fromkeys(arm(*side) for side in claim.arms))
     name = claim.id
     if claim.kind == "train":
-        frame, measured = _over_training(data, claim)
+        measure = RETURN if alone else claim.estimand.measure
+        frame, measured = _over_training(data, measure, claim.estimand.name)
         frame = frame[frame["method"].isin(arms)]
         tasks = _tasks(claim, frame)
-        windows = [window for window in (claim.estimand.window, claim.reference.window) if window]
+        windows = [window for window in (claim.estimand.window, claim.reference.window) if window and not alone]
         caption = (
             f"{_told(arms)} in training: a thin line is a seed, a thick one their mean, or their median where the "
             "axis is logarithmic."
@@ -88,12 +90,12 @@ def _claim_picture(data: Data, claim: Claim, gallery: Gallery) -> list[Picture]:
     return [picture(draw, name, _of(tasks, caption), gallery)] if tasks else []
 
 
-def _over_training(data: Data, claim: Claim) -> tuple[pd.DataFrame, str]:
-    """The claim's measure along training, in the columns of curves, and its name on the axis."""
-    if claim.estimand.measure == RETURN:
+def _over_training(data: Data, measure: str, name: str) -> tuple[pd.DataFrame, str]:
+    """A measure along training, in the columns of curves, and what the axis says: `name`, or that they are returns."""
+    if measure == RETURN:
         return data.curves, "return of an episode"
-    rows = data.online[data.online["measure"] == claim.estimand.measure]
-    return rows.rename(columns={"step": "env_steps", "value": RETURN}), claim.estimand.name
+    rows = data.online[data.online["measure"] == measure]
+    return rows.rename(columns={"step": "env_steps", "value": RETURN}), name
 
 
 def _chapter_picture(data: Data, figure: str, members: Sequence[Claim], gallery: Gallery) -> list[Picture]:
