@@ -25,7 +25,7 @@ from slurm_cluster import Cluster, lacking, wait_for
 ROOT = Path(__file__).parents[1]
 TASK = "gym:InvertedPendulum-v5"
 RUNS = ("--protocol", "smoke", "--task", TASK, "--method", "sac", "--method", "mbpo")
-SHORT, LONG = "3000", "12000"
+SHORT, LONG = "3000", "8000"
 """Env steps of runs that take half a minute, and of runs that a minute is too short for."""
 CLAIM = "toy-smooth-ftfl"
 LIMIT_HOURS = str(1 / 60)

@@ -40,6 +40,7 @@ class Task:
         os.environ.update(settings(os.environ))  # before torch is imported
         logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(asctime)s %(message)s")
         logging.getLogger("benchmark").setLevel(logging.INFO)
+        logging.getLogger("submitit").propagate = False  # it writes its own lines
         entry = submissions.read(submissions.page(Path(self.cache), self.token)).entries[self.index]
         try:
             import_module("benchmark.running.ensure").ensure(
