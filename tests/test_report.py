@@ -318,10 +318,11 @@ def test_tables_are_the_same_whatever_the_last_bit_of_a_sum(tmp_path):
 # Up to date or not
 
 
-def test_a_stale_page_is_told_and_left_alone(built, tmp_path, capsys, monkeypatch):
+def test_a_stale_page_is_told_and_left_alone(tmp_path, capsys, monkeypatch):
     folder, cache = tmp_path / "results", tmp_path / "cache"
-    shutil.copytree(built, folder)
+    fill(Store(folder, cache), claims=("reward-collapse-control",))
     (folder / "precision" / "another-machine" / "runs").mkdir(parents=True)  # records of its own: none of the pages'
+    report.build(folder, cache, "quick")
     given = ["report", "--check", "--results", str(folder), "--cache", str(cache)]
     before = digests(folder)
     with monkeypatch.context() as patch:
