@@ -511,13 +511,21 @@ def test_a_run_that_has_its_record_leaves_nothing_behind(store: Store) -> None:
     with Progress(store.cache, "dead", [done], 80) as dead:
         text = dead.path.read_text()
     dead.path.write_text(text)
+    half = dead.path.with_name(".dead.json.1.tmp")
+    half.write_text("{")
     lease = store.cache / "leases" / f"{done.key}.lease"
     with Leases(store.cache).take([done.key]):
         left = lease.read_text()
     lease.write_text(left)
     with Leases(store.cache, "elsewhere").take([held.key]):
         assert go(store, [done, kept, held], Fake()) == []
-    assert not draft.exists() and not policy.exists() and not dead.path.exists() and not lease.exists()
+    assert (
+        not half.exists()
+        and not draft.exists()
+        and not policy.exists()
+        and not dead.path.exists()
+        and not lease.exists()
+    )
     assert [snapshots.folder(store.cache, spec).exists() for spec in (done, kept, held, other)] == [
         False,
         True,

@@ -60,6 +60,8 @@ def settle(store: Store, runs: Iterable[RunSpec]) -> None:
             with leases.take(left) as keys:  # so that no other process begins with them meanwhile
                 for path in [path for key in keys if store.has(wanted[key]) for path in left[key]]:
                     Leftover(path, "").remove()
+        for draft in (store.cache / "progress").glob(".*.tmp"):  # a living process that misses its own writes another
+            Leftover(draft, "").remove()
         for path in sorted((store.cache / "progress").glob("*.json")):
             told = progress.read(path)
             if told is not None and wanted.keys() & told["keys"] and not any(leases.held(key) for key in told["keys"]):
