@@ -226,14 +226,14 @@ def sentences(table: pd.DataFrame) -> list[str]:
     low, high = interval(right, of)
     lines = [
         f"The advice was right in {right} of {of} environments ({right / of:.0%}, 95 % interval {low:.0%} to "
-        f"{high:.0%}), "
-        f"{SEEDS} seeds of {STEPS:,} env steps a side."
+        f"{high:.0%}), {SEEDS} seeds of {STEPS:,} env steps a side."
     ]
     first = right - sum(row.right and not MENDED[row.case][1] for row in table.itertuples() if row.case in MENDED)
     apart = table[(table["judged"] == "helps") & (table["p"] < 0.05)]
+    helped = int((table["judged"] == "helps").sum())
     lines.append(
-        f"Of {int((table['judged'] == 'helps').sum())} that it helps, {len(apart)} are told apart by a rank test at 0.05; "
-        f"differences of four seeds within a wide range may be chance, for and against."
+        f"Of the {helped} that it helps, {len(apart)} are told apart by a rank test at 0.05; differences of four seeds "
+        "within a wide range may be chance, for and against."
     )
     for case, (what, _) in MENDED.items():
         if case in set(table["case"]):
