@@ -322,6 +322,7 @@ def test_a_task_trains_what_was_noted_with_a_laptop_s_runner(
     [
         (signal.SIGUSR2, "RUNNING", True),  # its time is nearly over
         (signal.SIGTERM, "RUNNING", True),  # preempted, with time to save
+        (signal.SIGTERM, "TIMEOUT", True),  # the warning came before the process heeded it
         (signal.SIGTERM, "CANCELLED", False),
         (signal.SIGTERM, "PENDING", False),  # SLURM has requeued it
         (signal.SIGTERM, None, False),
@@ -367,7 +368,9 @@ def test_submitit_makes_the_script_that_signals_reach(tmp_path: Path, monkeypatc
     for line in ("--time=1", "--partition=p", "--gres=gpu:1", "--cpus-per-task=4", "--signal=B:USR2@15", "--requeue",
                  "--account=x", "--job-name=mbpo-1"):  # fmt: skip
         assert f"#SBATCH {line}\n" in text
-    assert "\nexec " in text and "srun" not in text and made.max_num_timeout == 10 + 3 * 150
+    assert (
+        "\ntrap '' USR2\n" in text and "\nexec " in text and "srun" not in text and made.max_num_timeout == 10 + 3 * 150
+    )
     again = Task("r", "c", "t", 0).checkpoint()
     assert again.function == Task("r", "c", "t", 0)
 

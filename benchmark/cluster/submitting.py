@@ -77,6 +77,7 @@ def executor(folder: Path, request: Request, name: str, restarts: int) -> Any:
         array_parallelism=request.at_once,
         stderr_to_stdout=True,
         use_srun=False,
+        setup=["trap '' USR2"],  # a warning before Python heeds it would end the job
         additional_parameters={"signal": f"B:USR2@{request.warning_seconds}", "requeue": True, **request.sbatch},
         **{option: value for option, value in given.items() if value is not None},
     )

@@ -63,7 +63,7 @@ class Task:
 
 def goes_on(number: int) -> bool:
     """Whether the job that this signal ended is to be put back into the queue by itself."""
-    return number == signal.SIGUSR2 or slurm.own_state() == "RUNNING"
+    return number == signal.SIGUSR2 or slurm.own_state() in ("RUNNING", "TIMEOUT")
 
 
 def settings(environ: Mapping[str, str]) -> dict[str, str]:
