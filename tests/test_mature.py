@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from synthetic import write_fit, write_train
 
 from benchmark.judging.replayed import final_return
 from benchmark.judging.verdicts import judge_claim
+from benchmark.records import frames
 from benchmark.records.frames import scalar_rows
 from benchmark.records.spec import FitBudget, RunSpec
 from benchmark.records.store import Store
@@ -156,6 +160,22 @@ def test_every_kind_of_data_is_fitted_and_logs_the_error_in_spreads_of_all_rewar
         assert error["value"].gt(0).all() and len(error) == (2 if name == "trajectory" else 4)
         assert error["step"].tolist() == ([4, 8] if name == "trajectory" else [1, 2, 3, 4])
     assert wanted["trajectory"].length == 8
+
+
+def test_traces_hold_measures_that_are_functions_of_stored_ones() -> None:
+    """At each step sqrt(1 - R2) times the spread of the held-out rewards over that of all."""
+    sources = {
+        "reward_r2": (0.75, 0.0),
+        "reward_true_std": (2.0, 3.0),
+        "real_reward_std": (4.0, 6.0),
+        "q_mean": (1.0, 2.0),
+    }
+    rows = [(step, name, -1, values[k]) for name, values in sources.items() for k, step in enumerate((5, 10))]
+    table = pd.DataFrame(rows, columns=["step", "measure", "dim", "value"])
+    record: Any = SimpleNamespace(spec=SimpleNamespace(task=TASK, arm="ftfl", seed=3), diagnostics=table)
+    along = frames.traces([record], ["q_mean", "reward_error_over_replay"])
+    assert along["measure"].tolist() == ["q_mean"] * 2 + ["reward_error_over_replay"] * 2
+    assert along["step"].tolist() == [5, 10, 5, 10] and along["value"].tolist() == [1.0, 2.0, 0.25, 0.5]
 
 
 def test_a_trajectory_goes_on_from_fit_to_fit_on_rows_lived_so_far(fitted: tuple[Store, dict[str, RunSpec]]) -> None:

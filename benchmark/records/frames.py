@@ -42,13 +42,15 @@ def curves(records: Iterable[Record]) -> pd.DataFrame:
 
 
 def traces(records: Iterable[Record], measures: Iterable[str]) -> pd.DataFrame:
-    """Scalars over the course of runs: ``task, method, seed, step, measure, value``."""
-    wanted = list(measures)
+    """Scalars over the course of runs, stored or derived: ``task, method, seed, step, measure, value``."""
+    wanted = set(measures)
+    derived = sorted(wanted & DERIVED.keys())
     frames = []
     for record in records:
         table = record.diagnostics
-        rows = table[table["measure"].isin(wanted) & (table["dim"] == -1)]
-        frames.append(_tagged(record, rows[["step", "measure", "value"]]))
+        rows = table[table["measure"].isin(wanted - DERIVED.keys()) & (table["dim"] == -1)]
+        made = [part for measure in derived if len(part := scalar_rows(record, measure))]
+        frames.append(_tagged(record, pd.concat([rows, *made])[["step", "measure", "value"]]))
     return _joined(frames, ["task", "method", "seed", "step", "measure", "value"])
 
 
