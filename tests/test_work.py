@@ -1,6 +1,7 @@
 """The background worker: what it takes first, what it leaves to others, and what it does when an arm fails."""
 
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,21 @@ def trainer(monkeypatch: pytest.MonkeyPatch) -> Iterator[Fake]:
     monkeypatch.setattr(ensure, "_check", lambda specs, device: None)
     monkeypatch.setattr(work, "be_polite", lambda: None)  # the tests go on at their own priority
     yield fake
+
+
+@pytest.mark.parametrize("leader", [True, False])
+def test_a_worker_lowers_the_priority_of_its_own_session_alone(
+    leader: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: Callable[[int], None]
+) -> None:
+    """What else runs in the terminal that it was started in goes on as before."""
+    lowered: list[int] = []
+    group = tmp_path / "autogroup"
+    group.write_text("0")
+    monkeypatch.setattr(work, "AUTOGROUP", group)
+    monkeypatch.setattr(os, "nice", lowered.append)
+    monkeypatch.setattr(os, "getsid", lambda pid: os.getpid() if leader else os.getpid() - 1)
+    work.be_polite()
+    assert lowered == [19] and group.read_text() == ("19" if leader else "0")
 
 
 def batch(method: str, seeds: int = 2) -> Batch:

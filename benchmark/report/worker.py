@@ -26,11 +26,19 @@ from mbpo.config import InputError
 Say = Callable[[str], None]
 
 
+AUTOGROUP = Path("/proc/self/autogroup")
+
+
 def be_polite() -> None:
-    """Give this process, and the group that Linux schedules it in, the lowest priority, and torch one thread."""
+    """Give this process the lowest priority and torch one thread; a session of its own (`setsid`) as a whole too.
+
+    Linux schedules sessions as groups: without that a session takes a share as large as any other. The session of a
+    terminal is left as it is, for all that is typed there belongs to it.
+    """
     os.nice(19)
-    with suppress(OSError):  # a session of its own is such a group; without this it takes a share as large as any other
-        Path("/proc/self/autogroup").write_text("19")
+    if os.getsid(0) == os.getpid():
+        with suppress(OSError):
+            AUTOGROUP.write_text("19")
     import torch
 
     torch.set_num_threads(1)
