@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 
 from benchmark.drawing import gallery
 from benchmark.drawing.gallery import Drawn, Gallery
+from benchmark.report import panels
 
 FRAME = pd.DataFrame({"task": ["a", "b"], "seed": [0, 1], "value": [0.5, np.nan], "n": pd.array([1, None], "Int64")})
 
@@ -179,3 +181,25 @@ def test_what_cannot_be_told_apart_is_always_drawn(scene: Scene) -> None:
     for count in (2, 3):
         scene.report(object())
         assert scene.drawn == count
+
+
+@contextmanager
+def setting(size: int) -> Iterator[None]:
+    """Something that holds while a figure is drawn."""
+    yield
+
+
+def test_a_decorator_of_a_drawing_function_is_told_by_its_arguments() -> None:
+    def drawn(size: int) -> Callable[[], None]:
+        @setting(size)
+        def draw() -> None: ...
+
+        return draw
+
+    small = gallery._key(drawn(1))
+    assert small is not None and small == gallery._key(drawn(1)) != gallery._key(drawn(2))
+
+
+@pytest.mark.parametrize("draw", [panels.intervals, panels.profiles, panels.improvements])
+def test_the_figures_of_all_tasks_together_can_be_told_apart(draw: Callable[..., Any]) -> None:
+    assert gallery._key(draw) is not None

@@ -12,6 +12,7 @@ import json
 import platform
 import re
 from collections.abc import Callable, Mapping
+from contextlib import ContextDecorator
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cache, partial
 from importlib.metadata import version
@@ -161,6 +162,8 @@ def _feed(update: Callable[[bytes], None], value: Any) -> None:
         parts = [value.co_code, value.co_names, list(value.co_consts)]
     elif isinstance(value, partial):
         parts = [value.func, value.args, value.keywords]
+    elif isinstance(value, ContextDecorator) and {"func", "args", "kwds"} <= vars(value).keys():
+        parts = [vars(value)[name] for name in ("func", "args", "kwds")]  # of `contextlib.contextmanager`
     elif callable(value) and hasattr(value, "__self__") and not isinstance(value.__self__, ModuleType):
         parts = [value.__self__, value.__name__]  # a bound method
     elif isinstance(value, type | np.ufunc) or (callable(value) and isinstance(getattr(value, "__name__", None), str)):
