@@ -7,6 +7,7 @@ Importing the module registers the ids.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
@@ -18,7 +19,7 @@ Array = np.ndarray[Any, Any]
 STEPS = 100
 
 
-class Plant(gymnasium.Env[Array, Array]):
+class Plant(gymnasium.Env[Array, Array], ABC):
     """A system `move`d by actions in [-1, 1] at a `cost` a step, seen by `see`.
 
     Args:
@@ -59,25 +60,25 @@ class Plant(gymnasium.Env[Array, Array]):
         self.waiting: list[Array] = []
         self.state = np.zeros(1)
 
+    @abstractmethod
     def start(self) -> Array:
         """A state to begin with."""
-        raise NotImplementedError
 
+    @abstractmethod
     def move(self, state: Array, action: Array, dt: float) -> Array:
         """The state after `dt` seconds."""
-        raise NotImplementedError
 
+    @abstractmethod
     def see(self, state: Array) -> Array:
         """All that may be observed ``(sight,)``."""
-        raise NotImplementedError
 
+    @abstractmethod
     def cost(self, state: Array, action: Array) -> float:
         """Of one step."""
-        raise NotImplementedError
 
+    @abstractmethod
     def control(self, state: Array) -> Array:
         """What the controller by hand does."""
-        raise NotImplementedError
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
         """Start an episode."""
